@@ -1,0 +1,70 @@
+# postamt. `make help` lists the targets.
+
+PROGRAMS    = smtpd queued deliver
+
+DESTDIR     =
+PREFIX      = /usr
+SBINDIR     = $(PREFIX)/sbin
+MANDIR      = $(PREFIX)/share/man
+SYSCONFDIR  = /etc/postamt
+LOCALSTATEDIR = /var/spool/postamt
+RUNDIR      = /run/postamt
+
+GO          = go
+GOFLAGS     = -trimpath
+VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS     = -s -w
+FUZZTIME    = 20s
+BENCHFLAGS  =
+
+export CGO_ENABLED = 0
+
+all: ## build the programs into bin/
+	@mkdir -p bin
+	$(GO) build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
+
+run: all ## build and run the whole suite in ./run, on loopback, as any user
+	$(GO) run ./etc/demo
+
+test: deps check all ## install what tests need, check and test everything
+	$(GO) test -timeout 18m ./...
+
+deps: ## install the Debian packages that tests need (root), or name what is missing
+	./test/deps.sh
+
+check: ## formatting, vet, manual pages
+	@test -z "$$(gofmt -l .)" || { echo "not gofmt-ed:"; gofmt -l .; exit 1; }
+	$(GO) vet ./...
+	@if command -v mandoc >/dev/null; then mandoc -Tlint -Wwarning man/*.[1-9]; else echo "mandoc is not installed: pages not checked"; fi
+
+race: ## all tests with the race detector (needs a C compiler)
+	CGO_ENABLED=1 $(GO) test -race -timeout 30m ./...
+
+fuzz: ## every fuzz target for FUZZTIME
+	@for p in $$(grep -rl '^func Fuzz' --include='*_test.go' internal cmd | xargs -n1 dirname | sort -u); do \
+	  for f in $$(grep -rhoE '^func Fuzz[A-Za-z0-9_]+' $$p/*_test.go | sed 's/func //'); do \
+	    echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) ./$$p || exit 1; done; done
+
+bench: all ## measure against Postfix in the same run, print a table with ratios
+	$(GO) run ./test/bench $(BENCHFLAGS)
+
+imports: ## the import graph inside the module
+	@$(GO) list -f '{{$$p := .ImportPath}}{{range .Imports}}{{$$p}} {{.}}{{"\n"}}{{end}}' ./internal/... ./cmd/... | grep ' postamt/' | sed 's,postamt/,,g' | sort
+
+install: all ## install programs, pages and a default configuration below DESTDIR
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(SYSCONFDIR)
+	for p in $(PROGRAMS); do install -m 755 bin/$$p $(DESTDIR)$(SBINDIR)/$$p; done
+	for s in 5 7 8; do for m in man/*.$$s; do [ ! -f $$m ] || install -m 644 $$m $(DESTDIR)$(MANDIR)/man$$s/; done; done
+	for f in postamt.conf aliases users routes; do [ ! -f etc/$$f ] || [ -e $(DESTDIR)$(SYSCONFDIR)/$$f ] || install -m 644 etc/$$f $(DESTDIR)$(SYSCONFDIR)/$$f; done
+
+uninstall: ## remove programs and pages; configuration and mail stay
+	for p in $(PROGRAMS); do rm -f $(DESTDIR)$(SBINDIR)/$$p; done
+	for s in 5 7 8; do for m in man/*.$$s; do rm -f $(DESTDIR)$(MANDIR)/man$$s/$${m#man/}; done; done
+
+clean: ## remove what was built; ./run (the demo's mail) stays
+	rm -rf bin
+
+help: ## this list
+	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
+
+.PHONY: all run test deps check race fuzz bench imports install uninstall clean help

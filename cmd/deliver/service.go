@@ -1,0 +1,137 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"net"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+
+	"postamt/internal/addr"
+	"postamt/internal/config"
+	"postamt/internal/daemon"
+	"postamt/internal/lmtpd"
+	"postamt/internal/maildir"
+	"postamt/internal/maillog"
+	"postamt/internal/route"
+	"postamt/internal/tables"
+	"postamt/internal/userdb"
+)
+
+// service is the LMTP service put together. What a reload exchanges is in lmtp;
+// the maildirs that are open stay.
+type service struct {
+	log   *maillog.Logger
+	store *maildir.Store
+	lmtp  atomic.Pointer[lmtpd.Server]
+	conf  atomic.Pointer[config.Config]
+}
+
+func newService(c *config.Config, log *maillog.Logger) (*service, error) {
+	s := &service{log: log, store: newStore(c)}
+	if err := s.configure(c); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+func (s *service) configure(c *config.Config) error {
+	boxes, err := accounts(c, func(err error) { s.log.Problem("", "tables", err) })
+	if err != nil {
+		return err
+	}
+	s.lmtp.Store(&lmtpd.Server{
+		Config:    lmtpd.Config{Hostname: c.Hostname, SizeLimit: c.MessageSizeLimit},
+		Mailboxes: boxes, Store: s.store, Log: s.log,
+	})
+	s.conf.Store(c)
+	return nil
+}
+
+// reload reads everything again, for new sessions. If anything is wrong everything stays as it was.
+func (s *service) reload() {
+	old := s.conf.Load()
+	c, err := config.Load(old.File)
+	if err == nil {
+		err = s.configure(c)
+	}
+	s.log.Reload(old.File, err)
+}
+
+// serve runs until ctx ends or the one connection does, and returns how many sessions did not end in time.
+func (s *service) serve(ctx context.Context, sockets *daemon.Sockets, stopping func()) int {
+	for _, err := range sockets.Skipped {
+		s.log.Problem("", "listen", err)
+	}
+	srv := &daemon.Server{Log: s.log, Handle: func(ctx context.Context, c net.Conn, kind string) {
+		// XQID is believed of who may write to our socket in the file system; the network is for other servers.
+		s.lmtp.Load().Serve(ctx, c, c.LocalAddr().Network() == "unix")
+	}}
+	if sockets.Conn != nil {
+		srv.ServeConn(ctx, sockets.Conn, sockets.Kind)
+		return 0
+	}
+	s.log.Start(version(), sockets.Addrs())
+	for _, l := range sockets.Listeners {
+		go func() {
+			if err := srv.Serve(ctx, l); err != nil {
+				s.log.Problem("", "accept", err)
+			}
+		}()
+	}
+	<-ctx.Done()
+	stopping()
+	return srv.Wait(s.conf.Load().DrainTimeout)
+}
+
+// newStore keeps as many maildirs open as descriptors allow, three each, with
+// as many again for messages, connections, and directories that were just made.
+func newStore(c *config.Config) *maildir.Store {
+	open := 64
+	var l unix.Rlimit
+	if unix.Getrlimit(unix.RLIMIT_NOFILE, &l) == nil {
+		open = int(min(max(uint64(l.Cur)/12, 8), 1024))
+	}
+	return maildir.New(maildir.Options{Host: c.Hostname, MaxOpen: open})
+}
+
+// accounts is who has a mailbox here, and where.
+func accounts(c *config.Config, report func(error)) (*lmtpd.Accounts, error) {
+	dir := filepath.Dir(c.File)
+	// Aliases are none of our business: who comes here is the end of an expansion. Nor is it whether there is a
+	// postmaster, which smtpd and queued complain of: any address keeps the tables from it.
+	t, errs := tables.Open(tables.Files{
+		LocalDomains: tables.Domains(c.LocalDomains), VirtualDomains: tables.Domains(c.VirtualDomains), RelayDomains: tables.Domains(c.RelayDomains),
+		Users: c.Users, Optional: []string{filepath.Join(dir, "users")}, Delimiters: c.RecipientDelimiter, Postmaster: "none@invalid",
+	}, report)
+	if err := errors.Join(errs...); err != nil {
+		return nil, err
+	}
+	return &lmtpd.Accounts{
+		Resolve:    func(m addr.Mailbox) route.Verdict { return t.Current().ResolveFinal(m) },
+		Lookup:     func(name string) (userdb.User, bool, error) { return t.Users().Lookup(name) },
+		MailboxDir: c.MailboxDir, Maildir: c.Maildir, Quota: maildir.Quota{Bytes: c.QuotaDefault}, Actor: lmtpd.Self(os.Geteuid()),
+	}, nil
+}
+
+// complain logs each of the errors that err is made of, for a start that fails.
+func complain(log *maillog.Logger, op string, err error) {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range many.Unwrap() {
+			complain(log, op, e)
+		}
+		return
+	}
+	log.Problem("", op, err)
+}
+
+func version() string {
+	if b, ok := debug.ReadBuildInfo(); ok {
+		return b.Main.Version
+	}
+	return "unknown"
+}

@@ -1,0 +1,218 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"net"
+	"os/user"
+	"path/filepath"
+	"runtime/debug"
+	"strconv"
+	"sync/atomic"
+
+	"postamt/internal/addr"
+	"postamt/internal/config"
+	"postamt/internal/daemon"
+	"postamt/internal/maillog"
+	"postamt/internal/queue"
+	"postamt/internal/route"
+	"postamt/internal/smtpd"
+	"postamt/internal/tables"
+)
+
+// service is the program put together: a session server between listeners and a queue.
+type service struct {
+	log     *maillog.Logger
+	server  *smtpd.Server
+	limiter *daemon.Limiter
+	conf    atomic.Pointer[config.Config]
+}
+
+// newService makes everything but the listeners; nil and an exit code if it cannot. What is wrong is in the log.
+func newService(c *config.Config, log *maillog.Logger) (*service, int) {
+	settings, err := settings(c, log)
+	if err != nil {
+		complain(log, "configuration", err)
+		return nil, exConfig
+	}
+	q, err := queue.Open(c.QueueDir, queue.Options{})
+	if err != nil {
+		complain(log, "open queue", err)
+		return nil, exOSErr
+	}
+	waker, err := queue.NewWaker(filepath.Join(c.RunDir, "queued"))
+	if err != nil {
+		complain(log, "wake queued", err)
+		return nil, exOSErr
+	}
+	s := &service{log: log, server: smtpd.NewServer(spool{q}, settings, c.SmtpdCommitLimit), limiter: daemon.NewLimiter(limits(c))}
+	s.server.Wake, s.server.Log, s.server.Stress = waker.Wake, log, s.limiter.Stress
+	s.conf.Store(c)
+	return s, 0
+}
+
+// serve runs until ctx ends or the one connection does, and returns how many sessions did not end in time.
+func (s *service) serve(ctx context.Context, sockets *daemon.Sockets, stopping func()) int {
+	for _, err := range sockets.Skipped {
+		s.log.Problem("", "listen", err)
+	}
+	srv := &daemon.Server{Limiter: s.limiter, Log: s.log,
+		Handle: func(ctx context.Context, c net.Conn, kind string) { s.server.Serve(ctx, c, kind, peerOf(c, kind)) },
+		Refuse: func(c net.Conn, kind string, met daemon.Limit) {
+			s.log.Limit("", maillog.Client{IP: daemon.RemoteIP(c), Listener: kind}, met.String(), 0)
+			s.server.Refuse(c)
+		},
+	}
+	if sockets.Conn != nil {
+		kind := sockets.Kind
+		if _, err := daemon.PeerCred(sockets.Conn); err == nil && sockets.How != "LISTEN_FDS" {
+			kind = smtpd.Local
+		}
+		srv.ServeConn(ctx, sockets.Conn, kind)
+		return 0
+	}
+	s.log.Start(version(), sockets.Addrs())
+	for _, l := range sockets.Listeners {
+		go func() {
+			if err := srv.Serve(ctx, l); err != nil {
+				s.log.Problem("", "accept", err)
+			}
+		}()
+	}
+	<-ctx.Done()
+	stopping()
+	return srv.Wait(s.conf.Load().DrainTimeout)
+}
+
+// reload reads everything again, for new sessions. If anything is wrong everything stays as it was.
+func (s *service) reload() {
+	old := s.conf.Load()
+	c, err := config.Load(old.File)
+	if err == nil {
+		var n *smtpd.Config
+		if n, err = settings(c, s.log); err == nil {
+			s.server.SetConfig(n)
+			s.limiter.SetLimits(limits(c))
+			s.conf.Store(c)
+		}
+	}
+	s.log.Reload(old.File, err)
+}
+
+// settings is what sessions need of the configuration, with its tables and certificates.
+func settings(c *config.Config, log *maillog.Logger) (*smtpd.Config, error) {
+	n := &smtpd.Config{
+		Hostname: c.Hostname, SizeLimit: c.MessageSizeLimit, RcptLimit: c.RecipientLimit, MailLimit: c.MailLimit, Hops: c.SmtpdHops,
+		TimeoutCommand: c.SmtpdTimeoutCommand, TimeoutData: c.SmtpdTimeoutData, TimeoutSession: c.SmtpdTimeoutSession, MinRate: c.SmtpdMinRate,
+		StressPercent: c.SmtpdStressPercent, StressTimeout: c.SmtpdStressTimeout,
+		ErrorSoft: c.SmtpdErrorSoft, ErrorDelay: c.SmtpdErrorDelay, ErrorHard: c.SmtpdErrorHard, JunkLimit: c.SmtpdJunkLimit,
+		MayRelay: c.RelayClients.Contains,
+	}
+	t, errs := tables.Open(tableFiles(c), func(err error) { log.Problem("", "tables", err) })
+	n.Recipients = recipients{t, route.Limits{Depth: c.AliasDepth, Count: c.AliasExpansion}}
+	var err error
+	if n.TLS, err = certificates(c, log); err != nil {
+		errs = append(errs, err)
+	}
+	return n, errors.Join(errs...)
+}
+
+func certificates(c *config.Config, log *maillog.Logger) (*tls.Config, error) {
+	if len(c.TLSCert) == 0 {
+		for _, l := range c.SmtpdListen {
+			if l.Kind == smtpd.Submissions {
+				return nil, errors.New("smtpd_listen: a listener of kind submissions needs tls_cert")
+			}
+		}
+		return nil, nil
+	}
+	certs, err := daemon.LoadCertificates(c.TLSCert, c.TLSKey, log.Reload)
+	if err != nil {
+		return nil, err
+	}
+	return certs.ServerConfig(c.TLSMinVersion), nil
+}
+
+// tableFiles are the files that the tables come from. Those that the default configuration would name may be missing.
+func tableFiles(c *config.Config) tables.Files {
+	dir := filepath.Dir(c.File)
+	return tables.Files{
+		LocalDomains: tables.Domains(c.LocalDomains), VirtualDomains: tables.Domains(c.VirtualDomains), RelayDomains: tables.Domains(c.RelayDomains),
+		Aliases: c.Aliases, VirtualAliases: c.VirtualAliases, Users: c.Users, Routes: c.Routes,
+		Optional:  []string{filepath.Join(dir, "aliases"), filepath.Join(dir, "users")},
+		Smarthost: c.Smarthost, Delimiters: c.RecipientDelimiter, Postmaster: c.Postmaster,
+	}
+}
+
+func limits(c *config.Config) daemon.Limits {
+	l := daemon.Limits{Sessions: c.SmtpdSessionLimit, Client: c.SmtpdClientLimit, Rate: c.SmtpdClientRate}
+	if c.SmtpdTrustedExempt {
+		l.Exempt = c.RelayClients.Contains
+	}
+	return l
+}
+
+// spool is the queue as sessions see it.
+type spool struct{ q *queue.Queue }
+
+func (s spool) Create(e *queue.Envelope) (smtpd.Writer, error) {
+	w, err := s.q.Create(e)
+	if err != nil {
+		return nil, err
+	}
+	return w, nil
+}
+
+// recipients asks the tables that queued asks too.
+type recipients struct {
+	set    *tables.Set
+	limits route.Limits
+}
+
+func (r recipients) Admit(to addr.Mailbox, relay bool) (addr.Mailbox, error) {
+	v, refused := r.set.Current().Accept(to, r.limits, relay)
+	switch {
+	case refused != nil:
+		return addr.Mailbox{}, refused
+	case v.Kind == route.Mailbox:
+		return v.Mailbox, nil
+	}
+	return addr.Mailbox{}, nil
+}
+
+// peerOf is who is at the other end: an address, or behind a local socket a user.
+func peerOf(c net.Conn, kind string) smtpd.Peer {
+	p := smtpd.Peer{IP: daemon.RemoteIP(c)}
+	if t, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		p.Port = uint16(t.Port)
+	}
+	if kind != smtpd.Local {
+		return p
+	}
+	if cred, err := daemon.PeerCred(c); err == nil {
+		p.Login = strconv.Itoa(cred.UID)
+		if u, err := user.LookupId(p.Login); err == nil {
+			p.Login = u.Username
+		}
+	}
+	return p
+}
+
+// complain logs each of the errors that err is made of, for a start that fails.
+func complain(log *maillog.Logger, op string, err error) {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range many.Unwrap() {
+			complain(log, op, e)
+		}
+		return
+	}
+	log.Problem("", op, err)
+}
+
+func version() string {
+	if b, ok := debug.ReadBuildInfo(); ok {
+		return b.Main.Version
+	}
+	return "unknown"
+}

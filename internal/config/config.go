@@ -1,0 +1,289 @@
+// Package config reads postamt.conf(5), the one configuration file of all programs.
+//
+// The format is flat: one "key value" a line, values of several words separated by spaces, "#" at the start of a
+// line for a comment. There are no includes, conditions or variables; what has a structure of its own (aliases,
+// users, routes) has a file of its own. Every key has a default.
+//
+// One table (table.go) names each key, its default and the field it sets; a test holds the table, the default file
+// etc/postamt.conf and the page man/postamt.conf.5 together, both ways.
+//
+// Promises: a file is either read whole or refused, with all its errors at once, each as "file:line: key: what".
+// Reading takes bounded memory and never blocks, whatever the path names. Nothing here asks the network.
+package config
+
+import (
+	"fmt"
+	"io"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// DefaultPath is where the programs look when nothing else is said.
+const DefaultPath = "/etc/postamt/postamt.conf"
+
+// maxFile bounds what is read. The default file with all its comments is a hundredth of it.
+const maxFile = 1 << 20
+
+// Config holds the value of every key, checked. Names of files and sockets are absolute. It is not changed after
+// Load, so any number of goroutines may read it; a reload makes a new one.
+type Config struct {
+	File string // the file it was read from; "" for Default
+
+	// Names and domains.
+	Hostname       string   // our name: banner, EHLO, Received; lower case
+	Origin         string   // domain put on addresses without one
+	LocalDomains   Domains  // delivered to local users and aliases
+	VirtualDomains Domains  // delivered by full address
+	RelayDomains   Domains  // taken from anyone and sent on
+	RelayClients   Prefixes // may relay on listeners of kind mx
+	Postmaster     string   // gets what cannot be returned; "" none
+
+	// Tables.
+	Aliases            []string // files
+	VirtualAliases     []string // files
+	Users              string   // file
+	Routes             string   // file; "" none
+	RecipientDelimiter string   // characters; "" none
+
+	// Places.
+	QueueDir   string
+	RunDir     string
+	MailboxDir string // home of users who have none: MailboxDir/DOMAIN/USER
+	Maildir    string // pattern: "~" the home, "%u" "%n" "%d" user, name, domain
+
+	// Logging and process.
+	Log          string // auto, stderr, syslog
+	DrainTimeout time.Duration
+
+	// Listeners and TLS.
+	SmtpdListen   []Listener
+	DeliverListen []Listener
+	TLSCert       []string // files, as many as TLSKey
+	TLSKey        []string
+	TLSMinVersion uint16 // as in crypto/tls
+
+	// What smtpd accepts.
+	MessageSizeLimit    int64 // bytes; 0 none
+	RecipientLimit      int   // a transaction
+	MailLimit           int   // transactions a connection; 0 none
+	SmtpdHops           int   // Received fields
+	SmtpdTimeoutCommand time.Duration
+	SmtpdTimeoutData    time.Duration // each block
+	SmtpdTimeoutSession time.Duration // 0 none
+	SmtpdMinRate        int64         // bytes a second; 0 off
+	SmtpdStressPercent  int
+	SmtpdStressTimeout  time.Duration
+	SmtpdSessionLimit   int
+	SmtpdClientLimit    int // concurrent sessions of a client; 0 off
+	SmtpdClientRate     int // new connections a minute of a client; 0 off
+	SmtpdTrustedExempt  bool
+	SmtpdErrorSoft      int
+	SmtpdErrorDelay     time.Duration
+	SmtpdErrorHard      int
+	SmtpdJunkLimit      int
+	SmtpdCommitLimit    int
+
+	// The queue.
+	QueueActiveLimit  int
+	QueueScanInterval time.Duration
+	RetryMin          time.Duration
+	RetryMax          time.Duration
+	WarnAfter         time.Duration // 0 never
+	ExpireAfter       time.Duration
+	BounceExpireAfter time.Duration
+	AliasDepth        int
+	AliasExpansion    int
+
+	// Delivery.
+	LocalTransport              Endpoint // LMTP
+	DeliverConnections          int
+	DeliveryConcurrency         int
+	DestinationConcurrency      int
+	DestinationConcurrencyStart int
+	DestinationRecipients       int
+	ConnectionReuse             int
+	ConnectionIdle              time.Duration
+	QuotaDefault                int64 // bytes; 0 none
+
+	// Other servers.
+	Smarthost            string // "host", "host:port" (by MX) or "[host]", "[host]:port" (as it is); "" none
+	SourceAddress        []netip.Addr
+	DNSServers           []netip.AddrPort
+	RemotePort           int
+	RemoteTLS            string // may, no, encrypt
+	RemoteLoopback       bool
+	RemoteTimeoutConnect time.Duration
+	RemoteTimeoutGreet   time.Duration
+	RemoteTimeoutCommand time.Duration
+	RemoteTimeoutData    time.Duration // the reply to the final dot
+	RemoteTimeoutTotal   time.Duration
+
+	dir string // relative names are below it
+}
+
+// Listener is one entry of a listen key.
+type Listener struct {
+	Network string // "tcp4", "tcp6" or "unix"
+	Address string // "192.0.2.1:25", "[::]:25", or an absolute path
+	Kind    string // smtpd: mx, submission, submissions, local; deliver: lmtp
+}
+
+// Endpoint is where to connect to.
+type Endpoint struct {
+	Network string // "tcp" or "unix"
+	Address string // "host:port", or an absolute path
+}
+
+// Domains is a set of domains: those named, and those that files name, one a line.
+type Domains struct {
+	Names []string // lower case, A-labels or UTF-8 as written
+	Files []string // absolute
+}
+
+// Prefixes is a list of networks; a single address is a network of one.
+type Prefixes []netip.Prefix
+
+// Contains reports whether one of the networks holds ip. An IPv4 address mapped into IPv6 is an IPv4 address.
+func (p Prefixes) Contains(ip netip.Addr) bool {
+	ip = ip.Unmap().WithZone("")
+	for _, n := range p {
+		if n.Contains(ip) {
+			return true
+		}
+	}
+	return false
+}
+
+// Error is one thing wrong with the configuration.
+type Error struct {
+	File string
+	Line int    // 0: the file as a whole
+	Key  string // "" when the line has none that is known
+	Err  error
+}
+
+// Error gives "file:line: key: what".
+func (e *Error) Error() string {
+	s := e.File
+	if e.Line > 0 {
+		s = fmt.Sprintf("%s:%d", s, e.Line)
+	}
+	if e.Key != "" {
+		s += ": " + e.Key
+	}
+	return s + ": " + e.Err.Error()
+}
+
+func (e *Error) Unwrap() error { return e.Err }
+
+// Errors is everything wrong with one file, in the order of its lines. Load returns it as its error.
+type Errors []*Error
+
+// Error gives one line for each error.
+func (e Errors) Error() string {
+	var b strings.Builder
+	for i, x := range e {
+		if i > 0 {
+			b.WriteByte('\n')
+		}
+		b.WriteString(x.Error())
+	}
+	return b.String()
+}
+
+// Unwrap lets errors.Is and errors.As look at each.
+func (e Errors) Unwrap() []error {
+	u := make([]error, len(e))
+	for i, x := range e {
+		u[i] = x
+	}
+	return u
+}
+
+// Path is the file a program reads: what its -C flag names, else $POSTAMT_CONF, else DefaultPath.
+func Path(flag string) string {
+	if flag != "" {
+		return flag
+	}
+	if p := os.Getenv("POSTAMT_CONF"); p != "" {
+		return p
+	}
+	return DefaultPath
+}
+
+// Default is the configuration of a file that sets nothing, in the directory of DefaultPath.
+func Default() *Config {
+	c := &Config{dir: filepath.Dir(DefaultPath)}
+	for _, k := range c.keys() {
+		if err := k.val.set(k.def); err != nil {
+			panic("config: default of " + k.name + ": " + err.Error()) // the table is wrong; its test fails first
+		}
+	}
+	c.derive(machineNames())
+	return c
+}
+
+// Load reads and checks the file at path. Its error is an Errors.
+func Load(path string) (*Config, error) {
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return nil, Errors{{File: path, Err: err}}
+	}
+	text, err := read(abs)
+	if err != nil {
+		return nil, Errors{{File: path, Err: err}}
+	}
+	c := &Config{File: abs, dir: filepath.Dir(abs)}
+	if errs := c.parse(path, text); len(errs) > 0 {
+		return nil, errs
+	}
+	return c, nil
+}
+
+// read returns the text of the file, or why it is not one that can be a configuration.
+func read(path string) (string, error) {
+	// Not blocking: a FIFO without a writer would hold the start for ever. The flag has no effect on regular files.
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return "", unwrapPath(err)
+	}
+	defer f.Close()
+	st, err := f.Stat()
+	if err != nil {
+		return "", unwrapPath(err)
+	}
+	switch {
+	case st.IsDir():
+		return "", fmt.Errorf("is a directory, not a file")
+	case !st.Mode().IsRegular():
+		return "", fmt.Errorf("is not a regular file")
+	case st.Size() > maxFile:
+		return "", fmt.Errorf("%d bytes are too many (at most %d)", st.Size(), maxFile)
+	}
+	// The size may be a lie by the time we read: it is bounded again.
+	b, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return "", unwrapPath(err)
+	}
+	if len(b) > maxFile {
+		return "", fmt.Errorf("too long (at most %d bytes)", maxFile)
+	}
+	// The default file has only comments and is fine; one without a single byte is what an editor leaves
+	// behind on a full disk, and a mail server running on defaults instead of its configuration loses mail.
+	if len(b) == 0 {
+		return "", fmt.Errorf("is empty (a file of one comment is enough to run on the defaults)")
+	}
+	return string(b), nil
+}
+
+// unwrapPath drops the operation and path of a *PathError: the path is in front already.
+func unwrapPath(err error) error {
+	if p, ok := err.(*os.PathError); ok {
+		return p.Err
+	}
+	return err
+}

@@ -1,0 +1,141 @@
+package maildir
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// maxName is the longest file name the usual file systems take.
+const maxName = 255
+
+// EscapeHost makes a host name fit to stand in a maildir name: "/" becomes
+// \057 and ":" \072, as maildir(5) asks; white space, control bytes and ","
+// likewise, because a "," would open a field of Maildir++. It is cut at 64
+// bytes, and an empty name becomes "localhost": the name is for people, it is
+// the queue id that makes a file unique.
+func EscapeHost(host string) string {
+	if host == "" {
+		return "localhost"
+	}
+	var b strings.Builder
+	for i := 0; i < len(host) && b.Len() < 64; i++ {
+		switch c := host[i]; {
+		case c == '/' || c == ':' || c == ',' || c == '\\' || c <= ' ' || c >= 0x7f:
+			fmt.Fprintf(&b, "\\%03o", c)
+		default:
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// Stem is the part of a delivered message's name that is the same at every
+// attempt: a pure function of the message (arrival and queue id), the final
+// mailbox with its folder, and the configured host. What follows in the file
+// name, ",S=" and ",W=", are the message's sizes.
+//
+// The error names an id that does not fit into a file name.
+func stem(arrived time.Time, id, mailbox, folder, host string) (string, error) {
+	if id == "" || len(id) > 64 {
+		return "", fmt.Errorf("maildir: queue id of %d bytes", len(id))
+	}
+	for i := 0; i < len(id); i++ {
+		if c := id[i]; (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') {
+			return "", fmt.Errorf("maildir: queue id %q: only letters and digits can stand in a file name", id)
+		}
+	}
+	// The NUL can stand in neither of the two, so no pair looks like another.
+	sum := sha256.Sum256([]byte(mailbox + "\x00" + folder))
+	b := make([]byte, 0, 128)
+	b = strconv.AppendInt(b, arrived.Unix(), 10)
+	b = append(b, ".Q"...)
+	b = append(b, id...)
+	b = append(b, 'X')
+	b = hex.AppendEncode(b, sum[:6])
+	b = append(b, '.')
+	b = append(b, host...)
+	return string(b), nil
+}
+
+// fullName adds the sizes: S is the file's, W what it is with CRLF line ends.
+func fullName(stem string, size, wire int64) string {
+	b := make([]byte, 0, len(stem)+32)
+	b = append(b, stem...)
+	b = append(b, ",S="...)
+	b = strconv.AppendInt(b, size, 10)
+	b = append(b, ",W="...)
+	b = strconv.AppendInt(b, wire, 10)
+	return string(b)
+}
+
+// hasStem reports whether the file name is that of a message with this stem,
+// whatever sizes and flags follow.
+func hasStem(name, stem string) bool {
+	rest, ok := strings.CutPrefix(name, stem)
+	return ok && (rest == "" || rest[0] == ',' || rest[0] == ':')
+}
+
+// sizeInName reads ",S=" from a file name, the size that its writer meant it
+// to have; -1 when there is none.
+func sizeInName(name string) int64 {
+	if i := strings.LastIndexByte(name, ':'); i >= 0 {
+		name = name[:i]
+	}
+	_, s, ok := strings.Cut(name, ",S=")
+	if !ok {
+		return -1
+	}
+	s, _, _ = strings.Cut(s, ",")
+	n, err := strconv.ParseInt(s, 10, 64)
+	if err != nil || n < 0 {
+		return -1
+	}
+	return n
+}
+
+// tempName is a name for one attempt's file in tmp/. It is random although the
+// final name is not: with a shared one a second attempt would write into the
+// file that a first, stalled one may still rename into new/.
+func tempName(stem string) string {
+	b := make([]byte, 0, len(stem)+17)
+	b = append(b, stem...)
+	b = append(b, '.')
+	return string(strconv.AppendUint(b, rand.Uint64(), 36))
+}
+
+// ErrFolder is a tag that can name no folder.
+var ErrFolder = errors.New("maildir: not a folder name")
+
+// FolderDir gives the directory of the Maildir++ folder that a tag names,
+// "lists.go" as ".lists.go" (go below lists), in modified UTF-7 (RFC 3501
+// section 5.1.3) as Dovecot and Courier write it. A tag comes from a stranger's
+// RCPT: ErrFolder for one that is empty, too long, not UTF-8, has an empty
+// component (so never ".", ".." or a leading dot), or a "/", a control
+// character or a leading "~".
+func FolderDir(tag string) (string, error) {
+	if tag == "" || tag[0] == '~' || !utf8.ValidString(tag) {
+		return "", ErrFolder
+	}
+	for _, part := range strings.Split(tag, ".") {
+		if part == "" {
+			return "", ErrFolder
+		}
+	}
+	for _, r := range tag {
+		if r == '/' || r < 0x20 || r >= 0x7f && r < 0xa0 {
+			return "", ErrFolder
+		}
+	}
+	dir := "." + encodeUTF7(tag)
+	if len(dir) > maxName {
+		return "", ErrFolder
+	}
+	return dir, nil
+}

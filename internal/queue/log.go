@@ -1,0 +1,156 @@
+package queue
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// Note is one line of a message's log.
+type Note struct {
+	Time   time.Time
+	Rcpt   string // "" for the message as a whole
+	Event  string // deferred, failed, warned ...; not empty
+	Status string // RFC 3463 enhanced status code
+	Host   string
+	Text   string // cut to 1,000 bytes
+}
+
+const (
+	logTail = 256 << 10 // what ReadLog reads
+	logText = 1000
+)
+
+// AppendLog adds lines to log/ID, with one write. It is not synced: it is for
+// people and for the age of a message, which a crash may set back.
+func (q *Queue) AppendLog(id ID, notes ...Note) error {
+	if len(notes) == 0 {
+		return nil
+	}
+	if err := q.appendLog(id, notes); err != nil {
+		return fmt.Errorf("queue: log %s: %w", id, err)
+	}
+	return nil
+}
+
+func (q *Queue) appendLog(id ID, notes []Note) error {
+	if !validID(string(id)) {
+		return ErrNotExist
+	}
+	var b []byte
+	for i := range notes {
+		n := &notes[i]
+		micros := n.Time.UnixMicro()
+		if micros < 0 || micros >= maxMicros || n.Event == "" {
+			return fmt.Errorf("note %d has no time or no event", i)
+		}
+		b = appendTime(b, micros)
+		for _, f := range [...]struct{ key, value string }{
+			{"", n.Event}, {"rcpt=", n.Rcpt}, {"status=", n.Status}, {"host=", n.Host}, {"text=", n.Text},
+		} {
+			if f.value != "" {
+				b = append(append(b, ' '), f.key...)
+				b = appendXtext(b, f.value[:min(len(f.value), logText)])
+			}
+		}
+		b = append(b, '\n')
+	}
+	name := "log/" + string(id)
+	f, err := q.open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_APPEND, 0o600)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := fstat(f, &st); err != nil {
+		return err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink > 1 {
+		return errors.New("not an ordinary file")
+	}
+	if err := q.ops.Write(f, b); err != nil {
+		return err
+	}
+	if next := mtime(&st); next.After(time.Now()) {
+		// It keeps the time of the next attempt: see the package comment.
+		return q.setTime(name, next)
+	}
+	return nil
+}
+
+// ReadLog returns the notes in the last 256 KiB of a message's log, oldest first.
+// Lines that are not notes are passed over. No log is no notes.
+func (q *Queue) ReadLog(id ID) ([]Note, error) {
+	notes, err := q.readLog(id)
+	if err != nil && !errors.Is(err, ErrNotExist) {
+		return nil, fmt.Errorf("queue: read the log of %s: %w", id, err)
+	}
+	return notes, nil
+}
+
+func (q *Queue) readLog(id ID) ([]Note, error) {
+	if !validID(string(id)) {
+		return nil, ErrNotExist
+	}
+	f, err := q.open("log/"+string(id), unix.O_RDONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	var st unix.Stat_t
+	if err := fstat(f, &st); err != nil {
+		return nil, err
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return nil, errors.New("not an ordinary file")
+	}
+	from := max(st.Size-logTail, 0)
+	b := make([]byte, st.Size-from)
+	n, err := f.ReadAt(b, from)
+	if err != nil && err != io.EOF {
+		return nil, err
+	}
+	b = b[:n]
+	if from > 0 {
+		_, b, _ = bytes.Cut(b, []byte{'\n'}) // the first line may be the end of one
+	}
+	return parseLog(string(b)), nil
+}
+
+func parseLog(s string) []Note {
+	var notes []Note
+	for {
+		line, rest, ok := strings.Cut(s, "\n")
+		if !ok {
+			return notes // a line without an end is still being written, or never was
+		}
+		s = rest
+		f := fields{rest: line}
+		t, ok := parseTime(f.word())
+		event, ok := f.text(ok)
+		if !ok {
+			continue
+		}
+		n := Note{Time: t, Event: event}
+		for key, value, more := f.next(); more; key, value, more = f.next() {
+			switch key {
+			case "rcpt":
+				n.Rcpt = value
+			case "status":
+				n.Status = value
+			case "host":
+				n.Host = value
+			case "text":
+				n.Text = value
+			}
+		}
+		if !f.bad {
+			notes = append(notes, n)
+		}
+	}
+}

@@ -1,0 +1,142 @@
+package queue
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
+)
+
+// Waker tells queued about new messages, by a datagram on a Unix socket. It is
+// best effort: queued finds every message by itself at the next scan.
+type Waker struct {
+	to     unix.SockaddrUnix
+	missed atomic.Bool
+
+	mu sync.RWMutex // against Close
+	fd int          // -1: closed
+}
+
+// NewWaker makes a waker for the socket path. Nothing needs to listen there yet,
+// and who listens may change.
+func NewWaker(path string) (*Waker, error) {
+	if len(path) >= len(unix.RawSockaddrUnix{}.Path) {
+		return nil, fmt.Errorf("queue: the socket name %s is too long for the system", path)
+	}
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM, 0)
+	if err != nil {
+		return nil, fmt.Errorf("queue: waker: %w", err)
+	}
+	unix.CloseOnExec(fd)
+	return &Waker{fd: fd, to: unix.SockaddrUnix{Name: path}}, nil
+}
+
+// Wake tells of one message, and never waits. If queued is behind with reading,
+// or is not there, the message is left to the next scan, for which the next Wake
+// asks.
+func (w *Waker) Wake(id ID) {
+	if !w.missed.Load() {
+		if w.send(string(id)) != nil {
+			w.missed.Store(true)
+		}
+		return
+	}
+	// A scan sees this message as well.
+	w.missed.Store(false)
+	if w.send("scan") != nil {
+		w.missed.Store(true)
+	}
+}
+
+// Scan asks for a scan now.
+func (w *Waker) Scan() error { return w.tell("scan") }
+
+// Flush asks for an attempt of every message now.
+func (w *Waker) Flush() error { return w.tell("flush") }
+
+func (w *Waker) tell(word string) error {
+	if err := w.send(word); err != nil {
+		return fmt.Errorf("queue: tell queued to %s: %w", word, err)
+	}
+	return nil
+}
+
+func (w *Waker) send(s string) error {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	if w.fd < 0 {
+		return net.ErrClosed
+	}
+	return unix.Sendto(w.fd, []byte(s), unix.MSG_DONTWAIT, &w.to)
+}
+
+// Close ends it.
+func (w *Waker) Close() error {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.fd < 0 {
+		return nil
+	}
+	err := unix.Close(w.fd)
+	w.fd = -1
+	return err
+}
+
+// Wakeup is one of three things: a message to attempt, or a wish.
+type Wakeup struct {
+	ID    ID // "" if it is one of the others
+	Scan  bool
+	Flush bool // attempt everything now
+}
+
+// Wakeups receives what Wakers send. It carries no trust: an id may name any
+// message or none, and at worst something is looked at too often.
+type Wakeups struct{ conn *net.UnixConn }
+
+// ListenWakeups listens on the socket path, with mode 0660. It takes the place of
+// a socket that an earlier queued left; the caller has the queue's lock.
+func ListenWakeups(path string) (*Wakeups, error) {
+	if st, err := os.Lstat(path); err == nil && st.Mode()&os.ModeSocket != 0 {
+		os.Remove(path)
+	}
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		return nil, fmt.Errorf("queue: listen for wakeups: %w", err)
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		conn.Close()
+		return nil, fmt.Errorf("queue: listen for wakeups: %w", err)
+	}
+	return &Wakeups{conn}, nil
+}
+
+// Receive waits for the next wakeup; what is none is passed over. After Close it
+// returns net.ErrClosed. The system keeps only a few datagrams, so the caller
+// should be quick to call again.
+func (l *Wakeups) Receive() (Wakeup, error) {
+	var buf [idLen + 1]byte // longer datagrams are cut, and then are no id
+	for {
+		n, err := l.conn.Read(buf[:])
+		if errors.Is(err, unix.EINTR) || errors.Is(err, unix.ENOBUFS) {
+			continue
+		}
+		if err != nil {
+			return Wakeup{}, fmt.Errorf("queue: wakeups: %w", err)
+		}
+		switch s := string(buf[:n]); {
+		case s == "scan":
+			return Wakeup{Scan: true}, nil
+		case s == "flush":
+			return Wakeup{Flush: true}, nil
+		case validID(s):
+			return Wakeup{ID: ID(s)}, nil
+		}
+	}
+}
+
+// Close ends Receive and removes the socket.
+func (l *Wakeups) Close() error { return l.conn.Close() }

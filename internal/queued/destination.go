@@ -1,0 +1,254 @@
+package queued
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"postamt/internal/maillog"
+	"postamt/internal/remote"
+	"postamt/internal/retry"
+	"postamt/internal/route"
+	"postamt/internal/smtp"
+)
+
+// A Courier carries one transaction to a destination, over a connection of its choice: one outcome for
+// each recipient, in order. That there is no connection is an outcome too (remote.StageConnect). Safe for
+// concurrent use.
+type Courier interface {
+	Deliver(ctx context.Context, to Destination, tx *remote.Transaction) []remote.Outcome
+}
+
+// Destination is where one connection can carry many messages: a transport, and the domain if it goes by MX.
+type Destination struct {
+	Next   route.Transport
+	Domain string // for transports by MX; "" otherwise
+	Local  bool   // final delivery: the delivery agent recognises what it has already stored
+}
+
+func (d Destination) String() string {
+	if d.Domain != "" {
+		return d.Domain
+	}
+	return d.Next.String()
+}
+
+// A job is what one transaction carries: some recipients of one message.
+type job struct {
+	msg   *message
+	rcpts []int // indices into the envelope
+}
+
+// destination is the queue of jobs for one Destination.
+//
+//	state    window  means
+//	open     >= 1    up to window transactions at once
+//	dead     1       until the time in dead: jobs are answered with reason, no connection is made
+//	probing  1       after that: one transaction; the other jobs wait for what it finds
+//
+// All fields are guarded by the scheduler's mutex.
+type destination struct {
+	Destination
+	jobs     []*job
+	workers  int // transactions that run
+	window   int
+	dead     time.Time
+	since    time.Time   // when it was first found dead
+	failures int         // times found dead in a row
+	reason   *smtp.Reply // why
+}
+
+// scheduler spreads jobs over destinations.
+type scheduler struct {
+	courier Courier
+	limits  Limits
+	retry   retry.Policy
+	now     func() time.Time
+	jitter  func() float64
+	log     *maillog.Logger
+	done    func(*job, []remote.Outcome) // called once for each job, by the goroutine that carried it
+
+	ctx   context.Context
+	slots chan struct{} // transactions at once, over all destinations
+	wg    sync.WaitGroup
+
+	mu    sync.Mutex
+	dests map[Destination]*destination
+}
+
+// Limits of the scheduler; all are at least 1.
+type Limits struct {
+	Attempts    int // transactions at once, in all
+	Window      int // transactions at once to one destination
+	WindowStart int // how many of them before the first success
+	Local       int // transactions at once to the local delivery agent
+	Recipients  int // recipients a transaction
+}
+
+func (s *scheduler) maxWindow(d *destination) int {
+	if d.Local {
+		return s.limits.Local
+	}
+	return s.limits.Window
+}
+
+// enqueue hands a job to its destination. It never waits for the network.
+func (s *scheduler) enqueue(to Destination, j *job) {
+	s.mu.Lock()
+	d := s.dests[to]
+	if d == nil {
+		d = &destination{Destination: to, window: min(s.limits.WindowStart, s.limits.Window)}
+		if to.Local {
+			d.window = s.limits.Local
+		}
+		s.dests[to] = d
+	}
+	if s.now().Before(d.dead) {
+		r := d.reason
+		s.mu.Unlock()
+		s.done(j, unreachable(j, r))
+		return
+	}
+	d.jobs = append(d.jobs, j)
+	s.fill(d)
+	s.mu.Unlock()
+}
+
+// fill starts as many workers as the window lets and the jobs need. The caller holds the mutex.
+func (s *scheduler) fill(d *destination) {
+	for n := len(d.jobs); n > 0 && d.workers < d.window; n-- {
+		d.workers++
+		s.wg.Add(1)
+		go s.work(d)
+	}
+}
+
+// waiting is the number of jobs that wait for to.
+func (s *scheduler) waiting(to Destination) int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d := s.dests[to]; d != nil {
+		return len(d.jobs)
+	}
+	return 0
+}
+
+// work carries jobs until there are none, or the window has become smaller.
+func (s *scheduler) work(d *destination) {
+	defer s.wg.Done()
+	for {
+		s.mu.Lock()
+		if len(d.jobs) == 0 || d.workers > d.window || s.ctx.Err() != nil {
+			d.workers--
+			if d.workers == 0 && len(d.jobs) == 0 && d.failures == 0 {
+				delete(s.dests, d.Destination)
+			}
+			s.mu.Unlock()
+			return
+		}
+		j := d.jobs[0]
+		d.jobs[0] = nil
+		d.jobs = d.jobs[1:]
+		s.mu.Unlock()
+
+		s.slots <- struct{}{}
+		outcomes := s.courier.Deliver(s.ctx, d.Destination, j.transaction())
+		<-s.slots
+		if r := noConnection(outcomes); r != nil && s.ctx.Err() == nil {
+			s.unreached(d, r)
+		} else {
+			s.reached(d)
+		}
+		s.done(j, outcomes)
+	}
+}
+
+// noConnection is why the destination could not be reached, nil if it was. A permanent answer of this
+// stage (no such domain, null MX) concerns the address: the destination needs no rest.
+func noConnection(outcomes []remote.Outcome) *smtp.Reply {
+	for _, o := range outcomes {
+		if o.Stage != remote.StageConnect || o.Kind != remote.Temp {
+			return nil
+		}
+	}
+	return outcomes[0].Reply
+}
+
+// reached opens the window by one.
+func (s *scheduler) reached(d *destination) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if d.failures > 0 {
+		s.log.DestinationAlive(d.String(), s.now().Sub(d.since))
+	}
+	d.failures, d.dead, d.reason = 0, time.Time{}, nil
+	d.window = min(d.window+1, s.maxWindow(d))
+	s.fill(d)
+}
+
+// unreached halves the window. If nothing else is under way to the destination it is dead for a while,
+// and what waits for it is answered with the same reply: ten thousand messages for a dead host cost one
+// connection an interval, not ten thousand.
+func (s *scheduler) unreached(d *destination, reply *smtp.Reply) {
+	s.mu.Lock()
+	d.window = max(1, d.window/2)
+	if d.workers > 1 {
+		s.mu.Unlock()
+		return
+	}
+	if d.failures == 0 {
+		d.since = s.now()
+	}
+	d.failures++
+	d.window, d.reason = 1, reply
+	wait := s.retry.Next(d.failures, s.jitter())
+	if d.Local {
+		wait = min(wait, localRetry)
+	}
+	d.dead = s.now().Add(wait)
+	drained := d.jobs
+	d.jobs = nil
+	s.log.DestinationDead(d.String(), reply.Error(), len(drained), wait)
+	s.mu.Unlock()
+	for _, j := range drained {
+		s.done(j, unreachable(j, reply))
+	}
+}
+
+// revive forgets which destinations were dead.
+func (s *scheduler) revive() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, d := range s.dests {
+		d.dead = time.Time{}
+	}
+}
+
+// forget drops destinations that have been unused since they died.
+func (s *scheduler) forget(before time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for k, d := range s.dests {
+		if d.workers == 0 && len(d.jobs) == 0 && d.dead.Before(before) {
+			delete(s.dests, k)
+		}
+	}
+}
+
+// finish waits for the workers; jobs that were not begun are dropped: they are on disk.
+func (s *scheduler) finish() {
+	s.mu.Lock()
+	for _, d := range s.dests {
+		d.jobs = nil
+	}
+	s.mu.Unlock()
+	s.wg.Wait()
+}
+
+func unreachable(j *job, r *smtp.Reply) []remote.Outcome {
+	o := make([]remote.Outcome, len(j.rcpts))
+	for i := range o {
+		o[i] = remote.Outcome{Kind: remote.Temp, Stage: remote.StageConnect, Reply: r, Local: true}
+	}
+	return o
+}

@@ -1,0 +1,355 @@
+// Package queued is the owner of the queue: it takes each message through one attempt after another until
+// nobody waits for it.
+//
+//	wakeup, scan -> index -> active -> routed: jobs by destination -> carried -> settled
+//	                  ^                                                            |
+//	                  '------------------------- deferred -------------------------'
+//
+// What is on disk is the truth; everything here can be lost at any moment. The table says what a crash
+// leaves of each step, and why that is right:
+//
+//	step                     on disk                        after a crash
+//	accepted, no attempt     file, recipient '-'            found by the scan, attempted (suspect)
+//	local delivery ran       maildir file, recipient '-'    attempted again, suspect: the agent finds its copy
+//	remote host has it       recipient '-'                  sent again: the one duplicate that no protocol prevents
+//	alias expanded           child file, recipient '-'      expanded again: the child's derived id is there already
+//	report queued            report file, recipient '-'     reported again: likewise
+//	marked                   recipient 'D', 'F' or 'X'      never looked at again
+//	all marked               file unlinked                  nothing; or, if the unlink was lost, as the rows above
+//
+// Memory: an entry of 40 bytes for each waiting message, and at most Options.Active messages open at once.
+package queued
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"postamt/internal/maillog"
+	"postamt/internal/queue"
+	"postamt/internal/retry"
+	"postamt/internal/route"
+)
+
+// Options of a Server; all are required.
+type Options struct {
+	Hostname       string
+	LocalTransport route.Transport // where mailboxes are delivered
+	Active         int             // messages open at once
+	Scan           time.Duration   // between readings of the directory
+	Retry          retry.Policy
+	Limits         Limits
+	ReportExpire   time.Duration // Retry.Expire for messages with the null reverse-path
+	Expansion      route.Limits
+}
+
+// Server works on one queue, which it has locked.
+type Server struct {
+	opt    Options
+	queue  *queue.Queue
+	tables func() *route.Tables
+	log    *maillog.Logger
+	now    func() time.Time
+	jitter func() float64
+
+	sched *scheduler
+	index *index
+	fresh chan queue.ID // announced, not yet taken up
+	scan  chan struct{} // capacity 1: read the directory
+	work  chan task
+
+	start time.Time
+	dirty chan struct{} // capacity 1: files were removed whose return would send mail twice
+
+	mu     sync.Mutex
+	active map[queue.ID]bool
+	room   chan struct{} // capacity 1: there may be room in active again
+}
+
+type task struct {
+	id      queue.ID
+	suspect bool
+}
+
+// New makes a Server; Run starts it. tables is asked once for each message.
+func New(o Options, q *queue.Queue, tables func() *route.Tables, c Courier, log *maillog.Logger) *Server {
+	s := &Server{
+		opt: o, queue: q, tables: tables, log: log,
+		now: time.Now, jitter: rand.Float64,
+		index:  newIndex(),
+		fresh:  make(chan queue.ID, 1024),
+		scan:   make(chan struct{}, 1),
+		work:   make(chan task),
+		dirty:  make(chan struct{}, 1),
+		active: make(map[queue.ID]bool),
+		room:   make(chan struct{}, 1),
+	}
+	s.sched = &scheduler{
+		courier: c, limits: o.Limits, retry: o.Retry, log: log,
+		now: func() time.Time { return s.now() }, jitter: func() float64 { return s.jitter() },
+		slots: make(chan struct{}, o.Limits.Attempts),
+		dests: make(map[Destination]*destination),
+		done:  s.jobDone,
+	}
+	return s
+}
+
+// loaders is how many messages are opened, verified, routed and expanded at once. The work is reading
+// files and, for aliases, writing children: a few more than there are processors keeps a disk busy.
+const loaders = 8
+
+// Run works until ctx ends, then finishes the attempts that run, for at most grace, and returns.
+func (s *Server) Run(ctx context.Context, grace time.Duration) {
+	s.start = s.now()
+	// Attempts outlive ctx by the grace; new ones are not begun.
+	sending, stop := context.WithCancel(context.WithoutCancel(ctx))
+	defer stop()
+	s.sched.ctx = sending
+
+	var load, others sync.WaitGroup
+	for range loaders {
+		load.Go(func() {
+			for t := range s.work {
+				s.attempt(t.id, t.suspect)
+			}
+		})
+	}
+	others.Go(func() { s.syncRemovals(ctx) })
+	others.Go(func() { s.scanner(ctx) })
+	s.dispatch(ctx)
+	close(s.work)
+
+	done := make(chan struct{})
+	go func() {
+		load.Wait()
+		s.sched.finish()
+		close(done)
+	}()
+	timer := time.NewTimer(grace)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		stop()
+		<-done
+	}
+	others.Wait()
+}
+
+// Wake takes up a message that was announced. Never blocks: what does not fit is found by the next scan.
+func (s *Server) Wake(id queue.ID) {
+	select {
+	case s.fresh <- id:
+	default:
+		s.Rescan()
+	}
+}
+
+// Rescan reads the directory now.
+func (s *Server) Rescan() {
+	select {
+	case s.scan <- struct{}{}:
+	default:
+	}
+}
+
+// Flush forgets which destinations are dead and reads the directory.
+func (s *Server) Flush() {
+	s.sched.revive()
+	s.Rescan()
+}
+
+// submit takes up a message of our own making, without the detour over the socket.
+func (s *Server) submit(id queue.ID, suspect bool) { s.index.add(id, s.now(), suspect) }
+
+// dispatch hands messages to the loaders: announced ones first, so that mail of this minute does not wait
+// behind a backlog, but a waiting one after each, so that the backlog moves too.
+func (s *Server) dispatch(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		id, suspect, due, wait := s.index.due(s.now(), s.opt.Retry.Max+4*time.Second)
+		if due && !s.claim(ctx, id, false) {
+			due = false // active already: its attempt puts it back
+		}
+		if due && !s.hand(ctx, task{id, suspect}) {
+			return
+		}
+		if due {
+			select {
+			case id := <-s.fresh:
+				s.takeFresh(ctx, id)
+			default:
+			}
+			continue
+		}
+		if wait <= 0 {
+			continue
+		}
+		timer.Reset(wait)
+		select {
+		case id := <-s.fresh:
+			s.takeFresh(ctx, id)
+		case <-s.index.wake:
+		case <-timer.C:
+		case <-ctx.Done():
+		}
+	}
+}
+
+func (s *Server) takeFresh(ctx context.Context, id queue.ID) {
+	if s.claim(ctx, id, true) {
+		// What was accepted before we started may have been attempted by the queued before us.
+		s.hand(ctx, task{id, id.Time().Before(s.start)})
+	}
+}
+
+func (s *Server) hand(ctx context.Context, t task) bool {
+	select {
+	case s.work <- t:
+		return true
+	case <-ctx.Done():
+		s.release(t.id)
+		return false
+	}
+}
+
+// claim makes a message active, waiting for room; false if it is active already. A quarter of the room is
+// kept for announced messages: a backlog that hangs on slow hosts cannot stop new mail.
+func (s *Server) claim(ctx context.Context, id queue.ID, fresh bool) bool {
+	limit := s.opt.Active
+	if !fresh {
+		limit -= limit / 4
+	}
+	for {
+		s.mu.Lock()
+		if s.active[id] {
+			s.mu.Unlock()
+			return false
+		}
+		if len(s.active) < limit {
+			s.active[id] = true
+			s.mu.Unlock()
+			return true
+		}
+		s.mu.Unlock()
+		if !fresh {
+			// While the backlog waits for room, new mail goes by.
+			select {
+			case <-s.room:
+			case f := <-s.fresh:
+				s.takeFresh(ctx, f)
+			case <-ctx.Done():
+				return false
+			}
+			continue
+		}
+		select {
+		case <-s.room:
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+func (s *Server) release(id queue.ID) {
+	s.mu.Lock()
+	delete(s.active, id)
+	s.mu.Unlock()
+	select {
+	case s.room <- struct{}{}:
+	default:
+	}
+}
+
+// Stats are for people: messages active and waiting.
+func (s *Server) Stats() string {
+	s.mu.Lock()
+	active := len(s.active)
+	s.mu.Unlock()
+	s.sched.mu.Lock()
+	dests, workers := len(s.sched.dests), 0
+	for _, d := range s.sched.dests {
+		workers += d.workers
+	}
+	s.sched.mu.Unlock()
+	return fmt.Sprintf("active=%d waiting=%d destinations=%d connections=%d", active, s.index.len(), dests, workers)
+}
+
+// scanner reads the directory at start, at each interval, and when told.
+func (s *Server) scanner(ctx context.Context) {
+	tick := time.NewTicker(s.opt.Scan)
+	defer tick.Stop()
+	for {
+		if err := s.readQueue(ctx); err != nil {
+			s.log.Problem("", "read queue", err)
+		}
+		s.sched.forget(s.now().Add(-time.Hour))
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		case <-s.scan:
+		}
+	}
+}
+
+// readQueue adds to the index what it lacks. It takes nothing out: readdir may miss what is there
+// (faults.md, finding 5), and an entry whose file is gone costs one failing open.
+func (s *Server) readQueue(ctx context.Context) error {
+	known := s.index.known()
+	return s.queue.Scan(func(e queue.Entry) bool {
+		if ctx.Err() != nil {
+			return false
+		}
+		if e.Writing {
+			adopted, err := s.queue.Recover(e.ID)
+			if err != nil && !errors.Is(err, queue.ErrBusy) && !errors.Is(err, queue.ErrNotExist) {
+				s.log.Problem(string(e.ID), "recover", err)
+			}
+			if !adopted {
+				return true
+			}
+		}
+		if !known.has(e.ID, e.Next) && !s.isActive(e.ID) {
+			s.index.add(e.ID, e.Next, true)
+		}
+		return true
+	})
+}
+
+func (s *Server) isActive(id queue.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.active[id]
+}
+
+// removed asks for a sync of what was unlinked. A remote host that got its mail must not get it again
+// because the machine stopped before the unlink reached the disk; one sync for all that ended meanwhile
+// keeps that window at some tens of milliseconds for the price of a few syncs a second.
+func (s *Server) removed() {
+	select {
+	case s.dirty <- struct{}{}:
+	default:
+	}
+}
+
+func (s *Server) syncRemovals(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.dirty:
+		}
+		if err := s.queue.SyncRemovals(); err != nil {
+			s.log.Problem("", "sync removals", err)
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}

@@ -1,0 +1,222 @@
+package route
+
+import (
+	"slices"
+
+	"postamt/internal/addr"
+	"postamt/internal/alias"
+	"postamt/internal/smtp"
+)
+
+// Expand follows aliases to the end. The error is an *smtp.Reply: nobody can be reached in this way (unknown, a loop, too deep:
+// 5.4.6), or there are more than l.Count targets. Members of a list that cannot be reached, beside others who can, are finals of
+// kind Refuse.
+func (t *Tables) Expand(m addr.Mailbox, l Limits) (Expansion, error) {
+	first := lookup{t: t}
+	v, e := first.resolve(m)
+	if v.Kind == Refuse {
+		return Expansion{}, v.Reply
+	}
+	if v.Kind != Alias {
+		return Expansion{Finals: []Final{{Verdict: v}}}, nil
+	}
+	w := walk{t: t, limits: l, done: make(map[visit]bool), seen: make(map[string]bool)}
+	owner := w.start(v, e)
+	switch {
+	case w.over:
+		return Expansion{}, tooMany()
+	case w.live == 0 && len(w.finals) > 0:
+		return Expansion{}, worst(w.finals)
+	}
+	return Expansion{Finals: w.finals, Owner: owner}, nil
+}
+
+// worst is the reply for an alias that reaches nobody: a temporary one if there is any, for then all is not lost.
+func worst(finals []Final) *smtp.Reply {
+	for i := range finals {
+		if finals[i].Reply.Temporary() {
+			return finals[i].Reply
+		}
+	}
+	return finals[0].Reply
+}
+
+func tooMany() *smtp.Reply {
+	return smtp.NewReply(550, "5.4.6", "alias stands for too many addresses")
+}
+
+// walk is one expansion.
+type walk struct {
+	t      *Tables
+	limits Limits
+	probe  bool // the first live final is enough
+
+	count  int
+	over   bool // count is past its limit: nothing holds
+	live   int
+	finals []Final
+	seen   map[string]bool // Final.Key of those that are not Refuse
+	done   map[visit]bool
+	path   []step // aliases and lists we are in
+}
+
+// step is an alias, or a list file.
+type step struct {
+	entry alias.Entry
+	list  string
+}
+
+// visit is a step as it is reached by one address; what it stands for may depend on that.
+type visit struct {
+	step
+	addr string
+}
+
+// place is where targets stand.
+type place struct {
+	addr  addr.Mailbox  // the address that is expanded
+	skip  []alias.Entry // entries that a target which means "itself" passes over
+	owner addr.Mailbox
+	via   []alias.Pos
+	list  bool // in a list file
+}
+
+// start expands the alias v, whose entry is e, and returns its owner.
+func (w *walk) start(v Verdict, e alias.Entry) addr.Mailbox {
+	w.t.fill(&v, e)
+	here := step{entry: e}
+	w.done[visit{here, v.Addr.Key()}] = true
+	w.path = append(w.path, here)
+	w.targets(v.Targets, place{addr: v.Addr, skip: []alias.Entry{e}, owner: v.Owner})
+	return v.Owner
+}
+
+func (w *walk) stop() bool { return w.over || w.probe && w.live > 0 }
+
+func (w *walk) targets(list []alias.Target, at place) {
+	for i := range list {
+		if w.count++; w.count > w.limits.Count {
+			w.over = true
+		}
+		if w.stop() {
+			return
+		}
+		switch x := &list[i]; x.Kind {
+		case alias.Address:
+			w.address(x.Addr, x, at)
+		case alias.Local:
+			w.address(w.t.qualify(x.Addr, at.addr.Domain), x, at)
+		case alias.Domain:
+			w.address(addr.Mailbox{Local: at.addr.Local, Domain: x.Addr.Domain}, x, at)
+		case alias.Include:
+			w.include(x, at)
+		case alias.Blackhole:
+		default:
+			w.fail(at, x, at.addr, refusal(*x, at.list))
+		}
+	}
+}
+
+// address follows one target that is an address.
+func (w *walk) address(m addr.Mailbox, x *alias.Target, at place) {
+	if m.Domain == "" {
+		w.fail(at, x, addr.Mailbox{Local: m.Local, Domain: at.addr.Domain}, smtp.NewReply(451, "4.3.5", "there is no local domain"))
+		return
+	}
+	l := lookup{t: w.t, skip: at.skip, final: x.Final}
+	v, e := l.resolve(m)
+	if v.Kind != Alias {
+		v.Owner = at.owner
+		if (len(l.passed) > 0 || x.Final) && v.Kind == Mailbox && v.Tag == "" && m.Key() != at.addr.Key() {
+			// "bob: bob, archive", asked for as bob+lists: the copy for bob is still one for bob+lists.
+			if base, tag, ok := addr.SplitTag(at.addr.Local, w.t.Delimiters); ok && (addr.Mailbox{Local: base, Domain: at.addr.Domain}).Key() == m.Key() {
+				v.Addr, v.Tag = at.addr, tag
+			}
+		}
+		w.final(Final{Verdict: v, Via: via(at, x)})
+		return
+	}
+	here := step{entry: e}
+	if slices.Contains(w.path, here) {
+		w.fail(at, x, m, smtp.NewReply(550, "5.4.6", "alias loop"))
+		return
+	}
+	key := visit{here, v.Addr.Key()}
+	if w.done[key] {
+		return
+	}
+	if len(w.path) >= w.limits.Depth {
+		// Not done: by a shorter way it may yet be reached.
+		w.fail(at, x, m, smtp.NewReply(550, "5.4.6", "aliases too deep"))
+		return
+	}
+	w.done[key] = true
+	w.t.fill(&v, e)
+	if v.Owner.IsNull() {
+		v.Owner = at.owner
+	}
+	w.path = append(w.path, here)
+	w.targets(v.Targets, place{addr: v.Addr, skip: append(l.passed, e), owner: v.Owner, via: via(at, x)})
+	w.path = w.path[:len(w.path)-1]
+}
+
+// include follows ":include:".
+func (w *walk) include(x *alias.Target, at place) {
+	here := step{list: x.Text}
+	if slices.Contains(w.path, here) {
+		w.fail(at, x, at.addr, smtp.NewReply(550, "5.4.6", "list file that includes itself"))
+		return
+	}
+	key := visit{here, at.addr.Key()}
+	if w.done[key] {
+		return
+	}
+	if len(w.path) >= w.limits.Depth {
+		w.fail(at, x, at.addr, smtp.NewReply(550, "5.4.6", "aliases too deep"))
+		return
+	}
+	if w.t.Lists == nil {
+		w.fail(at, x, at.addr, unreadable())
+		return
+	}
+	list, err := w.t.Lists.List(x.Text)
+	if err != nil {
+		w.fail(at, x, at.addr, unreadable())
+		return
+	}
+	w.done[key] = true
+	at.via = via(at, x)
+	at.list = true
+	w.path = append(w.path, here)
+	w.targets(list, at)
+	w.path = w.path[:len(w.path)-1]
+}
+
+func unreadable() *smtp.Reply {
+	return smtp.NewReply(451, "4.3.0", "a list file cannot be read now")
+}
+
+func (w *walk) fail(at place, x *alias.Target, m addr.Mailbox, r *smtp.Reply) {
+	w.final(Final{Verdict: Verdict{Kind: Refuse, Addr: m, Owner: at.owner, Reply: r, Ours: true, Source: x.Pos}, Via: via(at, x)})
+}
+
+func (w *walk) final(f Final) {
+	key := f.Key()
+	if f.Kind == Refuse {
+		// Apart from the live ones, and a temporary failure apart from a permanent one.
+		key = f.Reply.Enhanced.String() + " " + key
+	}
+	if w.seen[key] {
+		return
+	}
+	w.seen[key] = true
+	if f.Kind != Refuse {
+		w.live++
+	}
+	w.finals = append(w.finals, f)
+}
+
+// via is the way to x. A copy: at.via is shared by all targets of one place.
+func via(at place, x *alias.Target) []alias.Pos {
+	return append(at.via[:len(at.via):len(at.via)], x.Pos)
+}

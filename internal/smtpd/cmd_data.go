@@ -1,0 +1,198 @@
+package smtpd
+
+import (
+	"errors"
+	"io"
+	"time"
+
+	"postamt/internal/maillog"
+	"postamt/internal/queue"
+	"postamt/internal/smtp"
+)
+
+// RFC 5321 section 4.1.1.4: "DATA", then the message up to CR LF . CR LF.
+func (s *session) cmdData(args string) *smtp.Reply {
+	switch {
+	case args != "":
+		return noArguments()
+	case s.tx == nil:
+		return smtp.NewReply(503, "5.5.1", "say MAIL first")
+	case s.tx.in != nil || s.tx.failed:
+		// RFC 3030 section 2: DATA and BDAT cannot be used in the same transaction.
+		return smtp.NewReply(503, "5.5.1", "the message has begun with BDAT")
+	case s.tx.env.Body == "BINARYMIME":
+		return smtp.NewReply(503, "5.5.1", "BODY=BINARYMIME wants BDAT") // RFC 3030 section 3
+	case len(s.tx.env.Rcpts) == 0:
+		return smtp.NewReply(554, "5.5.1", "no valid recipients") // RFC 2920 section 3.1
+	}
+	in, r := s.begin()
+	if r != nil {
+		return r
+	}
+	if s.c.WriteReply(smtp.NewReply(354, "", "end data with <CR><LF>.<CR><LF>")) != nil {
+		s.close("lost")
+		in.abort()
+		return nil
+	}
+	s.tx.in = in
+	d := s.c.Data()
+	if !s.stream(d.Next) {
+		s.reset()
+		return nil
+	}
+	if d.Err() != nil {
+		in.refuse(bareNewline())
+	}
+	return s.accept(in)
+}
+
+// RFC 3030 section 2: "BDAT" SP chunk-size [ SP "LAST" ], then so many octets.
+func (s *session) cmdBdat(args string) *smtp.Reply {
+	n, last, err := smtp.ParseBDAT(args)
+	if err != nil {
+		// The octets that follow cannot be told from commands.
+		s.close("protocol")
+		return asReply(err)
+	}
+	if s.conf.SizeLimit > 0 && n/2 > s.conf.SizeLimit {
+		s.close("limit")
+		return tooBig()
+	}
+	// From here on the chunk is read, whatever becomes of it.
+	var r *smtp.Reply
+	switch {
+	case s.tx == nil:
+		r = smtp.NewReply(503, "5.5.1", "say MAIL first")
+	case s.tx.failed:
+		r = smtp.NewReply(503, "5.5.1", "the transaction has failed, say RSET")
+	case len(s.tx.env.Rcpts) == 0:
+		r = smtp.NewReply(554, "5.5.1", "no valid recipients")
+	case s.tx.in == nil:
+		s.tx.in, r = s.begin()
+		if s.tx.in != nil && s.tx.env.Body != "BINARYMIME" {
+			s.tx.in.lines = &smtp.Newlines{}
+		}
+	}
+	if !s.stream(s.c.Chunk(n).Next) {
+		s.reset()
+		return nil
+	}
+	if r != nil {
+		s.fail()
+		return r
+	}
+	in := s.tx.in
+	if last {
+		return s.accept(in)
+	}
+	if in.refused != nil {
+		s.fail()
+		return in.refused
+	}
+	return smtp.NewReply(250, "2.0.0", "ok")
+}
+
+// fail makes a transaction refuse its further chunks: a client may have sent them already.
+func (s *session) fail() {
+	if s.tx != nil {
+		if s.tx.in != nil {
+			s.tx.in.abort()
+			s.tx.in = nil
+		}
+		s.tx.failed = true
+	}
+}
+
+// stream reads blocks of the message until next says io.EOF. False: the connection is lost, or was slow; where the
+// data ends will never be known, so nothing that follows may be read as a command.
+func (s *session) stream(next func() ([]byte, error)) bool {
+	s.c.SetReadTimeout(s.conf.TimeoutData)
+	s.deadline(0)
+	var in *intake
+	if s.tx != nil {
+		in = s.tx.in
+	}
+	start, got := s.srv.now(), int64(0)
+	for {
+		b, err := next()
+		if err == io.EOF {
+			return true
+		}
+		if err != nil {
+			s.lost(err)
+			return false
+		}
+		if in != nil {
+			in.write(b)
+		}
+		got += int64(len(b))
+		if s.tooSlow(got, start) {
+			s.send(smtp.NewReply(421, "4.4.2", s.conf.Hostname+" too slow"))
+			s.close("slow")
+			return false
+		}
+	}
+}
+
+// rateAfter is when the data rate begins to count.
+const rateAfter = time.Minute
+
+func (s *session) tooSlow(octets int64, start time.Time) bool {
+	if s.conf.MinRate <= 0 {
+		return false
+	}
+	t := s.srv.now().Sub(start)
+	return t > rateAfter && octets < s.conf.MinRate*int64(t/time.Second)
+}
+
+// begin makes the message: from here on it has an id.
+func (s *session) begin() (*intake, *smtp.Reply) {
+	e := &s.tx.env
+	now := s.srv.now()
+	e.ID = queue.NewID(now)
+	e.Origin, e.Arrived = e.ID, now.UTC()
+	e.Client = queue.Client{IP: s.peer.IP, Port: s.peer.Port, Helo: s.helo, Proto: s.protocol(), Login: s.peer.Login, Listener: s.kind, TLS: s.tls}
+	w, err := s.srv.Queue.Create(e)
+	if err != nil {
+		s.srv.Log.Problem(string(e.ID), "create", err)
+		return nil, storeReply(err)
+	}
+	in := &intake{w: w, trace: s.trace(), limit: s.conf.SizeLimit, hops: s.conf.Hops, finals: s.tx.finals}
+	if s.kind != MX {
+		in.missing = func(have fieldSet) []byte { return missingFields(e, s.conf.Hostname, have) }
+	}
+	return in, nil
+}
+
+// accept makes the message permanent and ends the transaction. RFC 1047: the reply follows at once, for a client that does
+// not get it sends the message again.
+func (s *session) accept(in *intake) *smtp.Reply {
+	tx, client := s.tx, s.client()
+	s.tx = nil
+	start := s.srv.now()
+	if !in.finish() {
+		in.abort()
+		if in.err != nil {
+			s.srv.Log.Problem(string(tx.env.ID), "write", in.err)
+		}
+		return in.refused
+	}
+	if err := s.srv.commit(in.w); err != nil {
+		s.srv.Log.Problem(string(tx.env.ID), "commit", err)
+		return storeReply(err)
+	}
+	if s.srv.Wake != nil {
+		s.srv.Wake(tx.env.ID)
+	}
+	s.messages++
+	s.errors, s.junk, s.overshoot = 0, 0, 0
+	s.srv.Log.Accepted(string(tx.env.ID), maillog.Acceptance{Session: s.id, Client: client, From: tx.env.From, Size: in.size,
+		Rcpts: len(tx.env.Rcpts), Took: s.srv.now().Sub(start)})
+	return smtp.NewReply(250, "2.0.0", "ok: queued as "+string(tx.env.ID))
+}
+
+func bareNewline() *smtp.Reply {
+	return smtp.NewReply(550, "5.5.2", "message has a CR or LF that is not part of CR LF")
+}
+
+var errAborted = errors.New("smtpd: message aborted")

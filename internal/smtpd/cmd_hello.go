@@ -1,0 +1,97 @@
+package smtpd
+
+import (
+	"errors"
+
+	"postamt/internal/smtp"
+)
+
+// RFC 5321 section 4.1.1.1: "EHLO" SP ( Domain / address-literal ). Both begin anew, as RSET does.
+func (s *session) cmdEhlo(args string) *smtp.Reply {
+	if r := s.hello(args); r != nil {
+		return r
+	}
+	s.esmtp = true
+	return s.extensions().EHLO(s.conf.Hostname, "HELP")
+}
+
+// RFC 5321 section 4.1.1.1: "HELO" SP Domain.
+func (s *session) cmdHelo(args string) *smtp.Reply {
+	if r := s.hello(args); r != nil {
+		return r
+	}
+	s.esmtp = false
+	return smtp.NewReply(250, "", s.conf.Hostname)
+}
+
+// hello takes the client's name. RFC 5321 section 4.1.4: that it is not the client's true name is no reason to refuse.
+func (s *session) hello(args string) *smtp.Reply {
+	name, err := smtp.ParseHelo(args)
+	if err != nil {
+		return asReply(err)
+	}
+	s.reset()
+	s.helo = name
+	return nil
+}
+
+// extensions are what this session is offered after EHLO.
+func (s *session) extensions() smtp.Extensions {
+	if !s.esmtp {
+		return smtp.Extensions{}
+	}
+	return smtp.Extensions{
+		Size: true, SizeMax: s.conf.SizeLimit,
+		Pipelining: true, EightBit: true, BinaryMIME: true, Chunking: true, UTF8: true, DSN: true, Enhanced: true,
+		StartTLS: s.conf.TLS != nil && s.tls == "",
+		RcptMax:  s.rcptLimit(), MailMax: s.conf.MailLimit,
+	}
+}
+
+// RFC 3207 section 4: "STARTTLS", without parameters.
+func (s *session) cmdStartTLS(args string) *smtp.Reply {
+	switch {
+	case args != "":
+		return smtp.NewReply(501, "5.5.4", "STARTTLS has no parameters")
+	case s.tls != "":
+		return smtp.NewReply(503, "5.5.1", "TLS is on already")
+	case s.conf.TLS == nil:
+		return smtp.NewReply(502, "5.5.1", "TLS is not available")
+	case s.c.Buffered() > 0:
+		// RFC 3207 section 4.2, and CVE-2011-0411: what was sent in clear, by whomever, must not be taken for a
+		// command sent under TLS. A client may not pipeline here, so no good one is hurt by the end of the session.
+		s.close("protocol")
+		return smtp.NewReply(501, "5.5.4", "nothing may follow STARTTLS in clear")
+	}
+	if s.c.WriteReply(smtp.NewReply(220, "2.0.0", "ready to start TLS")) != nil || s.c.Flush() != nil {
+		s.close("lost")
+		return nil
+	}
+	if !s.handshake() {
+		s.close("tls")
+	}
+	return nil
+}
+
+// handshake starts TLS. RFC 3207 section 4.2: what was known before is discarded.
+func (s *session) handshake() bool {
+	s.reset()
+	s.helo, s.esmtp = "", false
+	s.deadline(handshakeTime)
+	s.c.SetReadTimeout(handshakeTime)
+	err := errNoTLS
+	if s.conf.TLS != nil {
+		err = s.c.StartTLS(s.conf.TLS, true)
+	}
+	if err != nil {
+		s.srv.Log.TLS(s.id, "", "", "", err)
+		s.why = "tls"
+		return false
+	}
+	version, cipher := tlsNames(s.c.TLS())
+	s.tls = version + " " + cipher
+	s.srv.Log.TLS(s.id, "", version, cipher, nil)
+	return true
+}
+
+var errNoTLS = errors.New("smtpd: no certificate")

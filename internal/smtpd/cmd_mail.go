@@ -1,0 +1,121 @@
+package smtpd
+
+import (
+	"postamt/internal/addr"
+	"postamt/internal/queue"
+	"postamt/internal/smtp"
+)
+
+// transaction is one message from MAIL on.
+type transaction struct {
+	env    queue.Envelope
+	seen   map[string]struct{} // keys of the recipients, from the second on
+	finals []string            // keys of the mailboxes that Recipients named, one a recipient; "" where it named none
+	last   string              // the recipient of the last RCPT, for the log
+	in     *intake             // the message, from the first BDAT on
+	failed bool                // a BDAT was refused
+}
+
+// defaultRcptLimit: RFC 5321 section 4.5.3.1.8.
+const defaultRcptLimit = 100
+
+func (s *session) rcptLimit() int {
+	if s.conf.RcptLimit > 0 {
+		return s.conf.RcptLimit
+	}
+	return defaultRcptLimit
+}
+
+// RFC 5321 section 4.1.1.2: "MAIL FROM:" Reverse-path [SP Mail-parameters].
+func (s *session) cmdMail(args string) *smtp.Reply {
+	switch {
+	case s.helo == "":
+		return smtp.NewReply(503, "5.5.1", "say EHLO first")
+	case s.tx != nil:
+		return smtp.NewReply(503, "5.5.1", "there is a transaction already")
+	case s.kind != MX && s.peer.Login == "" && s.extensions().StartTLS:
+		return smtp.NewReply(530, "5.7.0", "say STARTTLS first")
+	case s.kind != MX && s.peer.Login == "":
+		return smtp.NewReply(530, "5.7.0", "authentication required")
+	case s.conf.MailLimit > 0 && s.mails >= s.conf.MailLimit:
+		// RFC 9422: a client that read our LIMITS does not come here.
+		s.close("limit")
+		return smtp.NewReply(421, "4.7.0", "too many messages in one connection, please make another")
+	}
+	from, p, err := smtp.ParseMail(args, s.extensions())
+	if err != nil {
+		return asReply(err)
+	}
+	s.mails++
+	s.tx = &transaction{env: queue.Envelope{
+		From: from.String(), Body: p.Body, UTF8: p.UTF8, Ret: p.Ret, EnvID: p.EnvID,
+	}}
+	return smtp.NewReply(250, "2.1.0", "ok")
+}
+
+// RFC 5321 section 4.1.1.3: "RCPT TO:" Forward-path [SP Rcpt-parameters].
+func (s *session) cmdRcpt(args string) *smtp.Reply {
+	switch {
+	case s.tx == nil:
+		return smtp.NewReply(503, "5.5.1", "say MAIL first")
+	case s.tx.in != nil || s.tx.failed:
+		return smtp.NewReply(503, "5.5.1", "the message has begun")
+	}
+	s.tx.last = ""
+	allow := s.extensions()
+	allow.UTF8 = s.tx.env.UTF8 // RFC 6531 section 3.4: announced with MAIL
+	to, p, err := smtp.ParseRcpt(args, allow)
+	if err != nil {
+		return asReply(err)
+	}
+	if to.Domain == "" {
+		to.Domain = s.conf.Hostname // RFC 5321 section 4.5.1: <postmaster> is ours
+	}
+	s.tx.last = to.String()
+	if s.tx.has(to.Key()) {
+		return rcptOk() // stored once, however often it is named (S12)
+	}
+	if len(s.tx.env.Rcpts) >= s.rcptLimit() {
+		// RFC 5321 section 4.5.3.1.10: 452, and the client sends the rest later. It may ask so for as many again as the
+		// limit; then it is not listening.
+		if s.overshoot++; s.overshoot > s.rcptLimit() {
+			s.close("limit")
+			return smtp.NewReply(421, "4.5.3", "too many recipients")
+		}
+		return smtp.NewReply(452, "4.5.3", "too many recipients, send the others later")
+	}
+	final, err := s.conf.Recipients.Admit(to, s.mayRelay())
+	if err != nil {
+		if r, ok := err.(*smtp.Reply); ok {
+			return r
+		}
+		s.srv.Log.Problem(s.id, "judge recipient", err)
+		return smtp.NewReply(451, "4.3.0", "error of this system, try again later")
+	}
+	s.tx.add(to, final, p)
+	s.rcpts++
+	return rcptOk()
+}
+
+func rcptOk() *smtp.Reply { return smtp.NewReply(250, "2.1.5", "ok") }
+
+func tooBig() *smtp.Reply { return smtp.NewReply(552, "5.3.4", "message too big") }
+
+// has reports whether the transaction has a recipient of that key.
+func (t *transaction) has(key string) bool {
+	_, ok := t.seen[key]
+	return ok
+}
+
+func (t *transaction) add(to, final addr.Mailbox, p smtp.RcptParams) {
+	if t.seen == nil {
+		t.seen = make(map[string]struct{})
+	}
+	t.seen[to.Key()] = struct{}{}
+	t.env.Rcpts = append(t.env.Rcpts, queue.Rcpt{State: queue.Pending, Addr: to.String(), Notify: p.Notify, ORcpt: p.ORcpt})
+	key := ""
+	if !final.IsNull() {
+		key = final.Key()
+	}
+	t.finals = append(t.finals, key)
+}

@@ -1,0 +1,106 @@
+#!/bin/sh
+# Installs what the tests and benchmarks need beyond Go: mail programs as strangers to test against, and tools.
+#
+# Commands come from Debian packages (as root, with apt), each only when it is missing. Postfix and Exim are not
+# installed over the system: their packages, and the libraries that are missing for them, are unpacked below
+# $PEERS_DIR (default: .cache/peers in this tree, ignored by git), where test/peers finds them. The only trace
+# of them outside is the account Debian-exim, whose name is compiled into Debian's Exim.
+#
+# Without root or apt: names what is missing and exits 1; with SKIP_MISSING=1 it names it and exits 0, and the
+# tests that need it skip themselves. Prints nothing when nothing is missing.
+set -eu
+
+cd "$(dirname "$0")/.."
+PEERS_DIR=${PEERS_DIR:-$PWD/.cache/peers}
+
+# command, package; commands of one package stand on one line.
+needs='
+swaks        swaks
+msmtp        msmtp
+s-nail       s-nail
+curl         curl
+python3      python3-minimal
+mandoc       mandoc
+socat        socat
+strace       strace
+nc           netcat-openbsd
+ip           iproute2
+mkfs.ext4    e2fsprogs
+mkfs.xfs     xfsprogs
+losetup      mount
+update-ca-certificates ca-certificates
+'
+
+PATH=$PATH:/usr/sbin:/sbin
+missing_commands= missing_packages=
+while read -r command package; do
+	[ -n "$command" ] || continue
+	command -v "$command" >/dev/null || {
+		missing_commands="$missing_commands $command" missing_packages="$missing_packages $package"
+	}
+done <<END
+$needs
+END
+# smtplib needs more than Debian's python3-minimal.
+if command -v python3 >/dev/null && ! [ -e "$(echo /usr/lib/python3*/smtplib.py)" ]; then
+	missing_commands="$missing_commands python3(smtplib)" missing_packages="$missing_packages python3"
+fi
+
+# swaks speaks TLS only with this module.
+if ! ls /usr/lib/*/perl5/*/Net/SSLeay.pm >/dev/null 2>&1; then
+	missing_commands="$missing_commands perl(Net::SSLeay)" missing_packages="$missing_packages libnet-ssleay-perl"
+fi
+
+missing_peers=
+[ -x "$PEERS_DIR/usr/lib/postfix/sbin/master" ] || missing_peers="$missing_peers postfix"
+[ -x "$PEERS_DIR/usr/sbin/exim4" ] || missing_peers="$missing_peers exim4-daemon-light"
+missing_account=
+getent passwd Debian-exim >/dev/null || missing_account=Debian-exim
+
+[ -n "$missing_commands$missing_peers$missing_account" ] || exit 0
+
+give_up() {
+	echo "test/deps.sh: $1; missing:$missing_commands${missing_peers:+ $missing_peers in $PEERS_DIR}${missing_account:+ account $missing_account}" >&2
+	[ "${SKIP_MISSING:-}" != 1 ] || exit 0
+	exit 1
+}
+
+[ "$(id -u)" = 0 ] || give_up "not root"
+command -v apt-get >/dev/null || give_up "no apt"
+
+export DEBIAN_FRONTEND=noninteractive DEBCONF_NOWARNINGS=yes
+# The lists may be missing altogether (a fresh container), or older than what the mirror still has.
+ls /var/lib/apt/lists/*_Packages* >/dev/null 2>&1 || apt-get -qq update || give_up "apt-get update failed"
+
+apt() {
+	apt-get -qq -y --no-install-recommends "$@" >/dev/null || {
+		apt-get -qq update && apt-get -qq -y --no-install-recommends "$@" >/dev/null
+	}
+}
+
+if [ -n "$missing_packages" ]; then
+	echo "test/deps.sh: installing$missing_packages"
+	# shellcheck disable=SC2086 # a list
+	apt install $missing_packages || give_up "apt-get install failed"
+fi
+
+for peer in $missing_peers; do
+	echo "test/deps.sh: unpacking $peer into $PEERS_DIR"
+	# apt knows which libraries this machine lacks; the two peers exclude each other, hence one at a time.
+	debs=$PEERS_DIR/debs
+	rm -rf "$debs"
+	mkdir -p "$debs/partial"
+	apt install --download-only -o Dir::Cache::archives="$debs" "$peer" || give_up "download of $peer failed"
+	for deb in "$debs"/*.deb; do
+		case ${deb##*/} in
+		lib* | postfix_* | exim4-base_* | exim4-daemon-light_*) dpkg -x "$deb" "$PEERS_DIR" || give_up "cannot unpack $deb" ;;
+		esac
+	done
+	rm -rf "$debs"
+done
+chmod 755 "$PEERS_DIR"
+
+if [ -n "$missing_account" ]; then
+	useradd --system --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin --user-group Debian-exim ||
+		give_up "useradd failed"
+fi

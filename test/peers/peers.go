@@ -1,0 +1,347 @@
+// Package peers runs mail servers that are not ours, so that tests and benchmarks meet strangers: Postfix and Exim,
+// from Debian's packages, unpacked by test/deps.sh into a directory and not installed.
+//
+// Each server has everything of its own: configuration, queue, log and delivered mail below one directory, one
+// listener on a free port of 127.0.0.1. No peer asks the DNS: all mail goes to local maildirs, to a fixed
+// host, or nowhere. A peer runs in its own process group and is ended by that group's id, so nothing it started
+// outlives Stop. Both peers need root: Postfix because its master insists, Exim because we
+// lend it the account its package was built for.
+package peers
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"postamt/test/proc"
+)
+
+// Config says what a peer does. The zero value accepts mail from loopback for alice and bob at no domain at all, and
+// sends mail nowhere.
+type Config struct {
+	Dir      string            // the peer's directory, reachable by every user; empty: a temporary one that Stop removes
+	Hostname string            // name in the banner and in EHLO; empty: "postfix.example.net" or "exim.example.net"
+	Domains  []string          // delivered to Maildirs
+	Users    []string          // who exists in Domains; empty: alice and bob
+	RelayTo  string            // host:port for mail to every domain that is neither in Domains nor in Routes
+	Routes   map[string]string // domain to host:port
+	TLS      bool              // offer STARTTLS with a self-signed certificate, and use it when the other side offers it
+	Process  int               // processes of one service, and connections; 0: 100
+	Accept   bool              // accept only: what was accepted stays in the queue, no delivery is tried
+	Extra    []string          // lines added at the end of main.cf, or in Exim's main section
+}
+
+// A Server is a running peer.
+type Server struct {
+	Addr     string        // host:port that speaks SMTP
+	Dir      string        // everything of this peer is below
+	Maildirs string        // USER/Maildir/new/... of delivered mail
+	Log      string        // the peer's log file
+	Conf     string        // configuration directory (Postfix) or file (Exim)
+	Cert     string        // certificate file when Config.TLS
+	Startup  time.Duration // from the start of the first process to the first banner
+
+	cmd    *exec.Cmd
+	output bytes.Buffer
+	exited chan struct{} // closed when cmd has been waited for
+	remove bool
+}
+
+// Pid returns the process id of the server's first process, the parent of the others.
+func (s *Server) Pid() int { return s.cmd.Process.Pid }
+
+// Maildir returns the maildir of a user of Config.Domains. It may not exist before the first delivery.
+func (s *Server) Maildir(user string) string { return filepath.Join(s.Maildirs, user, "Maildir") }
+
+// Delivered returns the messages in the user's new/, in no particular order.
+func (s *Server) Delivered(user string) []string {
+	names, _ := filepath.Glob(filepath.Join(s.Maildir(user), "new", "*"))
+	return names
+}
+
+// ErrMissing is returned, wrapped, when a peer is not unpacked; test/deps.sh does that.
+var ErrMissing = errors.New("not unpacked; run test/deps.sh")
+
+// errNotRoot is why an unprivileged run goes without peers.
+var errNotRoot = errors.New("peers need root")
+
+// Dir returns the directory in which test/deps.sh unpacked the peers: $PEERS_DIR, else .cache/peers of this module.
+func Dir() (string, error) {
+	if dir := os.Getenv("PEERS_DIR"); dir != "" {
+		return filepath.Abs(dir)
+	}
+	root, err := ModuleRoot()
+	if err != nil {
+		return "", err
+	}
+	return filepath.Join(root, ".cache", "peers"), nil
+}
+
+// ModuleRoot returns the nearest directory at or above the working directory that holds go.mod.
+func ModuleRoot() (string, error) {
+	dir, err := os.Getwd()
+	if err != nil {
+		return "", err
+	}
+	for {
+		if _, err := os.Stat(filepath.Join(dir, "go.mod")); err == nil {
+			return dir, nil
+		}
+		up := filepath.Dir(dir)
+		if up == dir {
+			return "", errors.New("peers: no go.mod at or above the working directory")
+		}
+		dir = up
+	}
+}
+
+// Command returns a command that runs a program of the unpacked packages, such as smtp-source or postqueue.
+func Command(name string, args ...string) (*exec.Cmd, error) {
+	dir, err := Dir()
+	if err != nil {
+		return nil, err
+	}
+	for _, in := range []string{"usr/sbin", "usr/lib/postfix/sbin"} {
+		path := filepath.Join(dir, in, name)
+		if _, err := os.Stat(path); err == nil {
+			cmd := exec.Command(path, args...)
+			cmd.Env = append(os.Environ(), "LD_LIBRARY_PATH="+libraryPath(dir))
+			return cmd, nil
+		}
+	}
+	return nil, fmt.Errorf("peers: %s: %w", name, ErrMissing)
+}
+
+// libraryPath lists where the unpacked programs find libraries, Postfix's own and those this machine lacks.
+func libraryPath(dir string) string {
+	dirs := []string{filepath.Join(dir, "usr/lib/postfix")}
+	for _, pattern := range []string{"usr/lib/*-linux-*", "lib/*-linux-*"} {
+		found, _ := filepath.Glob(filepath.Join(dir, pattern))
+		dirs = append(dirs, found...)
+	}
+	return strings.Join(dirs, ":")
+}
+
+// Postfix starts a Postfix and stops it when the test ends. Without root the test is skipped; with
+// SKIP_MISSING=1 also when Postfix is not there.
+func Postfix(t testing.TB, c Config) *Server {
+	t.Helper()
+	s, err := StartPostfix(c)
+	return started(t, s, err)
+}
+
+// Exim starts an Exim and stops it when the test ends, on the same terms as Postfix.
+func Exim(t testing.TB, c Config) *Server {
+	t.Helper()
+	s, err := StartExim(c)
+	return started(t, s, err)
+}
+
+func started(t testing.TB, s *Server, err error) *Server {
+	t.Helper()
+	switch {
+	case errors.Is(err, errNotRoot), errors.Is(err, ErrMissing) && os.Getenv("SKIP_MISSING") == "1":
+		t.Skip(err)
+	case err != nil:
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			if log, err := os.ReadFile(s.Log); err == nil {
+				t.Logf("%s:\n%s", s.Log, log[max(0, len(log)-8<<10):])
+			}
+		}
+		if err := s.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	return s
+}
+
+// FreeAddr returns a loopback address with a port that was free a moment ago.
+func FreeAddr() (string, error) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	defer l.Close()
+	return l.Addr().String(), nil
+}
+
+// prepare makes what every peer has: directory, address, defaults and certificate.
+func prepare(c *Config, name string) (*Server, error) {
+	if os.Getuid() != 0 {
+		return nil, fmt.Errorf("peers: %s: %w", name, errNotRoot)
+	}
+	s := &Server{Dir: c.Dir, exited: make(chan struct{})}
+	if s.Dir == "" {
+		dir, err := os.MkdirTemp("", name+"-")
+		if err != nil {
+			return nil, err
+		}
+		s.Dir, s.remove = dir, true
+	}
+	if err := os.MkdirAll(s.Dir, 0o755); err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(s.Dir, 0o755); err != nil { // the peers' own users must get in
+		return nil, err
+	}
+	if c.Hostname == "" {
+		c.Hostname = name + ".example.net"
+	}
+	if len(c.Users) == 0 {
+		c.Users = []string{"alice", "bob"}
+	}
+	if c.Process == 0 {
+		c.Process = 100
+	}
+	var err error
+	if s.Addr, err = FreeAddr(); err != nil {
+		return nil, err
+	}
+	s.Maildirs = filepath.Join(s.Dir, "mail")
+	return s, nil
+}
+
+// start runs cmd in a process group of its own and waits until the SMTP banner comes.
+func (s *Server) start(cmd *exec.Cmd) (*Server, error) {
+	cmd.Dir = s.Dir
+	cmd.Stdout, cmd.Stderr = &s.output, &s.output
+	cmd.WaitDelay = time.Second // a child that outlives its parent must not hold the output open
+	if cmd.SysProcAttr == nil {
+		cmd.SysProcAttr = new(syscall.SysProcAttr)
+	}
+	cmd.SysProcAttr.Setpgid = true
+	s.cmd = cmd
+	begin := time.Now()
+	if err := cmd.Start(); err != nil {
+		s.clean()
+		return nil, err
+	}
+	go func() { cmd.Wait(); close(s.exited) }()
+	if err := s.awaitBanner(20 * time.Second); err != nil {
+		log, _ := os.ReadFile(s.Log)
+		s.Stop()
+		return nil, fmt.Errorf("%w\n%s\n%s", err, s.output.Bytes(), log)
+	}
+	s.Startup = time.Since(begin)
+	return s, nil
+}
+
+// awaitBanner connects until a 220 comes.
+func (s *Server) awaitBanner(limit time.Duration) error {
+	deadline := time.Now().Add(limit)
+	for {
+		err := Banner(s.Addr, deadline)
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-s.exited:
+			return fmt.Errorf("peers: %s ended before its banner", s.cmd.Path)
+		case <-time.After(2 * time.Millisecond):
+		}
+		if time.Now().After(deadline) {
+			return fmt.Errorf("peers: %s: no banner: %w", s.cmd.Path, err)
+		}
+	}
+}
+
+// Banner makes one connection to addr ("host:port", or a path of a Unix socket), and returns nil when a 220 came on it
+// before the deadline. It leaves with QUIT.
+func Banner(addr string, deadline time.Time) error {
+	network := "tcp"
+	if strings.HasPrefix(addr, "/") {
+		network = "unix"
+	}
+	conn, err := net.Dial(network, addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	conn.SetDeadline(deadline)
+	var b [4]byte
+	if _, err := conn.Read(b[:]); err != nil {
+		return err
+	}
+	if string(b[:3]) != "220" {
+		return fmt.Errorf("peers: %s greeted with %q", addr, b[:])
+	}
+	conn.Write([]byte("QUIT\r\n"))
+	return nil
+}
+
+// Stop ends every process of the peer and, if Config.Dir was empty, removes its directory. A second Stop does nothing.
+func (s *Server) Stop() error {
+	if s.cmd == nil {
+		return nil
+	}
+	pgid := s.cmd.Process.Pid
+	s.cmd = nil
+	syscall.Kill(-pgid, syscall.SIGTERM)
+	gone := false
+	for range 1000 {
+		// Zombies that wait for init, which may take its time, do no harm: they hold neither port nor file.
+		if len(proc.Group(pgid)) == 0 {
+			gone = true
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	if !gone {
+		syscall.Kill(-pgid, syscall.SIGKILL)
+	}
+	<-s.exited
+	s.clean()
+	if !gone {
+		return fmt.Errorf("peers: process group %d had to be killed", pgid)
+	}
+	return nil
+}
+
+func (s *Server) clean() {
+	if s.remove {
+		os.RemoveAll(s.Dir)
+	}
+}
+
+// account returns the numeric user and group of a name in /etc/passwd.
+func account(name string) (uid, gid int, err error) {
+	passwd, err := os.ReadFile("/etc/passwd")
+	if err != nil {
+		return 0, 0, err
+	}
+	for line := range strings.Lines(string(passwd)) {
+		f := strings.Split(line, ":")
+		if f[0] != name || len(f) < 4 {
+			continue
+		}
+		if uid, err = strconv.Atoi(f[2]); err != nil {
+			return 0, 0, err
+		}
+		gid, err = strconv.Atoi(f[3])
+		return uid, gid, err
+	}
+	return 0, 0, fmt.Errorf("peers: no account %s; run test/deps.sh", name)
+}
+
+// mkdir makes a directory with exactly this mode and owner, whatever the umask.
+func mkdir(path string, mode os.FileMode, uid, gid int) error {
+	if err := os.MkdirAll(path, mode); err != nil {
+		return err
+	}
+	if err := os.Chown(path, uid, gid); err != nil {
+		return err
+	}
+	return os.Chmod(path, mode)
+}
