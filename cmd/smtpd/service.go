@@ -9,7 +9,9 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"strconv"
+	"sync"
 	"sync/atomic"
+	"time"
 
 	"postamt/internal/addr"
 	"postamt/internal/config"
@@ -27,6 +29,9 @@ type service struct {
 	server  *smtpd.Server
 	limiter *daemon.Limiter
 	conf    atomic.Pointer[config.Config]
+
+	quiet   sync.Mutex
+	refused maillog.Throttle
 }
 
 // newService makes everything but the listeners; nil and an exit code if it cannot. What is wrong is in the log.
@@ -59,10 +64,7 @@ func (s *service) serve(ctx context.Context, sockets *daemon.Sockets, stopping f
 	}
 	srv := &daemon.Server{Limiter: s.limiter, Log: s.log,
 		Handle: func(ctx context.Context, c net.Conn, kind string) { s.server.Serve(ctx, c, kind, peerOf(c, kind)) },
-		Refuse: func(c net.Conn, kind string, met daemon.Limit) {
-			s.log.Limit("", maillog.Client{IP: daemon.RemoteIP(c), Listener: kind}, met.String(), 0)
-			s.server.Refuse(c)
-		},
+		Refuse: s.refuse,
 	}
 	if sockets.Conn != nil {
 		kind := sockets.Kind
@@ -83,6 +85,17 @@ func (s *service) serve(ctx context.Context, sockets *daemon.Sockets, stopping f
 	<-ctx.Done()
 	stopping()
 	return srv.Wait(s.conf.Load().DrainTimeout)
+}
+
+// refuse says 421 to a connection beyond a limit. Who makes many of them gets one line a second in the log.
+func (s *service) refuse(c net.Conn, kind string, met daemon.Limit) {
+	s.quiet.Lock()
+	more, ok := s.refused.Allow(time.Now(), time.Second)
+	s.quiet.Unlock()
+	if ok {
+		s.log.Limit("", maillog.Client{IP: daemon.RemoteIP(c), Listener: kind}, met.String(), more)
+	}
+	s.server.Refuse(c)
 }
 
 // reload reads everything again, for new sessions. If anything is wrong everything stays as it was.
@@ -109,7 +122,7 @@ func settings(c *config.Config, log *maillog.Logger) (*smtpd.Config, error) {
 		ErrorSoft: c.SmtpdErrorSoft, ErrorDelay: c.SmtpdErrorDelay, ErrorHard: c.SmtpdErrorHard, JunkLimit: c.SmtpdJunkLimit,
 		MayRelay: c.RelayClients.Contains,
 	}
-	t, errs := tables.Open(tableFiles(c), func(err error) { log.Problem("", "tables", err) })
+	t, errs := tables.Open(tables.Configured(c), func(err error) { log.Problem("", "tables", err) })
 	n.Recipients = recipients{t, route.Limits{Depth: c.AliasDepth, Count: c.AliasExpansion}}
 	var err error
 	if n.TLS, err = certificates(c, log); err != nil {
@@ -132,17 +145,6 @@ func certificates(c *config.Config, log *maillog.Logger) (*tls.Config, error) {
 		return nil, err
 	}
 	return certs.ServerConfig(c.TLSMinVersion), nil
-}
-
-// tableFiles are the files that the tables come from. Those that the default configuration would name may be missing.
-func tableFiles(c *config.Config) tables.Files {
-	dir := filepath.Dir(c.File)
-	return tables.Files{
-		LocalDomains: tables.Domains(c.LocalDomains), VirtualDomains: tables.Domains(c.VirtualDomains), RelayDomains: tables.Domains(c.RelayDomains),
-		Aliases: c.Aliases, VirtualAliases: c.VirtualAliases, Users: c.Users, Routes: c.Routes,
-		Optional:  []string{filepath.Join(dir, "aliases"), filepath.Join(dir, "users")},
-		Smarthost: c.Smarthost, Delimiters: c.RecipientDelimiter, Postmaster: c.Postmaster,
-	}
 }
 
 func limits(c *config.Config) daemon.Limits {

@@ -290,7 +290,7 @@ func TestQ05_ForeignFiles(t *testing.T) {
 	plantAt(".hidden", 0o660)
 	plantAt(strings.Repeat("x", 255), 0o660)
 	plantAt("has\nnewline and \xff", 0o660)
-	plantAt(strings.ToUpper(id('7')), 0o660)
+	plantAt(strings.ToUpper(id('e')), 0o660)
 	plantAt(id('8'), 0o644)
 	plantAt(id('9'), 0o600)
 	plantAt(id('a'), 0o660|os.ModeSetuid)

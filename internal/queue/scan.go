@@ -205,18 +205,22 @@ func (q *Queue) tell(path, what string) {
 // Hold moves a message to hold, where no attempt is made. An attempt that is
 // under way goes on, and marks what it does in the held file.
 func (q *Queue) Hold(id ID) error {
-	return q.moveMessage("hold", id, id.path(), "hold/"+string(id))
+	return q.moveMessage("hold", id, true)
 }
 
 // Release puts a held message back, to be attempted. Then wake queued.
 func (q *Queue) Release(id ID) error {
-	return q.moveMessage("release", id, "hold/"+string(id), id.path())
+	return q.moveMessage("release", id, false)
 }
 
-func (q *Queue) moveMessage(op string, id ID, from, to string) error {
+func (q *Queue) moveMessage(op string, id ID, hold bool) error {
 	err := func() error {
 		if !validID(string(id)) {
 			return ErrNotExist
+		}
+		from, to := id.path(), "hold/"+string(id)
+		if !hold {
+			from, to = to, from
 		}
 		var st unix.Stat_t
 		if err := q.lstat(from, &st); err != nil {
@@ -234,7 +238,7 @@ func (q *Queue) moveMessage(op string, id ID, from, to string) error {
 		return q.move(from, to)
 	}()
 	if err != nil {
-		return fmt.Errorf("queue: %s %s: %w", op, id, err)
+		return fmt.Errorf("queue: %s %.40s: %w", op, id, err)
 	}
 	return nil
 }

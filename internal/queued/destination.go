@@ -78,11 +78,12 @@ type scheduler struct {
 
 // Limits of the scheduler; all are at least 1.
 type Limits struct {
-	Attempts    int // transactions at once, in all
-	Window      int // transactions at once to one destination
-	WindowStart int // how many of them before the first success
-	Local       int // transactions at once to the local delivery agent
-	Recipients  int // recipients a transaction
+	Attempts        int // transactions at once, in all
+	Window          int // transactions at once to one destination
+	WindowStart     int // how many of them before the first success
+	Local           int // transactions at once to the local delivery agent
+	Recipients      int // recipients a transaction to other hosts
+	LocalRecipients int // and to the local delivery agent
 }
 
 func (s *scheduler) maxWindow(d *destination) int {

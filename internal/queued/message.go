@@ -2,7 +2,6 @@ package queued
 
 import (
 	"errors"
-	"fmt"
 	"io"
 	"sync"
 	"time"
@@ -115,7 +114,11 @@ func (s *Server) routeAll(m *message) []placed {
 	place := func(to Destination, i int) {
 		for k := len(jobs) - 1; k >= 0; k-- {
 			if jobs[k].to == to {
-				if len(jobs[k].job.rcpts) < s.opt.Limits.Recipients {
+				limit := s.opt.Limits.Recipients
+				if to.Local {
+					limit = s.opt.Limits.LocalRecipients
+				}
+				if len(jobs[k].job.rcpts) < limit {
 					jobs[k].job.rcpts = append(jobs[k].job.rcpts, i)
 					return
 				}
@@ -217,13 +220,4 @@ func kindOf(r *smtp.Reply) remote.Kind {
 		return remote.Done
 	}
 	return remote.Temp
-}
-
-// asReply keeps a reply that an error carries; any other error is temporary: we do not know better.
-func asReply(err error) *smtp.Reply {
-	var r *smtp.Reply
-	if errors.As(err, &r) {
-		return r
-	}
-	return smtp.NewReply(451, "4.4.1", fmt.Sprint(err))
 }

@@ -81,16 +81,15 @@ func find(ctx context.Context, r Lookup, hop Hop, o *FindOptions) ([]Endpoint, e
 		}
 		return []Endpoint{{Name: a.String(), Addr: netip.AddrPortFrom(a, hop.Port), LMTP: hop.LMTP}}, nil
 	}
-	hosts := []resolver.MX{{Host: hop.Host}}
+	hosts, itself := []resolver.MX{{Host: hop.Host}}, true
 	if hop.MX {
 		mx, err := r.MX(ctx, hop.Host)
-		switch resolver.KindOf(err) {
-		case resolver.NoData: // RFC 5321 section 5.1: the domain is its own host
+		switch {
+		case err == nil:
+			hosts, itself = mx, false
+		case errors.Is(err, resolver.NoData): // RFC 5321 section 5.1: the domain is its own host
 		default:
-			if err != nil {
-				return nil, lookupReply(hop.Host, err)
-			}
-			hosts = mx
+			return nil, lookupReply(hop.Host, err)
 		}
 	}
 	hosts, cut := cutNames(hosts, o.Names)
@@ -105,7 +104,7 @@ func find(ctx context.Context, r Lookup, hop Hop, o *FindOptions) ([]Endpoint, e
 		return nil, lookupReply(hop.Host, failed)
 	case cut || cut2:
 		return nil, looped(hop.Host)
-	case !hop.MX && failed != nil:
+	case itself && failed != nil:
 		return nil, lookupReply(hop.Host, failed)
 	case failed != nil:
 		return nil, noHost(hop.Host + ": no usable mail host: " + failed.Error())
@@ -133,7 +132,7 @@ func cutPref(hosts []resolver.MX, pref uint16) []resolver.MX {
 	return hosts
 }
 
-// resolve looks up hosts until it has enough. failed is the least final error, nil if all hosts had addresses; cut: one of the addresses was ours.
+// resolve looks up hosts until it has enough. failed is a temporary error if there was one, else the first; nil if all hosts had addresses; cut: one of the addresses was ours.
 func resolve(ctx context.Context, r Lookup, hosts []resolver.MX, hop Hop, o *FindOptions) (eps []Endpoint, failed error, cut bool) {
 	used := 0
 	for k, h := range hosts {

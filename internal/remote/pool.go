@@ -61,7 +61,11 @@ func (p *Pool) Deliver(ctx context.Context, eps []Endpoint, t *Transaction) []Ou
 	}
 	sessions := 0
 	for _, ep := range p.preferIdle(eps) {
-		if len(d.pending) == 0 || sessions == maxSessions || ctx.Err() != nil {
+		if len(d.pending) == 0 || sessions == maxSessions {
+			break
+		}
+		if ctx.Err() != nil {
+			d.soft = true // the others were not asked
 			break
 		}
 		if d.try(ctx, ep) {
@@ -148,11 +152,11 @@ func (d *delivery) try(ctx context.Context, ep Endpoint) bool {
 
 // sort files the outcomes of one transaction, and returns the recipients for another one with the same peer.
 func (d *delivery) sort(batch []int, outs []Outcome, err error) (again []int) {
-	progress := false
+	progress := false // somebody is off the list
 	for k, i := range batch {
 		o := outs[k]
 		d.out[i] = o
-		progress = progress || o.Kind == Done
+		progress = progress || o.Kind != Temp
 		switch {
 		case o.Kind != Temp, o.MaybeDelivered:
 		case o.Again:
@@ -161,12 +165,10 @@ func (d *delivery) sort(batch []int, outs []Outcome, err error) (again []int) {
 			d.pending = append(d.pending, i) // RFC 5321 section 5.1: a temporary failure moves on to the next host
 		case o.Local && err != nil && !isUnreadable(err):
 			d.pending = append(d.pending, i) // the connection was lost before the peer had the message
-		case o.Stage < StageData && err != nil:
-			d.pending = append(d.pending, i)
 		}
 	}
-	if !progress && err != nil {
-		// Not on and on with a peer that gets nothing done.
+	if !progress {
+		// Not on and on with a peer that settles nothing.
 		d.pending = append(d.pending, again...)
 		return nil
 	}
@@ -254,7 +256,12 @@ func (p *Pool) give(c *Conn) {
 		return // closed by Send
 	}
 	p.mu.Lock()
-	if p.closed || p.opt.IdleTimeout < 0 || !c.Usable() || c.sent >= p.opt.MaxMessages || p.n >= p.opt.MaxIdle {
+	if p.closed {
+		go c.Quit()
+		p.mu.Unlock()
+		return
+	}
+	if p.opt.IdleTimeout < 0 || !c.Usable() || c.sent >= p.opt.MaxMessages || p.n >= p.opt.MaxIdle {
 		p.leave(c)
 		p.mu.Unlock()
 		return
@@ -277,7 +284,7 @@ func (p *Pool) expire(k Endpoint, it *parked) {
 	}
 }
 
-// leave says QUIT without making anybody wait. Under p.mu, so that Close sees all farewells.
+// leave says QUIT without making anybody wait. Under p.mu and not after Close, which waits for all farewells.
 func (p *Pool) leave(c *Conn) {
 	p.bye.Go(func() { c.Quit() })
 }

@@ -77,8 +77,7 @@ func (s *session) cmdStartTLS(args string) *smtp.Reply {
 func (s *session) handshake() bool {
 	s.reset()
 	s.helo, s.esmtp = "", false
-	s.deadline(handshakeTime)
-	s.c.SetReadTimeout(handshakeTime)
+	s.deadline(smtp.HandshakeTimeout) // T04
 	err := errNoTLS
 	if s.conf.TLS != nil {
 		err = s.c.StartTLS(s.conf.TLS, true)

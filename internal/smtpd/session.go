@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"postamt/internal/maillog"
@@ -15,9 +16,6 @@ import (
 // maxCommand is the longest command line with its CR LF. RFC 5321 section 4.5.3.1.4 asks for 512, to which the
 // parameters of MAIL and RCPT add: 26 for SIZE, 16 for BODY, 10 for SMTPUTF8, and 1,040 for DSN (RFC 3461 section 5.4).
 const maxCommand = 2048
-
-// handshakeTime is how long a TLS handshake may take (T04).
-const handshakeTime = 30 * time.Second
 
 // writeTime is how long the client may refuse to read our replies.
 const writeTime = time.Minute
@@ -199,11 +197,21 @@ func (s *session) lost(err error) {
 		s.send(smtp.NewReply(421, "4.4.2", s.conf.Hostname+" timeout"))
 		s.close("timeout")
 	default:
-		if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
+		if !ordinary(err) {
 			s.srv.Log.Problem(s.id, "read", err)
 		}
 		s.close("lost")
 	}
+}
+
+// ordinary says that a connection just ended, as many do.
+func ordinary(err error) bool {
+	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return false
 }
 
 // reply sends r, counts what it says and slows down clients that make errors. Fault makes any reply an error.

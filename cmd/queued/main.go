@@ -1,0 +1,99 @@
+// Queued owns the queue: it expands, routes, attempts, records and bounces. See queued(8).
+package main
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"postamt/internal/config"
+	"postamt/internal/daemon"
+	"postamt/internal/queue"
+)
+
+// Exit codes: sysexits(3).
+const (
+	exProblems = 1
+	exUsage    = 64
+	exOSErr    = 71
+	exTempFail = 75
+	exConfig   = 78
+)
+
+func main() { os.Exit(run(os.Args[1:])) }
+
+func run(args []string) int {
+	flags := flag.NewFlagSet("queued", flag.ContinueOnError)
+	flags.SetOutput(io.Discard)
+	file := flags.String("C", "", "configuration file")
+	notify := flags.Int("notify", 0, "descriptor to tell readiness on")
+	check := flags.Bool("check", false, "verify the queue and exit")
+	if err := flags.Parse(args); err != nil || flags.NArg() > 0 {
+		fmt.Fprintln(os.Stderr, "usage: queued [-C file] [-notify fd]\n       queued [-C file] -check")
+		return exUsage
+	}
+	unix.Umask(0o007)
+	if *check {
+		return checkQueue(config.Path(*file))
+	}
+	p := daemon.Start(*notify)
+	log := p.Log("auto", "queued")
+	defer func() { log.Close() }()
+	c, err := config.Load(config.Path(*file))
+	if err != nil {
+		complain(log, "configuration", err)
+		return exConfig
+	}
+	if c.Log != "auto" {
+		log.Close()
+		log = p.Log(c.Log, "queued")
+	}
+	s, err := newService(c, log)
+	if err != nil {
+		complain(log, "start", err)
+		switch {
+		case errors.Is(err, queue.ErrLocked):
+			return exTempFail
+		case errors.Is(err, errConfig):
+			return exConfig
+		}
+		return exOSErr
+	}
+	ctx := p.Signals(daemon.Hooks{Reload: s.reload, Dump: s.dump, Flush: s.server.Flush})
+	log.Start(version(), c.QueueDir)
+	p.Ready()
+	s.serve(ctx, p.Stopping)
+	log.Stop("signal", 0)
+	return 0
+}
+
+// checkQueue prints what is wrong with the files of the queue, one line each.
+func checkQueue(file string) int {
+	c, err := config.Load(file)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "queued:", err)
+		return exConfig
+	}
+	q, err := queue.Open(c.QueueDir, queue.Options{})
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "queued:", err)
+		return exOSErr
+	}
+	defer q.Close()
+	problems, err := q.Check()
+	for _, p := range problems {
+		fmt.Printf("%s: %s\n", p.Path, p.What)
+	}
+	switch {
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "queued:", err)
+		return exOSErr
+	case len(problems) > 0:
+		return exProblems
+	}
+	return 0
+}

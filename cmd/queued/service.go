@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"path/filepath"
+	"runtime/debug"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"postamt/internal/config"
+	"postamt/internal/maillog"
+	"postamt/internal/queue"
+	"postamt/internal/queued"
+	"postamt/internal/remote"
+	"postamt/internal/resolver"
+	"postamt/internal/retry"
+	"postamt/internal/route"
+	"postamt/internal/tables"
+)
+
+var errConfig = errors.New("configuration")
+
+// service is the program put together: the session over a locked queue, the tables, the network.
+type service struct {
+	log    *maillog.Logger
+	queue  *queue.Queue
+	wake   *queue.Wakeups
+	server *queued.Server
+	post   *queued.Post
+	tables atomic.Pointer[tables.Set]
+	conf   atomic.Pointer[config.Config]
+}
+
+func newService(c *config.Config, log *maillog.Logger) (*service, error) {
+	s := &service{log: log}
+	s.conf.Store(c)
+	if err := s.openTables(c); err != nil {
+		return nil, fmt.Errorf("%w: %w", errConfig, err)
+	}
+	q, err := queue.Open(c.QueueDir, queue.Options{Foreign: func(path, what string) {
+		log.Damaged(path, errors.New(what))
+	}})
+	if err != nil {
+		return nil, err
+	}
+	if err := q.Lock(); err != nil {
+		return nil, err
+	}
+	s.queue = q
+	if s.wake, err = queue.ListenWakeups(filepath.Join(c.RunDir, "queued")); err != nil {
+		return nil, err
+	}
+	if s.post, err = newPost(c); err != nil {
+		return nil, err
+	}
+	s.server = queued.New(options(c), q, func() *route.Tables { return s.tables.Load().Current() }, s.post, log)
+	return s, nil
+}
+
+func (s *service) openTables(c *config.Config) error {
+	t, errs := tables.Open(tables.Configured(c), func(err error) { s.log.Problem("", "tables", err) })
+	if len(errs) > 0 {
+		return errors.Join(errs...)
+	}
+	s.tables.Store(t)
+	return nil
+}
+
+func options(c *config.Config) queued.Options {
+	local := route.Transport{Kind: "lmtp", Socket: c.LocalTransport.Address}
+	if c.LocalTransport.Network != "unix" {
+		local.Socket = ""
+		local.Host, local.Port, _ = net.SplitHostPort(c.LocalTransport.Address)
+	}
+	return queued.Options{
+		Hostname:       c.Hostname,
+		LocalTransport: local,
+		Active:         c.QueueActiveLimit,
+		Scan:           c.QueueScanInterval,
+		Retry:          retry.Policy{Min: c.RetryMin, Max: c.RetryMax, Warn: c.WarnAfter, Expire: c.ExpireAfter},
+		ReportExpire:   c.BounceExpireAfter,
+		Limits: queued.Limits{
+			Attempts: c.DeliveryConcurrency, Window: c.DestinationConcurrency, WindowStart: c.DestinationConcurrencyStart,
+			Local: c.DeliverConnections, Recipients: c.DestinationRecipients, LocalRecipients: c.RecipientLimit,
+		},
+		Expansion: route.Limits{Depth: c.AliasDepth, Count: c.AliasExpansion},
+	}
+}
+
+// newPost is the way to other hosts.
+func newPost(c *config.Config) (*queued.Post, error) {
+	servers := make([]string, len(c.DNSServers))
+	for i, a := range c.DNSServers {
+		servers[i] = a.String()
+	}
+	r, err := resolver.New(resolver.Options{Servers: servers})
+	if err != nil {
+		return nil, err
+	}
+	own, err := remote.OwnAddrs()
+	if err != nil {
+		return nil, err
+	}
+	o := remote.Options{
+		Hostname: c.Hostname,
+		TLS:      map[string]remote.TLSMode{"may": remote.TLSMay, "no": remote.TLSNo, "encrypt": remote.TLSEncrypt}[c.RemoteTLS],
+		Timeouts: remote.Timeouts{
+			Connect: c.RemoteTimeoutConnect, Greeting: c.RemoteTimeoutGreet, Command: c.RemoteTimeoutCommand,
+			Done: c.RemoteTimeoutData, Total: c.RemoteTimeoutTotal,
+		},
+		MaxRcpts: c.DestinationRecipients, IdleTimeout: c.ConnectionIdle, MaxMessages: c.ConnectionReuse,
+		MaxIdle: c.DeliveryConcurrency,
+	}
+	for _, a := range c.SourceAddress {
+		setSource(&o, a)
+	}
+	local := remote.Options{
+		Hostname: c.Hostname, TLS: remote.TLSNo, Timeouts: o.Timeouts, MaxRcpts: c.RecipientLimit,
+		IdleTimeout: time.Minute, MaxMessages: 1 << 30, MaxIdle: c.DeliverConnections,
+	}
+	return &queued.Post{
+		Lookup: r,
+		Find: remote.FindOptions{
+			Names: append([]string{c.Hostname}, c.LocalDomains.Names...), Addrs: own,
+			AllowLoopback: c.RemoteLoopback, Port: uint16(c.RemotePort),
+		},
+		Pool: remote.NewPool(o), Local: remote.NewPool(local),
+	}, nil
+}
+
+func setSource(o *remote.Options, a netip.Addr) {
+	if a.Is4() {
+		o.Source4 = a
+	} else {
+		o.Source6 = a
+	}
+}
+
+// serve runs until ctx ends.
+func (s *service) serve(ctx context.Context, stopping func()) {
+	go s.receive()
+	context.AfterFunc(ctx, func() {
+		stopping()
+		s.wake.Close()
+	})
+	s.server.Run(ctx, s.conf.Load().DrainTimeout)
+	s.post.Pool.Close()
+	s.post.Local.Close()
+	s.queue.Close()
+}
+
+// receive passes the wakeups on; it ends when the socket is closed.
+func (s *service) receive() {
+	for {
+		w, err := s.wake.Receive()
+		switch {
+		case errors.Is(err, net.ErrClosed):
+			return
+		case err != nil:
+			s.log.Problem("", "wakeups", err)
+			return // the scans go on
+		case w.Flush:
+			s.server.Flush()
+		case w.Scan:
+			s.server.Rescan()
+		default:
+			s.server.Wake(w.ID)
+		}
+	}
+}
+
+// reload reads the tables of the new configuration; limits and addresses are those of the start.
+func (s *service) reload() {
+	old := s.conf.Load()
+	c, err := config.Load(old.File)
+	if err == nil {
+		if err = s.openTables(c); err == nil {
+			s.conf.Store(c)
+		}
+	}
+	s.log.Reload(old.File, err)
+}
+
+func (s *service) dump() {
+	for _, kv := range strings.Fields(s.server.Stats()) {
+		k, v, _ := strings.Cut(kv, "=")
+		s.log.Event("", "state", maillog.KV{Key: k, Val: v})
+	}
+}
+
+// complain logs each of the errors that err is made of.
+func complain(log *maillog.Logger, op string, err error) {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range many.Unwrap() {
+			if e != errConfig {
+				complain(log, op, e)
+			}
+		}
+		return
+	}
+	log.Problem("", op, err)
+}
+
+func version() string {
+	if b, ok := debug.ReadBuildInfo(); ok {
+		return b.Main.Version
+	}
+	return "unknown"
+}
