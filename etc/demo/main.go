@@ -122,7 +122,7 @@ func start(program, conf string, ended chan<- error) (*exec.Cmd, error) {
 
 // layOut writes a small system: everything a first message needs and nothing else.
 func layOut(dir string) error {
-	for _, d := range []string{"", "run", "mail", "mail/alice", "mail/bob"} {
+	for _, d := range []string{"", "run", "queue", "mail", "mail/alice", "mail/bob"} {
 		if err := os.MkdirAll(filepath.Join(dir, d), 0o755); err != nil {
 			return err
 		}
@@ -144,9 +144,8 @@ tls_key tls.key
 log stderr
 `, domain, port, submission),
 		"aliases": "# aliases(5)\npostmaster: alice\nall: alice, bob\n",
-		"users": fmt.Sprintf("# users(5)\nalice:{PLAIN}%s:%d:%d::%s::\nbob:{PLAIN}%s:%d:%d::%s::\n",
-			alice, os.Getuid(), os.Getgid(), filepath.Join(dir, "mail/alice"),
-			bob, os.Getuid(), os.Getgid(), filepath.Join(dir, "mail/bob")),
+		"users": fmt.Sprintf("# users(5); without a uid the mail belongs to whoever runs deliver\nalice:{PLAIN}%s::::%s::\nbob:{PLAIN}%s::::%s::\n",
+			alice, filepath.Join(dir, "mail/alice"), bob, filepath.Join(dir, "mail/bob")),
 		"passwords": fmt.Sprintf("alice %s\nbob   %s\n", alice, bob),
 	}
 	if err := certificate(filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), "mail."+domain); err != nil {

@@ -293,8 +293,18 @@ func (d *Delivery) batches(todo []*copyState) (rest []*copyState) {
 // rename all, sync it.
 func (d *Delivery) batch(group []*copyState) {
 	workers := min(runtime.GOMAXPROCS(0), 4)
-	// Opened before the writes: syncfs reports errors since the descriptor was opened.
-	dir := group[0].box.new
+	// syncfs reports each failed write once to each descriptor that was open
+	// before it: so this is opened before the writes, and is ours alone, lest
+	// another batch is told of our error and we are not.
+	dir, err := openDir(group[0].box.new, ".")
+	if err != nil {
+		for _, c := range group {
+			c.fail("open", err)
+			c.discard()
+		}
+		return
+	}
+	defer dir.Close()
 	step := func(f func(c *copyState)) {
 		each(len(group), workers, func(i int) {
 			if c := group[i]; !c.final {
@@ -315,7 +325,7 @@ func (d *Delivery) batch(group []*copyState) {
 			c.closeFile()
 		}
 	})
-	err := flush()
+	err = flush()
 	if errors.Is(err, errors.ErrUnsupported) {
 		// A kernel before Linux 5.8: the steps one by one, after all.
 		step(func(c *copyState) {
