@@ -48,8 +48,9 @@ func BenchmarkSession(b *testing.B) {
 						}
 					}
 				}
+				read("220")
 				io.WriteString(nc, "LHLO c.example\r\n")
-				read("250 DSN")
+				read("250 ")
 				var head strings.Builder
 				for i := next.Add(1); i <= n; i = next.Add(1) {
 					head.Reset()

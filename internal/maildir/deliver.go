@@ -5,17 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
-	"sync"
-	"sync/atomic"
-
-	"postamt/internal/durable"
 )
-
-// batchMin is the number of copies from which syncing the whole file system
-// twice is quicker than syncing each file and directory. It also flushes what
-// others have written, so it is not for few.
-const batchMin = 16
 
 // Delivery is a message on its way into one or more maildirs: Begin, Write and
 // Commit, or Abort. It is for one goroutine.
@@ -77,108 +67,8 @@ func (d *Delivery) Write(p []byte) (int, error) {
 	return n, nil
 }
 
-// room returns free space in the last block, of at least one byte.
-func (d *Delivery) room() []byte {
-	if len(d.blocks) == 0 || d.used == blockSize {
-		if len(d.blocks)*blockSize >= memoryLimit || d.spilled >= 0 && len(d.blocks) > 0 {
-			d.spill()
-			d.used = 0
-		} else {
-			d.blocks = append(d.blocks, d.s.blocks.get())
-			d.used = 0
-		}
-	}
-	return d.blocks[len(d.blocks)-1][d.used:]
-}
-
 // Size is the message's size so far, as it is stored, without the header fields above it.
 func (d *Delivery) Size() int64 { return d.body.size }
-
-// writeMemory writes h and then what is in memory.
-func (d *Delivery) writeMemory(f *os.File, h []byte) error {
-	var space [1 + memoryLimit/blockSize][]byte
-	bufs := space[:0]
-	if len(h) > 0 {
-		bufs = append(bufs, h)
-	}
-	for i, block := range d.blocks {
-		if i < len(d.blocks)-1 {
-			bufs = append(bufs, block[:])
-		} else if d.used > 0 {
-			bufs = append(bufs, block[:d.used])
-		}
-	}
-	return d.write(f, bufs...)
-}
-
-func (d *Delivery) write(f *os.File, bufs ...[]byte) error {
-	if o := d.s.ops; o != nil && o.Fault != nil {
-		if err := o.Fault(durable.OpWrite, f.Name()); err != nil {
-			return err
-		}
-	}
-	return writeAll(f, bufs)
-}
-
-// spill moves the body from memory to disk: into the temporary file of the
-// first recipient, who needs it there anyway, so that a large message is
-// written once. If that disk is full the next recipient's file takes over.
-func (d *Delivery) spill() {
-	if d.spilled < 0 {
-		d.takeOver(0)
-	} else {
-		c := &d.copies[d.spilled]
-		if err := d.writeMemory(c.file, nil); err != nil {
-			c.fail("write", err)
-			d.takeOver(d.spilled + 1)
-			c.discard()
-		}
-	}
-	if len(d.blocks) > 0 {
-		d.onDisk += int64(len(d.blocks)-1)*blockSize + int64(d.used)
-		for _, b := range d.blocks[1:] {
-			d.s.blocks.put(b)
-		}
-		d.blocks = d.blocks[:1]
-		d.used = 0
-	}
-}
-
-// takeOver lets the first usable copy from number i on hold the body: what an
-// earlier file has of it, then what is in memory.
-func (d *Delivery) takeOver(i int) {
-	for ; i < len(d.copies); i++ {
-		c := &d.copies[i]
-		if c.final || c.prepare(d) != nil || c.create() != nil {
-			continue
-		}
-		err := d.write(c.file, c.Header)
-		if err == nil && d.onDisk > 0 {
-			err = copyRange(c.file, d.source, d.sourceStart(), d.onDisk)
-		}
-		if err == nil {
-			err = d.writeMemory(c.file, nil)
-		}
-		var again *os.File
-		if err == nil && len(d.copies) > 1 {
-			again, err = openFile(c.box.tmp, c.temp)
-		}
-		if err != nil {
-			c.fail("write", err)
-			c.discard()
-			continue
-		}
-		if d.source != nil {
-			d.source.Close()
-		}
-		d.source, d.spilled = again, i
-		return
-	}
-	d.lost = true
-}
-
-// sourceStart is where the body begins in the file that holds it.
-func (d *Delivery) sourceStart() int64 { return int64(len(d.copies[d.spilled].Header)) }
 
 // Abort forgets the message and removes what was written of it.
 func (d *Delivery) Abort() {
@@ -229,135 +119,6 @@ func (d *Delivery) Commit() []Result {
 		results[i] = c.Result
 	}
 	return results
-}
-
-// wave delivers some of the copies, the first of which has the number first.
-func (d *Delivery) wave(wave []copyState, first int, seen map[string]int) {
-	workers := min(runtime.GOMAXPROCS(0), 4)
-	each(len(wave), workers, func(i int) {
-		if c := &wave[i]; !c.final {
-			c.prepare(d)
-		}
-	})
-	var todo []*copyState
-	for i := range wave {
-		c := &wave[i]
-		if c.final {
-			continue
-		}
-		if twin, ok := seen[c.stem]; ok {
-			c.twin = twin
-			c.final = true
-			c.discard()
-			continue
-		}
-		seen[c.stem] = first + i
-		todo = append(todo, c)
-	}
-	todo = d.batches(todo)
-	each(len(todo), 8, func(i int) { todo[i].deliver(d) })
-	for i := range wave {
-		c := &wave[i]
-		if c.box == nil {
-			continue
-		}
-		if c.Err == nil && c.twin < 0 {
-			d.s.sweepSometimes(c.box)
-		}
-		d.s.release(c.box)
-		c.box = nil
-	}
-}
-
-// batches delivers those copies that share a file system with many others, and
-// returns the rest.
-func (d *Delivery) batches(todo []*copyState) (rest []*copyState) {
-	if len(todo) < batchMin {
-		return todo
-	}
-	byDev := make(map[uint64][]*copyState)
-	for _, c := range todo {
-		byDev[c.box.dev] = append(byDev[c.box.dev], c)
-	}
-	for _, group := range byDev {
-		if len(group) < batchMin || !durable.KeepsNames(group[0].box.new) {
-			rest = append(rest, group...)
-			continue
-		}
-		d.batch(group)
-	}
-	return rest
-}
-
-// batch delivers copies that are all on one file system: write all, sync it,
-// rename all, sync it.
-func (d *Delivery) batch(group []*copyState) {
-	workers := min(runtime.GOMAXPROCS(0), 4)
-	// syncfs reports each failed write once to each descriptor that was open
-	// before it: so this is opened before the writes, and is ours alone, lest
-	// another batch is told of our error and we are not.
-	dir, err := openDir(group[0].box.new, ".")
-	if err != nil {
-		for _, c := range group {
-			c.fail("open", err)
-			c.discard()
-		}
-		return
-	}
-	defer dir.Close()
-	step := func(f func(c *copyState)) {
-		each(len(group), workers, func(i int) {
-			if c := group[i]; !c.final {
-				f(c)
-			}
-		})
-	}
-	flush := func() error {
-		d.s.syncs <- struct{}{}
-		defer func() { <-d.s.syncs }()
-		return d.s.ops.Syncfs(dir)
-	}
-	step(func(c *copyState) {
-		if c.look(d) {
-			return
-		}
-		if c.write(d) == nil {
-			c.closeFile()
-		}
-	})
-	err = flush()
-	if errors.Is(err, errors.ErrUnsupported) {
-		// A kernel before Linux 5.8: the steps one by one, after all.
-		step(func(c *copyState) {
-			f, err := openFile(c.box.tmp, c.temp)
-			if err != nil {
-				c.fail("sync", err)
-				c.discard()
-				return
-			}
-			c.file = f
-			c.store(d)
-		})
-		return
-	}
-	step(func(c *copyState) {
-		if err != nil {
-			c.fail("sync", err)
-			c.discard()
-			return
-		}
-		c.box.settled()
-		c.publish()
-	})
-	err = flush()
-	step(func(c *copyState) {
-		if err != nil {
-			c.fail("sync new", err)
-			c.Unknown = true
-			return
-		}
-		c.done()
-	})
 }
 
 // deliver takes one copy through all steps.
@@ -565,24 +326,4 @@ func (c *copyState) fail(step string, err error) error {
 	c.Err, c.final = err, true
 	c.Name = ""
 	return err
-}
-
-// each calls f for 0 to n-1, from several goroutines at once.
-func each(n, workers int, f func(i int)) {
-	if n < 2 || workers < 2 {
-		for i := range n {
-			f(i)
-		}
-		return
-	}
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range min(n, workers) {
-		wg.Go(func() {
-			for i := int(next.Add(1)) - 1; i < n; i = int(next.Add(1)) - 1 {
-				f(i)
-			}
-		})
-	}
-	wg.Wait()
 }

@@ -36,7 +36,7 @@ func EscapeHost(host string) string {
 	return b.String()
 }
 
-// Stem is the part of a delivered message's name that is the same at every
+// stem is the part of a delivered message's name that is the same at every
 // attempt: a pure function of the message (arrival and queue id), the final
 // mailbox with its folder, and the configured host. What follows in the file
 // name, ",S=" and ",W=", are the message's sizes.

@@ -5,7 +5,7 @@ import (
 	"unicode/utf16"
 )
 
-// utf7 is base64 with "," for "/" and without padding: RFC 3501 section 5.1.3.
+// utf7Alphabet is base64 with "," for "/" and without padding: RFC 3501 section 5.1.3.
 const utf7Alphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+,"
 
 // encodeUTF7 writes valid UTF-8 in modified UTF-7: printable ASCII stands for

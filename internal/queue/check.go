@@ -117,25 +117,16 @@ func (c *checker) writing(path string) {
 	}
 }
 
-// log reports a log of a message that is nowhere. One may come or go while we
-// look, so the log is looked for again, last.
+// log reports a log of a message that is nowhere. One may go while we look, so
+// the log is looked for again, last.
 func (c *checker) log(name string) {
 	path := "log/" + name
 	if !validID(name) {
 		c.report(path, "its name is not a message id")
 		return
 	}
-	id := ID(name)
 	var st unix.Stat_t
-	for _, p := range []string{id.path(), "hold/" + name, "corrupt/" + name, id.path()} {
-		if err := c.q.lstat(p, &st); err == nil {
-			return
-		} else if !errors.Is(err, ErrNotExist) {
-			c.failed(err)
-			return
-		}
-	}
-	if c.q.lstat(path, &st) == nil {
+	if c.q.nowhere(ID(name)) && c.q.lstat(path, &st) == nil {
 		c.report(path, "its message is gone")
 	}
 }

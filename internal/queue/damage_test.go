@@ -11,8 +11,6 @@ import (
 	"syscall"
 	"testing"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // plant writes content as the file of id, with the mode.
@@ -192,8 +190,10 @@ func FuzzQ03_Parse(f *testing.F) {
 	f.Add([]byte("postamt-queue 99999999999999999999\n\n"))
 	f.Add([]byte("postamt-queue 1\nid \n\n"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		end := bytes.Index(b, []byte("\n\n"))
-		p, err := parseHeader(b[:end+2*min(1, end+1)])
+		if end := bytes.Index(b, []byte("\n\n")); end >= 0 {
+			b = b[:end+2]
+		}
+		p, err := parseHeader(b)
 		if err != nil {
 			return
 		}
@@ -210,7 +210,7 @@ func FuzzQ03_Parse(f *testing.F) {
 		if err != nil {
 			t.Fatalf("read and not writable: %v", err)
 		}
-		copy(again[h.line+lenOffset:], "0000000000000")
+		copy(again[h.line:], strings.ReplaceAll(lenLine, "-", "0"))
 		p2, err := parseHeader(again)
 		if err != nil {
 			t.Fatalf("%v in\n%s", err, again)
@@ -298,8 +298,10 @@ func TestQ05_ForeignFiles(t *testing.T) {
 	if os.Getuid() == 0 {
 		plantAt(id('b'), 0o660)
 		must(os.Chown(at(id('b')), 12345, 12345))
-		must(unix.Mknod(at(id('c')), unix.S_IFCHR|0o660, int(unix.Mkdev(1, 3))))
-		foreign += 2
+		foreign++
+		if makeDevice(at(id('c'))) == nil {
+			foreign++
+		}
 	}
 	must(os.WriteFile(at(".nfs0001"), nil, 0o600)) // NFS's own; it goes by itself
 	defer os.Remove(at(".nfs0001"))

@@ -322,8 +322,8 @@ func parseHeader(b []byte) (*parsed, error) {
 	if f, ok = line("length "); !ok || len(f.rest) != len(lenLine)-lenOffset-1 {
 		return nil, fmt.Errorf("bad length")
 	}
-	if f.rest == lenLine[lenOffset:len(lenLine)-1] {
-		return nil, errUnfinished
+	if strings.IndexByte(f.rest, '-') >= 0 {
+		return nil, errUnfinished // in part, even: a crash can cut a write in two
 	}
 	p.length, ok = parseDigits(f.rest[:lenWidth])
 	p.sum = f.rest[sumOffset-lenOffset:]

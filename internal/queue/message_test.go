@@ -217,6 +217,9 @@ func TestQ18_HeldDuringTheAttempt(t *testing.T) {
 		if err := os.Rename(filepath.Join(q.path, e.ID.path()), filepath.Join(q.path, "hold", name)); err != nil {
 			t.Fatal(err)
 		}
+		if m.Gone() {
+			t.Error("held is not gone")
+		}
 		if err := q.AppendLog(e.ID, Note{Time: time.Now(), Event: "deferred"}); err != nil {
 			t.Fatal(err)
 		}
@@ -265,11 +268,64 @@ func TestQ18_DeletedDuringTheAttempt(t *testing.T) {
 	if err := os.Remove(filepath.Join(q.path, e.ID.path())); err != nil {
 		t.Fatal(err)
 	}
+	if !m.Gone() {
+		t.Error("not gone")
+	}
 	if text(t, m) != "text" || m.Mark(map[int]byte{0: Done}, true) != nil || m.Remove(map[int]byte{0: Done}) != nil {
 		t.Error("the attempt did not come to its end")
 	}
 	if n := q.names(t, "log"); len(n) != 0 {
 		t.Error("a log without a message:", n)
+	}
+}
+
+// Its log goes only when there is no message of that id anywhere.
+func TestForgetLog(t *testing.T) {
+	q := newQueue(t)
+	e := envelope()
+	put(t, q, e, "text")
+	note := Note{Time: time.Now(), Event: "deferred"}
+	logs := func() int { return len(q.names(t, "log")) }
+	if err := q.AppendLog(e.ID, note); err != nil {
+		t.Fatal(err)
+	}
+	for _, move := range []func(ID) error{q.ForgetLog, q.Hold} {
+		if err := move(e.ID); err != nil {
+			t.Fatal(err)
+		}
+		if err := q.ForgetLog(e.ID); err != nil || logs() != 1 {
+			t.Error(logs(), err)
+		}
+	}
+	os.Remove(filepath.Join(q.path, "hold", string(e.ID)))
+	for range 2 {
+		if err := q.ForgetLog(e.ID); err != nil || logs() != 0 {
+			t.Error(logs(), err)
+		}
+	}
+}
+
+// So does, at the first scan of the next owner, one that a crash left.
+func TestScan_SweepsLogs(t *testing.T) {
+	q := newQueue(t)
+	e := envelope()
+	put(t, q, e, "text")
+	orphan := NewID(time.Now())
+	for _, id := range []ID{e.ID, orphan} {
+		if err := q.AppendLog(id, Note{Time: time.Now(), Event: "deferred"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	scan(t, q)
+	if n := q.names(t, "log"); len(n) != 2 {
+		t.Error("one who does not own the queue removed a log:", n)
+	}
+	if err := q.Lock(); err != nil {
+		t.Fatal(err)
+	}
+	scan(t, q)
+	if n := q.names(t, "log"); len(n) != 1 || n[0] != string(e.ID) {
+		t.Error(n)
 	}
 }
 

@@ -124,9 +124,10 @@ type Queue struct {
 	shards  [32]shard
 	fsGroup durable.Group
 
-	mu   sync.Mutex
-	lock *os.File
-	told map[string]bool // foreign files that could not be moved
+	mu    sync.Mutex
+	lock  *os.File
+	swept bool            // logs that a crash left were looked for
+	told  map[string]bool // foreign files that could not be moved
 }
 
 type shard struct {
@@ -275,7 +276,7 @@ func (q *Queue) open(name string, flags int, perm uint32) (*os.File, error) {
 		}
 		// NewFile would hand a non-blocking descriptor to the poller, which has no
 		// use for files.
-		unix.SetNonblock(fd, false)
+		unix.FcntlInt(uintptr(fd), unix.F_SETFL, flags&unix.O_APPEND)
 		return os.NewFile(uintptr(fd), q.path+"/"+name), nil
 	}
 }

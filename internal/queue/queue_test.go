@@ -57,8 +57,10 @@ func TestRoundTrip(t *testing.T) {
 		if m.Size != int64(size) || text(t, m) != string(body) {
 			t.Errorf("size %d: the message was changed", size)
 		}
-		if err := iotest.TestReader(m.Reader(), body); err != nil {
-			t.Errorf("size %d: %v", size, err)
+		if size == 4096 || size == small+1 { // it reads byte by byte
+			if err := iotest.TestReader(m.Reader(), body); err != nil {
+				t.Errorf("size %d: %v", size, err)
+			}
 		}
 		p := make([]byte, 10)
 		if n, err := m.ReadAt(p, int64(size)-5); size >= 5 && (n != 5 || err != io.EOF || !bytes.Equal(p[:5], body[size-5:])) {

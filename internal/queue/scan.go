@@ -28,7 +28,8 @@ const scanBatch = 512
 
 // Scan calls f for each entry of active, shard by shard, without an order within
 // one. What comes or goes meanwhile may be seen or not. Foreign files go to
-// corrupt, messages in the wrong directory to their own. It goes on after an
+// corrupt, messages in the wrong directory to their own; the first whole scan of
+// the queue's owner also removes logs whose message is gone. It goes on after an
 // error and returns the first; f returning false stops it.
 func (q *Queue) Scan(f func(Entry) bool) error {
 	first := q.layout() // someone may have removed a directory
@@ -54,10 +55,42 @@ func (q *Queue) Scan(f func(Entry) bool) error {
 		})
 		note(err)
 		if !more {
-			break
+			return first
 		}
 	}
+	note(q.sweepLogs())
 	return first
+}
+
+// sweepLogs removes, once, the logs without a message that a crash has left. Only
+// the owner of the queue may: nobody else removes messages.
+func (q *Queue) sweepLogs() error {
+	q.mu.Lock()
+	now := q.lock != nil && !q.swept
+	q.swept = q.swept || now
+	q.mu.Unlock()
+	if !now {
+		return nil
+	}
+	return q.list("log", func(_ *unix.Stat_t, name string) bool {
+		if validID(name) && q.nowhere(ID(name)) {
+			q.removeLog(ID(name)) // and if it cannot be removed, it does no harm
+		}
+		return true
+	})
+}
+
+// nowhere tells that there is no message id. One that somebody moves meanwhile is
+// looked for where it was and where it goes.
+func (q *Queue) nowhere(id ID) bool {
+	var st unix.Stat_t
+	active := id.path()
+	for _, p := range []string{active, "hold/" + string(id), "corrupt/" + string(id), active, "hold/" + string(id)} {
+		if err := q.lstat(p, &st); !errors.Is(err, ErrNotExist) {
+			return false
+		}
+	}
+	return true
 }
 
 // list calls f for each name in a directory of the queue, until it returns false.

@@ -156,3 +156,8 @@ func as(t *testing.T, uid, gid int, f func(), groups ...int) {
 	}()
 	<-done
 }
+
+// makeDevice makes a device that reads as empty.
+func makeDevice(path string) error {
+	return unix.Mknod(path, unix.S_IFCHR|0o660, int(unix.Mkdev(1, 3)))
+}

@@ -95,7 +95,10 @@ type Wakeup struct {
 
 // Wakeups receives what Wakers send. It carries no trust: an id may name any
 // message or none, and at worst something is looked at too often.
-type Wakeups struct{ conn *net.UnixConn }
+type Wakeups struct {
+	conn *net.UnixConn
+	path string
+}
 
 // ListenWakeups listens on the socket path, with mode 0660. It takes the place of
 // a socket that an earlier queued left; the caller has the queue's lock.
@@ -111,7 +114,7 @@ func ListenWakeups(path string) (*Wakeups, error) {
 		conn.Close()
 		return nil, fmt.Errorf("queue: listen for wakeups: %w", err)
 	}
-	return &Wakeups{conn}, nil
+	return &Wakeups{conn, path}, nil
 }
 
 // Receive waits for the next wakeup; what is none is passed over. After Close it
@@ -139,4 +142,10 @@ func (l *Wakeups) Receive() (Wakeup, error) {
 }
 
 // Close ends Receive and removes the socket.
-func (l *Wakeups) Close() error { return l.conn.Close() }
+func (l *Wakeups) Close() error {
+	err := l.conn.Close()
+	if err == nil { // the first time: later the socket may be another's
+		os.Remove(l.path)
+	}
+	return err
+}

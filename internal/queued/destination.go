@@ -3,6 +3,7 @@ package queued
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postamt/internal/maillog"
@@ -50,6 +51,8 @@ type job struct {
 type destination struct {
 	Destination
 	jobs     []*job
+	parked   []task // messages that wait until jobs are few
+	room     int
 	workers  int // transactions that run
 	window   int
 	dead     time.Time
@@ -64,13 +67,14 @@ type scheduler struct {
 	limits  Limits
 	retry   retry.Policy
 	now     func() time.Time
-	jitter  func() float64
 	log     *maillog.Logger
+	back    func(task)                   // gives a parked message back to the index
 	done    func(*job, []remote.Outcome) // called once for each job, by the goroutine that carried it
 
-	ctx   context.Context
-	slots chan struct{} // transactions at once, over all destinations
-	wg    sync.WaitGroup
+	ctx     context.Context
+	closing atomic.Bool   // no further transaction is to begin
+	slots   chan struct{} // transactions at once, over all destinations but the local one
+	wg      sync.WaitGroup
 
 	mu    sync.Mutex
 	dests map[Destination]*destination
@@ -78,7 +82,7 @@ type scheduler struct {
 
 // Limits of the scheduler; all are at least 1.
 type Limits struct {
-	Attempts        int // transactions at once, in all
+	Attempts        int // transactions at once to other hosts, in all
 	Window          int // transactions at once to one destination
 	WindowStart     int // how many of them before the first success
 	Local           int // transactions at once to the local delivery agent
@@ -124,14 +128,31 @@ func (s *scheduler) fill(d *destination) {
 	}
 }
 
-// waiting is the number of jobs that wait for to.
-func (s *scheduler) waiting(to Destination) int {
+// park keeps a message whose only destination has more than room jobs waiting already: its id, not its
+// open file, so that a host that answers slowly cannot fill the room for active messages. It comes back
+// when the jobs have become few. False: there is room, the message goes on.
+func (s *scheduler) park(to Destination, t task, room int) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if d := s.dests[to]; d != nil {
-		return len(d.jobs)
+	d := s.dests[to]
+	if to.Local || d == nil || len(d.jobs) <= room || s.now().Before(d.dead) {
+		return false
 	}
-	return 0
+	d.parked, d.room = append(d.parked, t), room
+	return true
+}
+
+// unpark takes what may come back, while jobs are few. The caller holds the mutex.
+func (d *destination) unpark() []task {
+	if len(d.parked) == 0 || len(d.jobs) > d.room/2 {
+		return nil
+	}
+	n := min(len(d.parked), d.room/2+1)
+	back := d.parked[:n:n]
+	if d.parked = d.parked[n:]; len(d.parked) == 0 {
+		d.parked = nil
+	}
+	return back
 }
 
 // work carries jobs until there are none, or the window has become smaller.
@@ -139,7 +160,7 @@ func (s *scheduler) work(d *destination) {
 	defer s.wg.Done()
 	for {
 		s.mu.Lock()
-		if len(d.jobs) == 0 || d.workers > d.window || s.ctx.Err() != nil {
+		if len(d.jobs) == 0 || d.workers > d.window {
 			d.workers--
 			if d.workers == 0 && len(d.jobs) == 0 && d.failures == 0 {
 				delete(s.dests, d.Destination)
@@ -150,18 +171,43 @@ func (s *scheduler) work(d *destination) {
 		j := d.jobs[0]
 		d.jobs[0] = nil
 		d.jobs = d.jobs[1:]
+		back := d.unpark()
 		s.mu.Unlock()
+		for _, t := range back {
+			s.back(t)
+		}
 
-		s.slots <- struct{}{}
-		outcomes := s.courier.Deliver(s.ctx, d.Destination, j.transaction())
-		<-s.slots
-		if r := noConnection(outcomes); r != nil && s.ctx.Err() == nil {
+		outcomes := s.carry(d, j)
+		if s.closing.Load() {
+			// What ends now says little about the destination, and nothing more goes there.
+		} else if r := noConnection(outcomes); r != nil {
 			s.unreached(d, r)
 		} else {
 			s.reached(d)
 		}
 		s.done(j, outcomes)
 	}
+}
+
+// carry makes one transaction. The delivery agent needs no slot: its own limit bounds it, and hosts that hang
+// must not stop local mail.
+func (s *scheduler) carry(d *destination, j *job) []remote.Outcome {
+	if !d.Local {
+		s.slots <- struct{}{}
+		defer func() { <-s.slots }()
+	}
+	if s.closing.Load() {
+		return unreachable(j, shuttingDown)
+	}
+	outcomes := s.courier.Deliver(s.ctx, d.Destination, j.transaction())
+	if s.ctx.Err() != nil {
+		for i := range outcomes {
+			if o := &outcomes[i]; o.Kind == remote.Temp && o.Local && !o.MaybeDelivered {
+				o.Reply = shuttingDown // we cut it short
+			}
+		}
+	}
+	return outcomes
 }
 
 // noConnection is why the destination could not be reached, nil if it was. A permanent answer of this
@@ -202,15 +248,20 @@ func (s *scheduler) unreached(d *destination, reply *smtp.Reply) {
 	}
 	d.failures++
 	d.window, d.reason = 1, reply
-	wait := s.retry.Next(d.failures, s.jitter())
+	// The shortest that chance could make of it, so that the message which found the destination dead does
+	// not come back too early and miss its turn.
+	wait := s.retry.Next(d.failures, 1)
 	if d.Local {
 		wait = min(wait, localRetry)
 	}
 	d.dead = s.now().Add(wait)
-	drained := d.jobs
-	d.jobs = nil
-	s.log.DestinationDead(d.String(), reply.Error(), len(drained), wait)
+	drained, parked := d.jobs, d.parked
+	d.jobs, d.parked = nil, nil
+	s.log.DestinationDead(d.String(), reply.Error(), len(drained)+len(parked), wait)
 	s.mu.Unlock()
+	for _, t := range parked {
+		s.back(t) // each comes to the same answer by itself
+	}
 	for _, j := range drained {
 		s.done(j, unreachable(j, reply))
 	}
@@ -236,13 +287,20 @@ func (s *scheduler) forget(before time.Time) {
 	}
 }
 
-// finish waits for the workers; jobs that were not begun are dropped: they are on disk.
+// finish waits for the workers. Jobs that were not begun are answered too: other recipients of their messages
+// may be done, and that must be recorded.
 func (s *scheduler) finish() {
+	s.closing.Store(true)
+	var left []*job
 	s.mu.Lock()
 	for _, d := range s.dests {
+		left = append(left, d.jobs...)
 		d.jobs = nil
 	}
 	s.mu.Unlock()
+	for _, j := range left {
+		s.done(j, unreachable(j, shuttingDown))
+	}
 	s.wg.Wait()
 }
 

@@ -3,11 +3,15 @@ package queued
 import (
 	"errors"
 	"io"
+	"slices"
+	"strings"
 
 	"postamt/internal/addr"
+	"postamt/internal/dsn"
 	"postamt/internal/queue"
 	"postamt/internal/remote"
 	"postamt/internal/route"
+	"postamt/internal/smtp"
 )
 
 // expansion turns the recipients of one message that are aliases into child messages, in one pass.
@@ -26,14 +30,19 @@ type expansion struct {
 
 func (s *Server) newExpansion(m *message, tables *route.Tables) *expansion {
 	e := &expansion{s: s, m: m, tables: tables, seen: make(map[string]bool)}
-	for i := range m.env.Rcpts {
-		if a, err := addr.Parse(m.env.Rcpts[i].Addr, true); err == nil {
-			if f := (route.Final{Verdict: tables.Resolve(a)}); f.Kind == route.Mailbox || f.Kind == route.Remote {
+	e.see(m.env.Rcpts, tables.Resolve)
+	return e
+}
+
+// see notes that rcpts get the message.
+func (e *expansion) see(rcpts []queue.Rcpt, resolve func(addr.Mailbox) route.Verdict) {
+	for i := range rcpts {
+		if a, err := addr.Parse(rcpts[i].Addr, true); err == nil {
+			if f := (route.Final{Verdict: resolve(a)}); f.Kind == route.Mailbox || f.Kind == route.Remote {
 				e.seen[f.Key()] = true
 			}
 		}
 	}
-	return e
 }
 
 // expand answers recipient i, an alias.
@@ -54,15 +63,32 @@ func (e *expansion) expand(i int, rcpt addr.Mailbox, v route.Verdict) {
 		// conventions of sendmail and Postfix: errors of a list go to its owner. The null path stays null.
 		child.From = x.Owner.String()
 	}
-	orcpt := parent.ORcpt
+	orcpt, notify, success := parent.ORcpt, parent.Notify, dsn.Expanded
 	if orcpt == "" {
 		orcpt = "rfc822;" + parent.Addr
+	}
+	switch {
+	case child.From != m.env.From:
+		// RFC 3461 section 5.2.7.1: a mailing list is where delivery ends.
+		orcpt, notify, success = "", "", dsn.Delivered
+		child.EnvID, child.Ret = "", ""
+	case len(x.Finals) == 1:
+		success = "" // section 5.2.7.2: what was asked for goes on to the one that the alias stands for
+	default:
+		notify = withoutSuccess(notify) // section 5.2.7.3 (c)
+	}
+	var added []string // to seen; taken back where there is no such child
+	forget := func() {
+		for _, key := range added {
+			delete(e.seen, key)
+		}
 	}
 	for _, f := range x.Finals {
 		if f.Reply != nil && f.Reply.Temporary() {
 			// A member that cannot be told now (an unreadable list file) puts the alias off as a whole:
 			// the child is written once, and must name everyone.
 			*r = result{kind: remote.Temp, reply: f.Reply}
+			forget()
 			return
 		}
 		// A member that is refused for good is named too: it fails in the child and its report goes
@@ -72,41 +98,89 @@ func (e *expansion) expand(i int, rcpt addr.Mailbox, v route.Verdict) {
 		}
 		if key := f.Key(); !e.seen[key] {
 			e.seen[key] = true
+			added = append(added, key)
 			child.Rcpts = append(child.Rcpts, queue.Rcpt{
-				State: queue.Pending, Addr: f.Addr.String(), Notify: parent.Notify, ORcpt: orcpt, Via: parent.Addr,
+				State: queue.Pending, Addr: f.Addr.String(), Notify: notify, ORcpt: orcpt, Via: parent.Addr,
 			})
 		}
 	}
 	if len(child.Rcpts) == 0 {
-		*r = result{kind: remote.Done, expand: true} // everyone it stands for gets the message another way
+		// Everyone it stands for gets the message another way, or nobody is meant to get it.
+		*r = result{kind: remote.Done, expand: true, success: success}
+		s.log.Expanded(string(m.id), parent.Addr, "-", 0, v.Source.String())
 		return
 	}
-	if err := s.spawn(&child, m.file.Reader); err != nil {
+	adopted, err := s.spawn(&child, m.file.Reader)
+	if err != nil {
 		s.log.Problem(string(m.id), "expand "+parent.Addr, err)
 		*r = result{kind: remote.Temp, reply: errLocal}
+		forget()
 		return
 	}
-	*r = result{kind: remote.Done, expand: true}
+	if adopted {
+		// It names whom the alias stood for then. Who was added since may get the message by another alias.
+		forget()
+		e.adopt(child.ID)
+	}
+	*r = result{kind: remote.Done, expand: true, success: success}
 	s.log.Expanded(string(m.id), parent.Addr, string(child.ID), len(child.Rcpts), v.Source.String())
-	s.submit(child.ID, m.suspect)
+	m.spawned = append(m.spawned, child.ID)
+}
+
+// adopt notes who gets the message by a child that was there. If that cannot be read now, some may get a
+// second copy, but nobody none.
+func (e *expansion) adopt(child queue.ID) {
+	if file, err := e.s.queue.Message(child); err == nil {
+		e.see(file.Envelope.Rcpts, e.tables.ResolveFinal)
+		file.Close()
+	}
+}
+
+// withoutSuccess is a NOTIFY parameter less its SUCCESS.
+func withoutSuccess(notify string) string {
+	words := slices.DeleteFunc(strings.Split(notify, ","), func(w string) bool { return w == "SUCCESS" })
+	if len(words) == 0 {
+		return "NEVER" // it asked for nothing else
+	}
+	return strings.Join(words, ",")
+}
+
+// refusals says why members of the alias via are refused, by Key of their address. A child names each member by his
+// address alone, and to that a loop or a ":fail:" behind it is nothing but an unknown user.
+func (s *Server) refusals(tables *route.Tables, via string) map[string]*smtp.Reply {
+	alias, err := addr.Parse(via, true)
+	if err != nil {
+		return nil
+	}
+	x, err := tables.Expand(alias, s.opt.Expansion)
+	if err != nil {
+		return nil // the alias has changed since
+	}
+	refused := make(map[string]*smtp.Reply)
+	for i := range x.Finals {
+		if f := &x.Finals[i]; f.Kind == route.Refuse && f.Reply.Permanent() {
+			refused[f.Addr.Key()] = f.Reply
+		}
+	}
+	return refused
 }
 
 // spawn queues a message of our own making: a child or a report. Its id is derived, so the file may be
-// there from before a crash: whole, then it is the same message; or cut short, then Recover removes it.
-func (s *Server) spawn(e *queue.Envelope, body func() io.Reader) error {
-	err := s.write(e, body())
+// there from before a crash: whole, then it is adopted; or cut short, then Recover removes it.
+func (s *Server) spawn(e *queue.Envelope, body func() io.Reader) (adopted bool, err error) {
+	err = s.write(e, body())
 	if !errors.Is(err, queue.ErrExists) {
-		return err
+		return false, err
 	}
 	switch _, err := s.queue.Recover(e.ID); {
 	case err == nil, errors.Is(err, queue.ErrNotExist):
 	default:
-		return err
+		return false, err
 	}
-	if err := s.write(e, body()); !errors.Is(err, queue.ErrExists) {
-		return err
+	if err = s.write(e, body()); errors.Is(err, queue.ErrExists) {
+		return true, nil
 	}
-	return nil
+	return false, err
 }
 
 func (s *Server) write(e *queue.Envelope, body io.Reader) error {

@@ -2,42 +2,96 @@ package queued
 
 import (
 	"container/heap"
-	"sort"
 	"sync"
 	"time"
 
 	"postamt/internal/queue"
 )
 
-// An entry is one waiting message: 40 bytes, so that a million deferred messages cost forty megabytes and no more.
+// An entry is one waiting message: 32 bytes, and about 40 more for its place in entryHeap.at, so that a million
+// deferred messages cost some seventy megabytes.
 type entry struct {
-	next    int64 // Unix seconds
+	next    int64 // Unix microseconds
 	id      [20]byte
 	suspect bool
+	now     bool // somebody wants it tried, whatever time its file bears
 }
 
-// index holds the ids of the messages that wait, ordered by the time of their next attempt.
+// index holds the ids of the messages that wait, each once, ordered by the time of their next attempt.
 //
-// It may name a message twice, or one that is gone: whoever takes an entry opens the file and believes
-// only that. So an index that is a little wrong costs an open, never a message. Safe for concurrent use.
+// It may name a message that is gone, or a time that no longer holds: whoever takes an entry opens the file and
+// believes only that. So an index that is a little wrong costs an open, never a message. Safe for concurrent use.
 type index struct {
 	mu   sync.Mutex
 	heap entryHeap
 	wake chan struct{} // capacity 1: the earliest entry may have changed
 }
 
-func newIndex() *index { return &index{wake: make(chan struct{}, 1)} }
+func newIndex() *index {
+	return &index{heap: entryHeap{at: make(map[[20]byte]int32)}, wake: make(chan struct{}, 1)}
+}
 
+// add sets the time of a message's next attempt. What was suspect stays so.
 func (x *index) add(id queue.ID, next time.Time, suspect bool) {
-	e := entry{next: next.Unix(), suspect: suspect}
-	copy(e.id[:], id)
+	x.put(task{id: id, suspect: suspect}, next)
+}
+
+func (x *index) put(t task, next time.Time) {
+	e := entry{next: micros(next), id: key(t.id), suspect: t.suspect, now: t.now}
 	x.mu.Lock()
-	heap.Push(&x.heap, e)
-	first := x.heap[0] == e
+	x.set(e)
+	first := x.heap.list[0].id == e.id
 	x.mu.Unlock()
 	if first {
 		x.poke()
 	}
+}
+
+// found tells of a file in the directory. If it bears another time than we know, it was touched by a person, or
+// the time we know was not worth recording: then it is looked at once more.
+func (x *index) found(id queue.ID, next time.Time) {
+	e := entry{next: micros(next), id: key(id), suspect: true}
+	x.mu.Lock()
+	i, known := x.heap.at[e.id]
+	if known && (x.heap.list[i].now || x.heap.list[i].next == e.next) {
+		x.mu.Unlock()
+		return
+	}
+	x.set(e)
+	first := x.heap.list[0].id == e.id
+	x.mu.Unlock()
+	if first {
+		x.poke()
+	}
+}
+
+func (x *index) set(e entry) {
+	i, known := x.heap.at[e.id]
+	if !known {
+		heap.Push(&x.heap, e)
+		return
+	}
+	e.suspect = e.suspect || x.heap.list[i].suspect
+	x.heap.list[i] = e
+	heap.Fix(&x.heap, int(i))
+}
+
+// take takes a message out, if it is in, and says whether it is suspect.
+func (x *index) take(id queue.ID) (suspect bool) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	i, known := x.heap.at[key(id)]
+	return known && heap.Remove(&x.heap, int(i)).(entry).suspect
+}
+
+// hurry makes all that waits due.
+func (x *index) hurry(now time.Time) {
+	x.mu.Lock()
+	for i := range x.heap.list {
+		x.heap.list[i].next, x.heap.list[i].now = micros(now), true
+	}
+	x.mu.Unlock() // equal times are a heap in any order
+	x.poke()
 }
 
 func (x *index) poke() {
@@ -50,58 +104,57 @@ func (x *index) poke() {
 // due takes the earliest entry whose time has come; otherwise it says how long until there may be one.
 // horizon is the longest that any message may wait: an entry further away was written by a clock that
 // has since been set back, and is due (faults.md Q12).
-func (x *index) due(now time.Time, horizon time.Duration) (id queue.ID, suspect, ok bool, wait time.Duration) {
+func (x *index) due(now time.Time, horizon time.Duration) (t task, ok bool, wait time.Duration) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	if len(x.heap) == 0 {
-		return "", false, false, horizon
+	if len(x.heap.list) == 0 {
+		return task{}, false, horizon
 	}
-	e := x.heap[0]
-	wait = time.Unix(e.next, 0).Sub(now)
+	e := x.heap.list[0]
+	wait = time.UnixMicro(e.next).Sub(now)
 	if wait > 0 && wait <= horizon {
-		return "", false, false, wait
+		return task{}, false, wait
 	}
 	heap.Pop(&x.heap)
-	return queue.ID(e.id[:]), e.suspect, true, 0
+	return task{queue.ID(e.id[:]), e.suspect, e.now}, true, 0
 }
 
 func (x *index) len() int {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	return len(x.heap)
+	return len(x.heap.list)
 }
 
-// known is a sorted copy of what the index holds, for one reading of the directory.
-func (x *index) known() knownEntries {
-	x.mu.Lock()
-	k := append(knownEntries(nil), x.heap...)
-	x.mu.Unlock()
-	sort.Slice(k, func(i, j int) bool { return string(k[i].id[:]) < string(k[j].id[:]) })
+func key(id queue.ID) (k [20]byte) {
+	copy(k[:], id)
 	return k
 }
 
-type knownEntries []entry
+// micros rounds up: an entry must not come due before the time in its file.
+func micros(t time.Time) int64 { return t.Add(time.Microsecond - time.Nanosecond).UnixMicro() }
 
-// has says whether id waits with that time already. An id whose file bears another time was touched by a person.
-func (k knownEntries) has(id queue.ID, next time.Time) bool {
-	i := sort.Search(len(k), func(i int) bool { return string(k[i].id[:]) >= string(id) })
-	for ; i < len(k) && string(k[i].id[:]) == string(id); i++ {
-		if k[i].next == next.Unix() {
-			return true
-		}
-	}
-	return false
+// entryHeap is a heap that knows where each entry is.
+type entryHeap struct {
+	list []entry
+	at   map[[20]byte]int32
 }
 
-type entryHeap []entry
-
-func (h entryHeap) Len() int           { return len(h) }
-func (h entryHeap) Less(i, j int) bool { return h[i].next < h[j].next }
-func (h entryHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *entryHeap) Push(x any)        { *h = append(*h, x.(entry)) }
+func (h *entryHeap) Len() int           { return len(h.list) }
+func (h *entryHeap) Less(i, j int) bool { return h.list[i].next < h.list[j].next }
+func (h *entryHeap) Swap(i, j int) {
+	l := h.list
+	l[i], l[j] = l[j], l[i]
+	h.at[l[i].id], h.at[l[j].id] = int32(i), int32(j)
+}
+func (h *entryHeap) Push(x any) {
+	e := x.(entry)
+	h.at[e.id] = int32(len(h.list))
+	h.list = append(h.list, e)
+}
 func (h *entryHeap) Pop() any {
-	old := *h
-	e := old[len(old)-1]
-	*h = old[:len(old)-1]
+	last := len(h.list) - 1
+	e := h.list[last]
+	h.list = h.list[:last]
+	delete(h.at, e.id)
 	return e
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"postamt/internal/addr"
+	"postamt/internal/dsn"
 	"postamt/internal/queue"
 	"postamt/internal/remote"
 	"postamt/internal/route"
@@ -25,7 +26,8 @@ type message struct {
 	env     *queue.Envelope
 	suspect bool
 	begun   time.Time
-	attempt int // which it is, once that is known
+	attempt int        // which it is, once that is known
+	spawned []queue.ID // children and reports that are queued, not yet taken up
 
 	mu      sync.Mutex
 	open    int      // jobs not yet answered
@@ -43,18 +45,21 @@ type result struct {
 	expand  bool // an alias, its child is queued
 	expired bool // temporary, for too long
 	tls     string
-	relayed bool // accepted by a host that does not take DSN parameters over
+	success dsn.Action // of Done: what a sender is told who asked; "" nothing, others will
 }
 
 // attempt takes one message from its file to its destinations. It runs in one of a few goroutines;
 // the network is the scheduler's business.
-func (s *Server) attempt(id queue.ID, suspect bool) {
+func (s *Server) attempt(t task) {
+	id, suspect := t.id, t.suspect
 	file, err := s.queue.Message(id)
 	if err != nil {
 		again := false
 		switch {
-		case errors.Is(err, queue.ErrNotExist):
-			// Delivered, held or deleted since the index was told of it.
+		case errors.Is(err, queue.ErrNotExist), errors.Is(err, queue.ErrBusy):
+			// Delivered, held or deleted since the index was told of it; or still being written, and then
+			// we are told again.
+			s.forgetLog(id)
 		default:
 			s.log.Problem(string(id), "open", err)
 			var damaged *queue.DamagedError
@@ -68,7 +73,7 @@ func (s *Server) attempt(id queue.ID, suspect bool) {
 	}
 	m := &message{id: id, file: file, env: &file.Envelope, suspect: suspect, begun: s.now()}
 	m.results = make([]result, len(m.env.Rcpts))
-	if next := file.Next; next.After(m.begun) && !s.opt.Retry.Due(next, m.begun) {
+	if next := file.Next; !t.now && !s.opt.Retry.Due(next, m.begun) {
 		// Someone put the attempt off since, by touch or by our own deferral.
 		file.Close()
 		s.release(id)
@@ -81,10 +86,11 @@ func (s *Server) attempt(id queue.ID, suspect bool) {
 		s.settle(m)
 		return
 	}
-	if s.crowded(jobs) {
+	s.recordExpanded(m)
+	s.submit(m)
+	if len(jobs) == 1 && s.sched.park(jobs[0].to, t, s.opt.Active/4) {
 		file.Close()
 		s.release(id)
-		s.index.add(id, s.now().Add(s.opt.Retry.Min/4), suspect)
 		return
 	}
 	m.open = len(jobs)
@@ -93,39 +99,31 @@ func (s *Server) attempt(id queue.ID, suspect bool) {
 	}
 }
 
-// crowded: all that this message has to do waits for one destination, for which a good part of the room
-// for active messages waits already. It steps back, so that a host that answers slowly cannot fill the
-// room; nothing is recorded, since nothing was attempted.
-func (s *Server) crowded(jobs []placed) bool {
-	return len(jobs) == 1 && !jobs[0].to.Local && s.sched.waiting(jobs[0].to) > s.opt.Active/4
-}
-
 type placed struct {
 	to  Destination
 	job *job
 }
 
 // routeAll asks the tables about each pending recipient, answers what needs no connection, and gathers
-// the others into jobs by destination.
+// the others into jobs by destination. The children of its aliases are queued, to be submitted by the caller.
 func (s *Server) routeAll(m *message) []placed {
 	tables := s.tables()
 	var jobs []placed
 	var e *expansion
+	var refused map[string]*smtp.Reply    // of a child; all its recipients come from one alias
+	filling := make(map[Destination]*job) // a list can have as many destinations as members
 	place := func(to Destination, i int) {
-		for k := len(jobs) - 1; k >= 0; k-- {
-			if jobs[k].to == to {
-				limit := s.opt.Limits.Recipients
-				if to.Local {
-					limit = s.opt.Limits.LocalRecipients
-				}
-				if len(jobs[k].job.rcpts) < limit {
-					jobs[k].job.rcpts = append(jobs[k].job.rcpts, i)
-					return
-				}
-				break
-			}
+		limit := s.opt.Limits.Recipients
+		if to.Local {
+			limit = s.opt.Limits.LocalRecipients
 		}
-		jobs = append(jobs, placed{to, &job{msg: m, rcpts: []int{i}}})
+		if j := filling[to]; j != nil && len(j.rcpts) < limit {
+			j.rcpts = append(j.rcpts, i)
+			return
+		}
+		j := &job{msg: m, rcpts: []int{i}}
+		filling[to] = j
+		jobs = append(jobs, placed{to, j})
 	}
 	for i := range m.env.Rcpts {
 		if m.env.Rcpts[i].State != queue.Pending {
@@ -163,6 +161,14 @@ func (s *Server) routeAll(m *message) []placed {
 		case route.Discard:
 			*r = result{kind: remote.Done, reply: smtp.NewReply(250, "2.0.0", "discarded by "+v.Source.String())}
 		default:
+			if via := m.env.Rcpts[i].Via; via != "" && v.Reply.Permanent() {
+				if refused == nil {
+					refused = s.refusals(tables, via)
+				}
+				if why := refused[rcpt.Key()]; why != nil {
+					v.Reply = why
+				}
+			}
 			*r = result{kind: kindOf(v.Reply), reply: v.Reply}
 		}
 	}
@@ -181,8 +187,20 @@ func (s *Server) jobDone(j *job, outcomes []remote.Outcome) {
 			r.host = o.Peer.String()
 		}
 		r.offline = o.Stage == remote.StageConnect
-		r.relayed = o.Kind == remote.Done && !o.DSN
+		switch {
+		case r.local:
+			r.success = dsn.Delivered
+		case !o.DSN:
+			// RFC 3461 section 5.2.2: the next host will not report, so we say where our knowledge ends.
+			r.success = dsn.Relayed
+		}
 	}
+	others := m.open > 1
+	m.mu.Unlock()
+	if others {
+		s.recordSent(m, j.rcpts)
+	}
+	m.mu.Lock()
 	m.open--
 	last := m.open == 0
 	m.mu.Unlock()

@@ -17,7 +17,9 @@
 //	marked                   recipient 'D', 'F' or 'X'      never looked at again
 //	all marked               file unlinked                  nothing; or, if the unlink was lost, as the rows above
 //
-// Memory: an entry of 40 bytes for each waiting message, and at most Options.Active messages open at once.
+// A child or report is attempted only after what it follows from is marked or removed.
+//
+// Memory: some 70 bytes for each waiting message, and at most Options.Active messages open at once.
 package queued
 
 import (
@@ -57,7 +59,7 @@ type Server struct {
 
 	sched *scheduler
 	index *index
-	fresh chan queue.ID // announced, not yet taken up
+	fresh chan task     // announced, not yet taken up
 	scan  chan struct{} // capacity 1: read the directory
 	work  chan task
 
@@ -72,6 +74,7 @@ type Server struct {
 type task struct {
 	id      queue.ID
 	suspect bool
+	now     bool // whatever time its file bears
 }
 
 // New makes a Server; Run starts it. tables is asked once for each message.
@@ -80,7 +83,7 @@ func New(o Options, q *queue.Queue, tables func() *route.Tables, c Courier, log 
 		opt: o, queue: q, tables: tables, log: log,
 		now: time.Now, jitter: rand.Float64,
 		index:  newIndex(),
-		fresh:  make(chan queue.ID, 1024),
+		fresh:  make(chan task, 1024),
 		scan:   make(chan struct{}, 1),
 		work:   make(chan task),
 		dirty:  make(chan struct{}, 1),
@@ -89,9 +92,10 @@ func New(o Options, q *queue.Queue, tables func() *route.Tables, c Courier, log 
 	}
 	s.sched = &scheduler{
 		courier: c, limits: o.Limits, retry: o.Retry, log: log,
-		now: func() time.Time { return s.now() }, jitter: func() float64 { return s.jitter() },
+		now:   func() time.Time { return s.now() },
 		slots: make(chan struct{}, o.Limits.Attempts),
 		dests: make(map[Destination]*destination),
+		back:  func(t task) { s.index.put(t, s.now()) },
 		done:  s.jobDone,
 	}
 	return s
@@ -113,7 +117,7 @@ func (s *Server) Run(ctx context.Context, grace time.Duration) {
 	for range loaders {
 		load.Go(func() {
 			for t := range s.work {
-				s.attempt(t.id, t.suspect)
+				s.attempt(t)
 			}
 		})
 	}
@@ -137,12 +141,15 @@ func (s *Server) Run(ctx context.Context, grace time.Duration) {
 		<-done
 	}
 	others.Wait()
+	if err := s.queue.SyncRemovals(); err != nil {
+		s.log.Problem("", "sync removals", err)
+	}
 }
 
 // Wake takes up a message that was announced. Never blocks: what does not fit is found by the next scan.
 func (s *Server) Wake(id queue.ID) {
 	select {
-	case s.fresh <- id:
+	case s.fresh <- task{id: id}:
 	default:
 		s.Rescan()
 	}
@@ -156,14 +163,28 @@ func (s *Server) Rescan() {
 	}
 }
 
-// Flush forgets which destinations are dead and reads the directory.
+// Flush forgets which destinations are dead, makes all that waits due, and reads the directory.
 func (s *Server) Flush() {
 	s.sched.revive()
+	s.index.hurry(s.now())
 	s.Rescan()
 }
 
-// submit takes up a message of our own making, without the detour over the socket.
-func (s *Server) submit(id queue.ID, suspect bool) { s.index.add(id, s.now(), suspect) }
+// submit takes up the messages that followed from m, without the detour over the socket. What follows from
+// new mail is new mail and does not wait behind the backlog.
+func (s *Server) submit(m *message) {
+	for _, id := range m.spawned {
+		if !m.suspect {
+			select {
+			case s.fresh <- task{id: id}:
+				continue
+			default:
+			}
+		}
+		s.index.add(id, s.now(), m.suspect)
+	}
+	m.spawned = nil
+}
 
 // dispatch hands messages to the loaders: announced ones first, so that mail of this minute does not wait
 // behind a backlog, but a waiting one after each, so that the backlog moves too.
@@ -171,17 +192,17 @@ func (s *Server) dispatch(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		id, suspect, due, wait := s.index.due(s.now(), s.opt.Retry.Max+4*time.Second)
-		if due && !s.claim(ctx, id, false) {
+		t, due, wait := s.index.due(s.now(), s.opt.Retry.Max+4*time.Second)
+		if due && !s.claim(ctx, t.id, false) {
 			due = false // active already: its attempt puts it back
 		}
-		if due && !s.hand(ctx, task{id, suspect}) {
+		if due && !s.hand(ctx, t) {
 			return
 		}
 		if due {
 			select {
-			case id := <-s.fresh:
-				s.takeFresh(ctx, id)
+			case f := <-s.fresh:
+				s.takeFresh(ctx, f)
 			default:
 			}
 			continue
@@ -189,10 +210,10 @@ func (s *Server) dispatch(ctx context.Context) {
 		if wait <= 0 {
 			continue
 		}
-		timer.Reset(wait)
+		timer.Reset(min(wait, time.Minute)) // a clock that was set, or a machine that slept, is noticed
 		select {
-		case id := <-s.fresh:
-			s.takeFresh(ctx, id)
+		case f := <-s.fresh:
+			s.takeFresh(ctx, f)
 		case <-s.index.wake:
 		case <-timer.C:
 		case <-ctx.Done():
@@ -200,10 +221,11 @@ func (s *Server) dispatch(ctx context.Context) {
 	}
 }
 
-func (s *Server) takeFresh(ctx context.Context, id queue.ID) {
-	if s.claim(ctx, id, true) {
+func (s *Server) takeFresh(ctx context.Context, t task) {
+	if s.claim(ctx, t.id, true) {
 		// What was accepted before we started may have been attempted by the queued before us.
-		s.hand(ctx, task{id, id.Time().Before(s.start)})
+		t.suspect = s.index.take(t.id) || t.id.Time().Before(s.start)
+		s.hand(ctx, t)
 	}
 }
 
@@ -300,7 +322,6 @@ func (s *Server) scanner(ctx context.Context) {
 // readQueue adds to the index what it lacks. It takes nothing out: readdir may miss what is there
 // (faults.md, finding 5), and an entry whose file is gone costs one failing open.
 func (s *Server) readQueue(ctx context.Context) error {
-	known := s.index.known()
 	return s.queue.Scan(func(e queue.Entry) bool {
 		if ctx.Err() != nil {
 			return false
@@ -314,8 +335,8 @@ func (s *Server) readQueue(ctx context.Context) error {
 				return true
 			}
 		}
-		if !known.has(e.ID, e.Next) && !s.isActive(e.ID) {
-			s.index.add(e.ID, e.Next, true)
+		if !s.isActive(e.ID) {
+			s.index.found(e.ID, e.Next)
 		}
 		return true
 	})

@@ -13,25 +13,19 @@ import (
 
 // report queues what the sender is to be told of this attempt: one report of the recipients that failed,
 // one of those that succeeded and were asked about. An error means that a failure could not be told.
-func (s *Server) report(m *message, now time.Time) error {
+// With aliases it is about the aliases among them alone, which do not fail.
+func (s *Server) report(m *message, now time.Time, aliases bool) error {
 	var failed, succeeded []dsn.Recipient
 	for i := range m.env.Rcpts {
 		rcpt, r := &m.env.Rcpts[i], &m.results[i]
-		if rcpt.State != queue.Pending {
+		if rcpt.State != queue.Pending || aliases && !r.expand {
 			continue
 		}
 		switch {
 		case r.kind == remote.Perm && wants(rcpt.Notify, "FAILURE", true):
 			failed = append(failed, about(rcpt, r, dsn.Failed, now))
-		case r.kind != remote.Done || !wants(rcpt.Notify, "SUCCESS", false):
-		case r.expand:
-			// RFC 3461 section 5.2.7.3: the members are not reported on, so the sender hears of the list.
-			succeeded = append(succeeded, about(rcpt, r, dsn.Expanded, now))
-		case r.local:
-			succeeded = append(succeeded, about(rcpt, r, dsn.Delivered, now))
-		case r.relayed:
-			// RFC 3461 section 5.2.2: the next host will not report, so we say where our knowledge ends.
-			succeeded = append(succeeded, about(rcpt, r, dsn.Relayed, now))
+		case r.kind == remote.Done && r.success != "" && wants(rcpt.Notify, "SUCCESS", false):
+			succeeded = append(succeeded, about(rcpt, r, r.success, now))
 		}
 	}
 	if len(succeeded) > 0 {
@@ -128,7 +122,7 @@ func (s *Server) tellSome(m *message, kind dsn.Kind, rcpts []dsn.Recipient, now 
 	if r.EightBit {
 		e.Body = "8BITMIME"
 	}
-	if err := s.spawn(&e, func() io.Reader { return bytes.NewReader(text.Bytes()) }); err != nil {
+	if _, err := s.spawn(&e, func() io.Reader { return bytes.NewReader(text.Bytes()) }); err != nil {
 		return err
 	}
 	switch kind {
@@ -139,6 +133,6 @@ func (s *Server) tellSome(m *message, kind dsn.Kind, rcpts []dsn.Recipient, now 
 	default:
 		s.log.Confirmed(string(m.id), string(id), m.env.From, len(rcpts))
 	}
-	s.submit(id, m.suspect)
+	m.spawned = append(m.spawned, id)
 	return nil
 }

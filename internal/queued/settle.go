@@ -1,7 +1,11 @@
 package queued
 
 import (
+	"errors"
 	"fmt"
+	"slices"
+	"strconv"
+	"strings"
 	"time"
 
 	"postamt/internal/maillog"
@@ -10,11 +14,66 @@ import (
 	"postamt/internal/smtp"
 )
 
-var errLocal = smtp.NewReply(451, "4.3.0", "local error in processing")
+var (
+	errLocal   = smtp.NewReply(451, "4.3.0", "local error in processing")
+	errDeleted = errors.New("its file was deleted during the attempt")
+)
 
-// localRetry is how soon mail is tried again after our own delivery agent could not be reached. That is
+// localRetry is how soon new mail is tried again after our own delivery agent could not be reached. That is
 // no attempt: it is a restart, and nothing is recorded.
 const localRetry = 5 * time.Second
+
+// soon is localRetry for mail that has just arrived and more for what has waited: an agent that is down for
+// an hour must not have the whole queue read every five seconds.
+func (s *Server) soon(m *message, now time.Time) time.Duration {
+	return max(localRetry, min(now.Sub(m.env.Arrived)/8, s.opt.Retry.Min))
+}
+
+// recordExpanded marks the aliases whose children are queued, before any of those is attempted and while the
+// message itself still has jobs. Otherwise a child could be sent, be removed, and after a crash be made again
+// from an unmarked parent that waited for a slow host.
+func (s *Server) recordExpanded(m *message) {
+	marks := make(map[int]byte)
+	for i := range m.env.Rcpts {
+		if m.results[i].expand {
+			marks[i] = queue.Expanded
+		}
+	}
+	if len(marks) > 0 {
+		s.report(m, s.now(), true)
+		s.markNow(m, marks)
+	}
+}
+
+// recordSent marks the recipients of one job that another host has taken over, while other jobs of the message
+// run: those may hang for an hour, and a crash meanwhile must not send this copy again. Copies in our
+// own mailboxes are recognised there and need no haste.
+func (s *Server) recordSent(m *message, rcpts []int) {
+	marks := make(map[int]byte)
+	for _, i := range rcpts {
+		r := &m.results[i]
+		if r.kind == remote.Done && !r.local && !m.told(i) {
+			marks[i] = queue.Done
+			s.logResult(m, i, s.now(), 0)
+		}
+	}
+	s.markNow(m, marks)
+}
+
+// told: the sender asked to hear of this success. The report has to be queued before the mark, and there is
+// one for all recipients, in the end: this mark waits for it.
+func (m *message) told(i int) bool {
+	return m.env.From != "" && wants(m.env.Rcpts[i].Notify, "SUCCESS", false)
+}
+
+func (s *Server) markNow(m *message, marks map[int]byte) {
+	if len(marks) == 0 {
+		return
+	}
+	if err := m.file.Mark(marks, true); err != nil {
+		s.log.Problem(string(m.id), "mark", err) // what is still pending is marked in the end
+	}
+}
 
 // settle records what the attempt found out, in this order:
 //
@@ -22,6 +81,7 @@ const localRetry = 5 * time.Second
 //	                     report's id, not the report
 //	marks are written    synced if a recipient elsewhere has the message and others wait
 //	the file is removed  when nobody waits any more, else its time and log say when and why it is next tried
+//	what was queued      is taken up
 func (s *Server) settle(m *message) {
 	next, suspect, again := s.record(m)
 	m.file.Close()
@@ -29,25 +89,26 @@ func (s *Server) settle(m *message) {
 	if again {
 		s.index.add(m.id, next, suspect)
 	}
+	s.submit(m)
 }
 
 // record does it. again: the message waits until next.
 func (s *Server) record(m *message) (next time.Time, suspect, again bool) {
 	now := s.now()
 	pending := m.pending()
-	offline := len(pending) > 0
+	untried := len(pending) > 0
 	for _, i := range pending {
 		r := &m.results[i]
-		offline = offline && r.local && r.offline
+		untried = untried && (r.local && r.offline || r.reply == shuttingDown)
 	}
 	var notes []queue.Note
-	if len(pending) > 0 && !offline {
+	if len(pending) > 0 && !untried {
 		var wait time.Duration
 		wait, notes = s.judge(m, pending, now)
 		next = now.Add(wait)
 		pending = m.pending() // nobody, if it has expired
 	}
-	if err := s.report(m, now); err != nil {
+	if err := s.report(m, now, false); err != nil {
 		// The sender must hear of a failure: without room for the report its recipients stay as they are.
 		s.log.Problem(string(m.id), "report failure", err)
 		for i := range m.results {
@@ -70,15 +131,22 @@ func (s *Server) record(m *message) (next time.Time, suspect, again bool) {
 			s.log.Problem(string(m.id), "mark", err)
 		}
 	}
-	if offline {
-		s.logResults(m, now, localRetry)
-		return now.Add(localRetry), m.suspect, true
+	if untried {
+		wait := s.soon(m, now)
+		s.logResults(m, now, wait)
+		return now.Add(wait), m.suspect, true
 	}
+	if m.file.Gone() {
+		s.log.Problem(string(m.id), "defer", errDeleted)
+		s.forgetLog(m.id)
+		return next, false, false
+	}
+	next = wholeSecond(next)
 	suspect = m.suspect
 	for _, i := range pending {
 		suspect = suspect || m.results[i].maybe
 	}
-	if err := s.queue.AppendLog(m.id, append(notes, m.notes(pending, now)...)...); err != nil {
+	if err := s.queue.AppendLog(m.id, append(m.notes(pending, now), notes...)...); err != nil {
 		s.log.Problem(string(m.id), "log attempt", err) // it only tells how long we have tried
 	}
 	if err := m.file.Defer(next); err != nil {
@@ -98,28 +166,75 @@ func (m *message) pending() (pending []int) {
 	return pending
 }
 
+// wholeSecond rounds up to what every file system keeps, so that index and file agree on the time.
+func wholeSecond(t time.Time) time.Time {
+	if w := t.Truncate(time.Second); w.Before(t) {
+		return w.Add(time.Second)
+	}
+	return t
+}
+
+// forgetLog removes the log of a message that is gone: nobody else would.
+func (s *Server) forgetLog(id queue.ID) {
+	if err := s.queue.ForgetLog(id); err != nil {
+		s.log.Problem(string(id), "forget log", err)
+	}
+}
+
+// history is what the log of a message says of its past. The last line of each attempt sums up all before
+// it: a message for many recipients writes more lines than anybody wants to read again.
+type history struct {
+	attempts int
+	age      time.Duration // observed until last
+	last     time.Time
+	warned   bool
+}
+
+const attemptEvent = "attempt"
+
+func past(log []queue.Note, arrived time.Time) history {
+	h := history{last: arrived}
+	for _, n := range slices.Backward(log) {
+		if n.Event != attemptEvent {
+			continue
+		}
+		f := strings.Fields(n.Text)
+		if len(f) < 2 {
+			continue
+		}
+		k, err := strconv.Atoi(f[0])
+		age, err2 := time.ParseDuration(f[1])
+		if err == nil && err2 == nil {
+			return history{attempts: k, age: age, last: n.Time, warned: len(f) > 2 && f[2] == "warned"}
+		}
+	}
+	return h
+}
+
+func (h history) note() queue.Note {
+	n := queue.Note{Time: h.last, Event: attemptEvent, Text: strconv.Itoa(h.attempts) + " " + h.age.String()}
+	if h.warned {
+		n.Text += " warned"
+	}
+	return n
+}
+
 // judge expires the recipients that have waited too long, or warns the sender, or only says how long to
-// wait. What it knows of the past is the message's log: one line or more for each attempt.
+// wait. The notes are for the end of the message's log.
 func (s *Server) judge(m *message, pending []int, now time.Time) (wait time.Duration, notes []queue.Note) {
 	log, err := s.queue.ReadLog(m.id)
 	if err != nil {
 		s.log.Problem(string(m.id), "read log", err)
 	}
-	var times []time.Time
-	warned := false
-	for _, n := range log {
-		if k := len(times); k == 0 || !times[k-1].Equal(n.Time) {
-			times = append(times, n.Time)
-		}
-		warned = warned || n.Event == "warned"
-	}
+	h := past(log, m.env.Arrived)
 	policy := s.opt.Retry
 	if m.env.From == "" {
 		policy.Expire, policy.Warn = s.opt.ReportExpire, 0
 	}
-	m.attempt = len(times) + 1
-	age := policy.Observed(m.env.Arrived, times, now)
-	v := policy.Judge(m.attempt, age, warned, s.jitter())
+	age := h.age + policy.Observed(h.last, nil, now)
+	h.attempts, h.age, h.last = h.attempts+1, age, now
+	m.attempt = h.attempts
+	v := policy.Judge(h.attempts, age, h.warned, s.jitter())
 	switch {
 	case v.Expired:
 		for _, i := range pending {
@@ -132,9 +247,10 @@ func (s *Server) judge(m *message, pending []int, now time.Time) (wait time.Dura
 			s.log.Problem(string(m.id), "warn", err)
 			break
 		}
+		h.warned = true
 		notes = []queue.Note{{Time: now, Event: "warned", Text: "after " + age.Round(time.Second).String()}}
 	}
-	return v.After, notes
+	return v.After, append(notes, h.note())
 }
 
 // marks are the new states of the recipients; sync says that losing one could send a copy twice.
@@ -162,6 +278,7 @@ func (s *Server) finish(m *message, marks map[int]byte, sync bool, now time.Time
 	s.logResults(m, now, 0)
 	if err := m.file.Remove(marks); err != nil {
 		s.log.Problem(string(m.id), "remove", err)
+		s.markNow(m, marks) // or they would get it again at every attempt
 		return false
 	}
 	s.log.Removed(string(m.id), now.Sub(m.env.Arrived))
@@ -203,27 +320,33 @@ func (m *message) notes(pending []int, now time.Time) []queue.Note {
 
 func (s *Server) logResults(m *message, now time.Time, wait time.Duration) {
 	for i := range m.env.Rcpts {
-		rcpt, r := &m.env.Rcpts[i], &m.results[i]
-		if rcpt.State != queue.Pending || r.expand || r.reply == nil {
-			continue // an expansion was logged with its child
+		if m.env.Rcpts[i].State == queue.Pending {
+			s.logResult(m, i, now, wait)
 		}
-		a := maillog.Attempt{
-			Rcpt: rcpt.Addr, Orig: rcpt.Via, Via: r.host, TLS: r.tls,
-			Status: r.reply.Enhanced.String(), Reply: r.reply.Error(), Attempt: m.attempt, Age: now.Sub(m.env.Arrived),
+	}
+}
+
+func (s *Server) logResult(m *message, i int, now time.Time, wait time.Duration) {
+	rcpt, r := &m.env.Rcpts[i], &m.results[i]
+	if r.expand || r.reply == nil {
+		return // an expansion was logged with its child
+	}
+	a := maillog.Attempt{
+		Rcpt: rcpt.Addr, Orig: rcpt.Via, Via: r.host, TLS: r.tls,
+		Status: r.reply.Enhanced.String(), Reply: r.reply.Error(), Attempt: m.attempt, Age: now.Sub(m.env.Arrived),
+	}
+	switch {
+	case r.kind == remote.Done:
+		s.log.Delivered(string(m.id), a)
+	case r.expired:
+		s.log.Expired(string(m.id), a)
+	case r.kind == remote.Perm:
+		s.log.Failed(string(m.id), a)
+	default:
+		a.Next = wait
+		if r.maybe {
+			a.Reply += " (may be delivered twice)"
 		}
-		switch {
-		case r.kind == remote.Done:
-			s.log.Delivered(string(m.id), a)
-		case r.expired:
-			s.log.Expired(string(m.id), a)
-		case r.kind == remote.Perm:
-			s.log.Failed(string(m.id), a)
-		default:
-			a.Next = wait
-			if r.maybe {
-				a.Reply += " (may be delivered twice)"
-			}
-			s.log.Deferred(string(m.id), a)
-		}
+		s.log.Deferred(string(m.id), a)
 	}
 }

@@ -11,7 +11,8 @@
 //     only if a look at all its bytes shows that it does not need it.
 //   - One message in is one message out: under DATA, and under BDAT to SMTP peers unless both sides agreed on BINARYMIME, every line end is sent as CRLF.
 //   - Every wait is bounded by its phase (Timeouts) and all of them by Timeouts.Total; a peer that takes a message slower than MinRate is left.
-//   - Memory for a connection is at most 64 KiB beside the buffers of package smtp and of TLS, whatever the message and the peer.
+//   - Memory for a connection is at most 64 KiB beside the buffers of package smtp and of TLS, whatever the message and the peer (three times that
+//     while a small message with odd line ends goes out by BDAT).
 //
 // A 5yz greeting or EHLO reply speaks for a host, not for a domain: the next host is tried, and only when all hosts that were tried said 5yz
 // does the message fail (RFC 5321 section 3.1 and 4.2.4.2, RFC 7504). A 4yz reply to MAIL or RCPT moves the recipients concerned to one more host.

@@ -24,6 +24,7 @@ type send struct {
 	out  []Outcome
 	list []int // the recipients in this transaction, by index into t.Rcpts
 
+	stage   Stage       // of the command whose reply is waited for
 	reset   bool        // RSET went first; its reply is to be read first
 	written int         // commands out of RSET, MAIL and RCPTs written
 	read    int         // replies to them read
@@ -44,7 +45,7 @@ func (c *Conn) Send(ctx context.Context, t *Transaction) ([]Outcome, error) {
 		c.total = d
 	}
 	c.heard = false
-	s := &send{Conn: c, t: t, out: make([]Outcome, len(t.Rcpts))}
+	s := &send{Conn: c, t: t, stage: StageMail, out: make([]Outcome, len(t.Rcpts))}
 	ep := c.ep
 	for i := range s.out {
 		s.out[i] = Outcome{Peer: &ep, TLS: c.tls, DSN: c.ext.DSN}
@@ -140,17 +141,10 @@ func (s *send) fail(err error) {
 		s.setAll(StageData, err)
 		return
 	}
-	stage := StageData
-	switch {
-	case s.mail == nil:
-		stage = StageMail
-	case s.read < s.written:
-		stage = StageRcpt
-	}
 	// The peer's 421 is its last word for all that it leaves open.
 	if r, ok := errors.AsType[*smtp.Reply](err); ok {
 		for _, i := range s.open() {
-			s.settle(i, stage, r, false)
+			s.settle(i, s.stage, r, false)
 			s.out[i].Kind = Temp
 			s.out[i].MaybeDelivered = s.maybe
 		}
@@ -166,7 +160,7 @@ func (s *send) fail(err error) {
 	}
 	e := localError(enhanced, what, err)
 	for _, i := range s.open() {
-		s.settle(i, stage, e.Reply, true)
+		s.settle(i, s.stage, e.Reply, true)
 		s.out[i].Err = err
 		s.out[i].MaybeDelivered = s.maybe
 	}

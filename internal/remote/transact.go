@@ -37,6 +37,7 @@ func (s *send) transact(paths []string) error {
 		if err := s.drain(0); err != nil || len(s.good) == 0 {
 			return err
 		}
+		s.stage = StageData
 	}
 	if s.p.chunk {
 		return s.bdat(body, small)
@@ -98,6 +99,9 @@ func (s *send) drain(n int) error {
 
 // step reads the next reply of the envelope and gives it its meaning.
 func (s *send) step() error {
+	if s.mail != nil {
+		s.stage = StageRcpt
+	}
 	r, err := s.reply(s.opt.Timeouts.Command)
 	if err != nil {
 		return err
@@ -159,6 +163,7 @@ func (s *send) data() error {
 	if err := s.drain(0); err != nil {
 		return err
 	}
+	s.stage = StageData
 	r, err := s.reply(s.opt.Timeouts.Init)
 	if err != nil {
 		return err
@@ -217,6 +222,7 @@ func (s *send) bdat(body []byte, small bool) error {
 	if err := s.drain(0); err != nil {
 		return err
 	}
+	s.stage = StageData
 	if len(s.good) > 0 {
 		return s.results()
 	}
@@ -262,6 +268,7 @@ func (s *send) late(err error) error {
 	if s.drain(0) != nil {
 		return err
 	}
+	s.stage = StageData
 	if r, rerr := s.reply(s.opt.Timeouts.Quit); rerr == nil && (r.Temporary() || r.Permanent()) {
 		for _, i := range s.good {
 			s.settle(i, StageData, r, false)
@@ -289,12 +296,17 @@ func (s *send) body(w io.Writer) error {
 			if total += int64(n); total > s.t.Size {
 				return &unreadable{sizeError(total, s.t.Size)}
 			}
-			s.c.SetDeadline(s.until(s.opt.Timeouts.Block))
-			if _, err := w.Write(buf[:n]); err != nil {
-				return err
+			limit := s.until(s.opt.Timeouts.Block)
+			slow := s.slow(start, total)
+			if slow.Before(limit) {
+				limit = slow
 			}
-			if took := time.Since(start); s.opt.MinRate > 0 && took > s.opt.MinRateGrace && float64(total) < took.Seconds()*float64(s.opt.MinRate) {
-				return errSlow
+			s.c.SetDeadline(limit)
+			if _, err := w.Write(buf[:n]); err != nil {
+				if errors.Is(err, os.ErrDeadlineExceeded) && limit == slow {
+					return errSlow
+				}
+				return err
 			}
 		}
 		if rerr == io.EOF {
@@ -308,6 +320,14 @@ func (s *send) body(w io.Writer) error {
 		return &unreadable{sizeError(total, s.t.Size)}
 	}
 	return nil
+}
+
+// slow is when a peer that has taken no more than n bytes since start is too slow.
+func (s *send) slow(start time.Time, n int64) time.Time {
+	if s.opt.MinRate <= 0 {
+		return start.Add(s.opt.Timeouts.Total)
+	}
+	return start.Add(max(s.opt.MinRateGrace, time.Duration(float64(n)/float64(s.opt.MinRate)*float64(time.Second))))
 }
 
 // load reads a small message as it will be sent by BDAT.

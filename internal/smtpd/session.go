@@ -108,6 +108,11 @@ func (s *session) end() {
 	if s.why == "" {
 		s.why = "lost"
 	}
+	if s.tls != "" {
+		// RFC 8446 section 6.1: close_notify goes first, else the client may think that somebody cut the connection. The caller
+		// closes what lies below, and knows nothing of TLS.
+		s.c.Close()
+	}
 	s.srv.Log.Disconnect(s.id, maillog.Session{Client: s.client(), Why: s.why, Messages: s.messages, Rcpts: s.rcpts,
 		Rejected: s.refusals, Took: s.srv.now().Sub(s.start)})
 }

@@ -185,7 +185,7 @@ func (b *bench) postamt(dir string, c setup) (*server, func() error, error) {
 			}
 			return exec.Command(args[0], args[1:]...), nil
 		},
-		flush: func() error { return s.Wake("flush") },
+		flush: s.Flush,
 	}, s.End, nil
 }
 

@@ -68,6 +68,7 @@ func eximCommand(s *Server, c *Config) (*exec.Cmd, error) {
 	main := []string{
 		"primary_hostname = " + c.Hostname,
 		"keep_environment = LD_LIBRARY_PATH",
+		"exim_path = " + cmd.Path, // it runs itself again to write a report
 		"spool_directory = " + s.Dir + "/spool",
 		"log_file_path = " + s.Dir + "/log/%s",
 		"pid_file_path = " + s.Dir + "/spool/exim.pid",

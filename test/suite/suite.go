@@ -399,6 +399,21 @@ func (s *System) Wake(text string) error {
 	return err
 }
 
+// Flush has every message tried now, as queued(8) says: by the time of its file, and a datagram.
+func (s *System) Flush() error {
+	now := time.Now()
+	err := filepath.WalkDir(filepath.Join(s.Queue, "active"), func(path string, d fs.DirEntry, err error) error {
+		if err == nil && !d.IsDir() {
+			err = os.Chtimes(path, now, now)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil // delivered meanwhile
+		}
+		return err
+	})
+	return errors.Join(err, s.Wake("flush"))
+}
+
 func (s *System) logPath(name string) string { return filepath.Join(s.Dir, "log", name) }
 
 // Log returns what a program wrote to its standard error so far, over all its runs.

@@ -225,10 +225,11 @@ func (c *session) Write(p []byte) (int, error) {
 		p = p[:min(len(p), c.room)]
 		c.room -= len(p)
 	}
-	n, err := c.nc.Write(p)
+	// Counted first: who has read the reply finds it counted.
 	c.s.mu.Lock()
-	c.s.bytesOut += n
+	c.s.bytesOut += len(p)
 	c.s.mu.Unlock()
+	n, err := c.nc.Write(p)
 	if err == nil && cut {
 		err = errCut
 	}

@@ -1,0 +1,118 @@
+package crash
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"postamt/test/suite"
+)
+
+// TestPowerCut is P1 and P2 (F06, F21): the file systems stop in the middle of the work, and what their journals had not
+// written is gone. Queue and maildirs are on two, so that no journal that both share keeps an order that we do not.
+func TestPowerCut(t *testing.T) {
+	needRoot(t)
+	const rounds = 3
+	for _, c := range []struct {
+		kind    string
+		size    int64
+		options []string
+	}{
+		{"ext4", 128 << 20, nil},
+		{"xfs", 320 << 20, nil},
+	} {
+		t.Run(c.kind, func(t *testing.T) {
+			for round := range rounds {
+				t.Run(fmt.Sprint(round), func(t *testing.T) { powerCut(t, c.kind, c.size, c.options) })
+			}
+		})
+	}
+}
+
+func powerCut(t *testing.T, kind string, size int64, options []string) {
+	seed := chance(t)
+	r := rand.New(rand.NewPCG(seed, 1<<63))
+	remote := sink(t)
+	s, err := suite.New(suite.Config{Users: users, Aliases: aliases, Settings: quick,
+		Routes: fmt.Sprintf("remote.test [127.0.0.1]:%d\n", remote.Addr.Port())})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Remove)
+	disks := []*disk{
+		newDisk(t, s.Queue, kind, size, options...),
+		newDisk(t, filepath.Join(s.Dir, "home"), kind, size, options...),
+	}
+	t.Cleanup(func() {
+		for _, name := range suite.Programs {
+			s.Kill(name)
+		}
+		if t.Failed() {
+			for _, name := range suite.Programs {
+				log := s.Log(name)
+				t.Logf("log of %s:\n%s", name, log[max(0, len(log)-4<<10):])
+			}
+		}
+	})
+	homes(t, s)
+	unix.Sync() // the homes are older than the power cut
+	if err := s.Run(); err != nil {
+		t.Fatal(err)
+	}
+	l := &load{t: t, addr: s.Addr, from: "sender@example.test", seed: seed, targets: targets()}
+	stop := make(chan struct{})
+	var readers sync.WaitGroup
+	readers.Go(func() { reader(s, "bob", stop) })
+	l.start(8)
+	time.Sleep(time.Duration(500+r.IntN(1500)) * time.Millisecond)
+
+	// Either may be the first to stop, by microseconds.
+	first := r.IntN(2)
+	disks[first].cut(t)
+	disks[1-first].cut(t)
+	// Whoever is told 250 from here on is deceived: it counts.
+	dark := l.finished.Load()
+	if err := suite.Await(patience, "messages after the cut", func() bool { return l.finished.Load() > dark+50 }); err != nil {
+		t.Error(err)
+	}
+	l.wait(true)
+	close(stop)
+	readers.Wait()
+	for _, name := range suite.Programs {
+		s.Kill(name)
+	}
+	for _, d := range disks {
+		d.detach(t)
+	}
+	for _, d := range disks {
+		d.attach(t)
+	}
+
+	cut := time.Now()
+	t.Logf("%d queued messages survived", len(s.Queued()))
+	if err := s.Run(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.AwaitEmpty(patience); err != nil {
+		t.Error(err)
+	}
+	if err := s.End(); err != nil {
+		t.Error(err)
+	}
+	if err := s.Check(); err != nil {
+		t.Error(err)
+	}
+	queueEmpty(t, s)
+	tempFiles(t, s, cut)
+	again := l.verify(s, remote)
+	t.Logf("%d copies were sent to the other host again", again)
+	if entries, _ := os.ReadDir(s.Maildir("alice")); len(entries) == 0 {
+		t.Error("alice has no maildir")
+	}
+}
