@@ -63,7 +63,7 @@ func (s *Server) recordSent(m *message, rcpts []int) {
 // told: the sender asked to hear of this success. The report has to be queued before the mark, and there is
 // one for all recipients, in the end: this mark waits for it.
 func (m *message) told(i int) bool {
-	return m.env.From != "" && wants(m.env.Rcpts[i].Notify, "SUCCESS", false)
+	return m.env.From != "" && m.results[i].success != "" && wants(m.env.Rcpts[i].Notify, "SUCCESS", false)
 }
 
 func (s *Server) markNow(m *message, marks map[int]byte) {
@@ -113,7 +113,7 @@ func (s *Server) record(m *message) (next time.Time, suspect, again bool) {
 		s.log.Problem(string(m.id), "report failure", err)
 		for i := range m.results {
 			if m.env.Rcpts[i].State == queue.Pending && m.results[i].kind == remote.Perm {
-				m.results[i].kind, m.results[i].reply = remote.Temp, errLocal
+				m.results[i].kind, m.results[i].reply, m.results[i].expired = remote.Temp, errLocal, false
 			}
 		}
 		pending, next = m.pending(), now.Add(s.opt.Retry.Min)

@@ -118,6 +118,7 @@ func latency() experiment {
 	}
 }
 
+// startTLS measures how fast mail is taken in over TLS, with each messages a session.
 func startTLS(each, messages int) experiment {
 	const sessions = 10
 	return experiment{

@@ -10,8 +10,8 @@ import (
 	"postamt/test/suite"
 )
 
-// TestMX sends to domains of which the DNS says different things.
-func TestMX(t *testing.T) {
+// TestR01_R02_R03_MX sends to domains of which the DNS says different things.
+func TestR01_R02_R03_MX(t *testing.T) {
 	k := sinkAt(t, "127.0.0.3")
 	// Nobody listens there, and as a host of the loopback it refuses at once.
 	if conn, err := net.Dial("tcp", "127.0.0.2:"+k.port()); err == nil {
