@@ -102,17 +102,14 @@ func (x *index) poke() {
 }
 
 // due takes the earliest entry whose time has come; otherwise it says how long until there may be one.
-// horizon is the longest that any message may wait: an entry further away was written by a clock that
-// has since been set back, and is due (faults.md Q12).
-func (x *index) due(now time.Time, horizon time.Duration) (t task, ok bool, wait time.Duration) {
+func (x *index) due(now time.Time) (t task, ok bool, wait time.Duration) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	if len(x.heap.list) == 0 {
-		return task{}, false, horizon
+		return task{}, false, time.Hour
 	}
 	e := x.heap.list[0]
-	wait = time.UnixMicro(e.next).Sub(now)
-	if wait > 0 && wait <= horizon {
+	if wait = time.UnixMicro(e.next).Sub(now); wait > 0 {
 		return task{}, false, wait
 	}
 	heap.Pop(&x.heap)

@@ -192,7 +192,7 @@ func (s *Server) dispatch(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
-		t, due, wait := s.index.due(s.now(), s.opt.Retry.Max+4*time.Second)
+		t, due, wait := s.index.due(s.now())
 		if due && !s.claim(ctx, t.id, false) {
 			due = false // active already: its attempt puts it back
 		}
@@ -336,7 +336,9 @@ func (s *Server) readQueue(ctx context.Context) error {
 			}
 		}
 		if !s.isActive(e.ID) {
-			s.index.found(e.ID, e.Next)
+			// A time that no policy sets is from a clock that was set back since (faults.md Q12). Every
+			// reading looks for such, since in the index they hide behind those that come sooner.
+			s.index.found(e.ID, s.opt.Retry.Clamp(e.Next, s.now()))
 		}
 		return true
 	})
