@@ -7,6 +7,8 @@ import (
 	"io"
 	"os"
 
+	"golang.org/x/sys/unix"
+
 	"postamt/internal/config"
 	"postamt/internal/daemon"
 	"postamt/internal/smtpd"
@@ -27,6 +29,7 @@ func run(args []string) int {
 	file := flags.String("C", "", "configuration file")
 	notify := flags.Int("notify", 0, "descriptor to tell readiness on")
 	err := flags.Parse(args)
+	unix.Umask(0o007) // what the modes of queue files want: any other costs an fchmod for each message
 	p := daemon.Start(*notify)
 	if err != nil || flags.NArg() > 0 {
 		fmt.Fprintln(os.Stderr, "usage: smtpd [-C file] [-notify fd]")
