@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"postamt/internal/maillog"
+	"postamt/internal/queue"
 	"postamt/internal/remote"
 	"postamt/internal/retry"
 	"postamt/internal/route"
@@ -76,8 +77,9 @@ type scheduler struct {
 	slots   chan struct{} // transactions at once, over all destinations but the local one
 	wg      sync.WaitGroup
 
-	mu    sync.Mutex
-	dests map[Destination]*destination
+	mu     sync.Mutex
+	dests  map[Destination]*destination
+	parked map[queue.ID]bool // all that are, wherever
 }
 
 // Limits of the scheduler; all are at least 1.
@@ -128,29 +130,50 @@ func (s *scheduler) fill(d *destination) {
 	}
 }
 
-// park keeps a message whose only destination has more than room jobs waiting already: its id, not its
-// open file, so that a host that answers slowly cannot fill the room for active messages. It comes back
-// when the jobs have become few. False: there is room, the message goes on.
-func (s *scheduler) park(to Destination, t task, room int) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
+// crowded: more than room jobs wait for to. The caller holds the mutex.
+func (s *scheduler) crowded(to Destination, room int) bool {
 	d := s.dests[to]
-	if to.Local || d == nil || len(d.jobs) <= room || s.now().Before(d.dead) {
-		return false
-	}
-	d.parked, d.room = append(d.parked, t), room
-	return true
+	return !to.Local && d != nil && len(d.jobs) > room && !s.now().Before(d.dead)
 }
 
-// unpark takes what may come back, while jobs are few. The caller holds the mutex.
-func (d *destination) unpark() []task {
-	if len(d.parked) == 0 || len(d.jobs) > d.room/2 {
-		return nil
+func (s *scheduler) isCrowded(to Destination, room int) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.crowded(to, room)
+}
+
+// park keeps a message that is not active and whose only destination is crowded: its id, not its
+// open file, so that a host that answers slowly cannot fill the room for active messages. It comes back
+// when the jobs have become few, and at once if they have already.
+func (s *scheduler) park(to Destination, t task, room int) {
+	s.mu.Lock()
+	crowded := s.crowded(to, room)
+	if crowded && !s.parked[t.id] {
+		d := s.dests[to]
+		d.parked, d.room = append(d.parked, t), room
+		s.parked[t.id] = true
 	}
-	n := min(len(d.parked), d.room/2+1)
+	s.mu.Unlock()
+	if !crowded {
+		s.back(t)
+	}
+}
+
+func (s *scheduler) isParked(id queue.ID) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.parked[id]
+}
+
+// unpark takes the first n that are parked. The caller holds the mutex, and gives them back without it.
+func (s *scheduler) unpark(d *destination, n int) []task {
+	n = min(n, len(d.parked))
 	back := d.parked[:n:n]
 	if d.parked = d.parked[n:]; len(d.parked) == 0 {
 		d.parked = nil
+	}
+	for _, t := range back {
+		delete(s.parked, t.id)
 	}
 	return back
 }
@@ -162,16 +185,26 @@ func (s *scheduler) work(d *destination) {
 		s.mu.Lock()
 		if len(d.jobs) == 0 || d.workers > d.window {
 			d.workers--
-			if d.workers == 0 && len(d.jobs) == 0 && d.failures == 0 {
-				delete(s.dests, d.Destination)
+			var back []task
+			if d.workers == 0 && len(d.jobs) == 0 {
+				back = s.unpark(d, len(d.parked)) // nobody else would
+				if d.failures == 0 {
+					delete(s.dests, d.Destination)
+				}
 			}
 			s.mu.Unlock()
+			for _, t := range back {
+				s.back(t)
+			}
 			return
 		}
 		j := d.jobs[0]
 		d.jobs[0] = nil
 		d.jobs = d.jobs[1:]
-		back := d.unpark()
+		var back []task
+		if len(d.jobs) <= d.room/2 {
+			back = s.unpark(d, d.room/2+1)
+		}
 		s.mu.Unlock()
 		for _, t := range back {
 			s.back(t)
@@ -255,8 +288,8 @@ func (s *scheduler) unreached(d *destination, reply *smtp.Reply) {
 		wait = min(wait, localRetry)
 	}
 	d.dead = s.now().Add(wait)
-	drained, parked := d.jobs, d.parked
-	d.jobs, d.parked = nil, nil
+	drained, parked := d.jobs, s.unpark(d, len(d.parked))
+	d.jobs = nil
 	s.log.DestinationDead(d.String(), reply.Error(), len(drained)+len(parked), wait)
 	s.mu.Unlock()
 	for _, t := range parked {

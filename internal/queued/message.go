@@ -88,9 +88,10 @@ func (s *Server) attempt(t task) {
 	}
 	s.recordExpanded(m)
 	s.submit(m)
-	if len(jobs) == 1 && s.sched.park(jobs[0].to, t, s.opt.Active/4) {
+	if to, room := jobs[0].to, s.opt.Active/4; len(jobs) == 1 && s.sched.isCrowded(to, room) {
 		file.Close()
-		s.release(id)
+		s.release(id) // before it is parked: an entry that comes back while its message is active is dropped
+		s.sched.park(to, t, room)
 		return
 	}
 	m.open = len(jobs)

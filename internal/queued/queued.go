@@ -94,9 +94,9 @@ func New(o Options, q *queue.Queue, tables func() *route.Tables, c Courier, log 
 		courier: c, limits: o.Limits, retry: o.Retry, log: log,
 		now:   func() time.Time { return s.now() },
 		slots: make(chan struct{}, o.Limits.Attempts),
-		dests: make(map[Destination]*destination),
-		back:  func(t task) { s.index.put(t, s.now()) },
-		done:  s.jobDone,
+		dests: make(map[Destination]*destination), parked: make(map[queue.ID]bool),
+		back: func(t task) { s.index.put(t, s.now()) },
+		done: s.jobDone,
 	}
 	return s
 }
@@ -335,7 +335,7 @@ func (s *Server) readQueue(ctx context.Context) error {
 				return true
 			}
 		}
-		if !s.isActive(e.ID) {
+		if !s.isActive(e.ID) && !s.sched.isParked(e.ID) {
 			// A time that no policy sets is from a clock that was set back since (faults.md Q12). Every
 			// reading looks for such, since in the index they hide behind those that come sooner.
 			s.index.found(e.ID, s.opt.Retry.Clamp(e.Next, s.now()))

@@ -1,0 +1,89 @@
+package queued
+
+import (
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"postamt/internal/queue"
+)
+
+// The index and a plain map agree, whatever is done.
+func TestIndexModel(t *testing.T) {
+	type want struct {
+		next    time.Time
+		suspect bool
+		now     bool
+	}
+	rnd := rand.New(rand.NewPCG(1, 2))
+	base := time.Unix(1_800_000_000, 0)
+	ids := make([]queue.ID, 50)
+	for i := range ids {
+		ids[i] = queue.NewID(base)
+	}
+	x, model := newIndex(), map[queue.ID]want{}
+	for range 100_000 {
+		id := ids[rnd.IntN(len(ids))]
+		at := base.Add(time.Duration(rnd.IntN(1000)) * time.Second)
+		switch old, known := model[id]; rnd.IntN(100) {
+		default:
+			suspect := rnd.IntN(2) == 0
+			x.add(id, at, suspect)
+			model[id] = want{at, suspect || old.suspect, false}
+		case 0:
+			x.hurry(base)
+			for k, w := range model {
+				model[k] = want{base, w.suspect, true}
+			}
+		case 1, 2, 3, 4, 5, 6, 7, 8, 9, 10:
+			x.found(id, at)
+			if !known || !old.now && !old.next.Equal(at) {
+				model[id] = want{at, true, false}
+			}
+		case 11, 12, 13, 14, 15:
+			if got := x.take(id); got != old.suspect {
+				t.Fatalf("take: %v, want %v", got, old.suspect)
+			}
+			delete(model, id)
+		case 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30:
+			now := base.Add(time.Duration(rnd.IntN(400)) * time.Second)
+			got, ok, wait := x.due(now)
+			var first time.Time
+			for _, w := range model {
+				if first.IsZero() || w.next.Before(first) {
+					first = w.next
+				}
+			}
+			if ok != (len(model) > 0 && !first.After(now)) {
+				t.Fatalf("due %v at %v, the first is at %v", ok, now, first)
+			}
+			if !ok {
+				if len(model) > 0 && wait != first.Sub(now) {
+					t.Fatalf("wait %v, want %v", wait, first.Sub(now))
+				}
+				continue
+			}
+			if w := model[got.id]; !w.next.Equal(first) || w.suspect != got.suspect || w.now != got.now {
+				t.Fatalf("due %+v, want %+v", got, w)
+			}
+			delete(model, got.id)
+		}
+		if x.len() != len(model) {
+			t.Fatalf("%d entries, want %d", x.len(), len(model))
+		}
+	}
+}
+
+func BenchmarkIndex(b *testing.B) {
+	x := newIndex()
+	base := time.Unix(1_800_000_000, 0)
+	for i := range 100_000 {
+		x.add(queue.NewID(base), base.Add(time.Duration(i)*time.Second), false)
+	}
+	b.ResetTimer()
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		t, _, _ := x.due(base.Add(time.Hour * 1e5))
+		x.add(t.id, base.Add(time.Duration(100_000+i)*time.Second), false)
+	}
+}

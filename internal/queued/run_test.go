@@ -1,0 +1,190 @@
+package queued
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"postamt/internal/queue"
+	"postamt/internal/route"
+)
+
+// run starts the Server by the machine's clock; stop ends it as a signal does.
+func (o *office) run(grace time.Duration) (stop func()) {
+	o.s.now = time.Now
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	s := o.s
+	go func() { s.Run(ctx, grace); close(ended) }()
+	return func() {
+		o.t.Helper()
+		cancel()
+		select {
+		case <-ended:
+		case <-time.After(30 * time.Second):
+			o.t.Fatal("it does not end")
+		}
+	}
+}
+
+// Q08: new mail goes by a backlog that is being scanned and attempted. Counted in messages, not in seconds.
+func TestQ08_NewMailBesideABacklog(t *testing.T) {
+	const backlog = 20_000
+	dir, err := os.MkdirTemp("/dev/shm", "queued") // so many syncs take long elsewhere
+	if err != nil {
+		dir = t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	o := newOfficeIn(t, dir)
+	for i := range backlog {
+		o.now = time.Now().Add(-time.Hour)
+		if i%2 == 0 {
+			o.now = time.Now().Add(time.Hour) // deferred
+		}
+		o.put("", fmt.Sprintf("old@d%d.example", i%100))
+	}
+	o.now = time.Now().Add(-time.Second)
+	var old, between atomic.Int64
+	fresh := make(chan struct{})
+	begun := make(chan struct{})
+	o.courier.hang = func(_ context.Context, to Destination) error {
+		if to.Local {
+			between.Store(old.Load() - between.Load())
+			close(fresh)
+		} else if old.Add(1) == 100 {
+			close(begun)
+		}
+		return nil
+	}
+	o.opt.Limits.Attempts = 50
+	o.start()
+	stop := o.run(time.Minute)
+	<-begun
+	id := o.put("", "bob@example.org")
+	between.Store(old.Load())
+	o.s.Wake(id)
+	select {
+	case <-fresh:
+	case <-time.After(60 * time.Second):
+		t.Fatal("not delivered")
+	}
+	if n := between.Load(); n > backlog/20 {
+		t.Errorf("%d old messages went first", n)
+	}
+	o.s.mu.Lock()
+	if n := len(o.s.active); n > o.opt.Active {
+		t.Errorf("%d messages are active, the limit is %d", n, o.opt.Active)
+	}
+	o.s.mu.Unlock()
+	stop()
+}
+
+func TestShutdown(t *testing.T) {
+	o := newOffice(t)
+	o.opt.Limits.WindowStart = 1
+	o.start()
+	g := newGate()
+	o.courier.hang = func(ctx context.Context, to Destination) error {
+		if to.Domain != "slow.example" {
+			return nil
+		}
+		return g.hang(ctx, to)
+	}
+	o.now = time.Now().Truncate(time.Second)
+	running := o.put("", "a@slow.example")
+	stop := o.run(time.Minute)
+	o.s.Wake(running)
+	g.began(t, 1)
+	// Its second job waits for a window of one; its first is done, and is to be reported.
+	waiting := o.put(sender, "b@fast.example SUCCESS", "c@slow.example")
+	o.s.Wake(waiting)
+	for len(o.courier.took()) == 0 || !o.s.sched.isCrowded(Destination{Next: route.ByMX, Domain: "slow.example"}, 0) {
+		time.Sleep(time.Millisecond)
+	}
+	stopped := make(chan struct{})
+	go func() { stop(); close(stopped) }()
+	for !o.s.sched.closing.Load() {
+		time.Sleep(time.Millisecond)
+	}
+	g.out <- nil // what runs is finished
+	<-stopped
+	o.wantStates(running, "")
+	o.wantStates(waiting, "D-")
+	if o.mtime(waiting).After(time.Now()) {
+		t.Error("what was not begun is put off")
+	}
+	if notes, _ := o.q.ReadLog(waiting); len(notes) > 0 {
+		t.Errorf("what was not begun is recorded: %+v", notes)
+	}
+	o.wantStates(waiting.Derive("report", "success", "b@fast.example"), "-")
+	if n := len(o.s.active); n != 0 {
+		t.Errorf("%d messages are still open", n)
+	}
+}
+
+// What does not end within the grace is cut, and is as it was.
+func TestShutdownCutsShort(t *testing.T) {
+	o := newOffice(t)
+	g := newGate()
+	o.courier.hang = g.hang
+	o.now = time.Now().Truncate(time.Second)
+	id := o.put("", "a@slow.example")
+	stop := o.run(time.Millisecond)
+	g.began(t, 1) // found by the scan at start
+	stop()
+	o.wantStates(id, "-")
+	if o.mtime(id).After(time.Now()) {
+		t.Error("it is put off")
+	}
+	if notes, _ := o.q.ReadLog(id); len(notes) > 0 {
+		t.Errorf("recorded: %+v", notes)
+	}
+}
+
+// A loop of everything at once, for the race detector: announcements, scans, flushes, holds, a writer, the end.
+func TestRunEverything(t *testing.T) {
+	o := newOffice(t)
+	o.aliases("team: bob, carol, x@elsewhere.example\n")
+	var n atomic.Int64
+	o.courier.hang = func(context.Context, Destination) error {
+		if n.Add(1)%7 == 0 {
+			return fmt.Errorf("refused")
+		}
+		return nil
+	}
+	o.now = time.Now().Add(-time.Minute)
+	stop := o.run(time.Minute)
+	var ids []queue.ID
+	for i := range 60 {
+		id := o.put(sender, "team@example.org", fmt.Sprintf("y@d%d.example SUCCESS", i%5), "nobody@example.org")
+		ids = append(ids, id)
+		o.s.Wake(id)
+		switch i % 10 {
+		case 3:
+			o.s.Rescan()
+		case 5:
+			o.s.Flush()
+		case 7:
+			o.q.Hold(ids[i-1])
+			o.q.Release(ids[i-1])
+		}
+		_ = o.s.Stats()
+	}
+	for deadline := time.Now().Add(30 * time.Second); len(o.queued()) > 0; time.Sleep(5 * time.Millisecond) {
+		o.s.Flush()
+		if time.Now().After(deadline) {
+			t.Fatalf("left: %v", o.queued())
+		}
+	}
+	stop()
+	o.wantEmpty()
+	sent := each(o.courier.took())
+	for _, r := range []string{"bob@example.org", "carol@example.org", "x@elsewhere.example"} {
+		if sent[r] != 60 {
+			t.Errorf("%s was sent %d messages, want 60", r, sent[r])
+		}
+	}
+}
