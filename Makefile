@@ -9,6 +9,8 @@ MANDIR      = $(PREFIX)/share/man
 SYSCONFDIR  = /etc/postamt
 LOCALSTATEDIR = /var/spool/postamt
 RUNDIR      = /run/postamt
+UNITDIR     = $(PREFIX)/lib/systemd/system
+EXAMPLEDIR  = $(PREFIX)/share/doc/postamt/examples
 
 GO          = go
 GOFLAGS     = -trimpath
@@ -51,15 +53,23 @@ bench: all ## measure against Postfix in the same run, print a table with ratios
 imports: ## the import graph inside the module
 	@$(GO) list -f '{{$$p := .ImportPath}}{{range .Imports}}{{$$p}} {{.}}{{"\n"}}{{end}}' ./internal/... ./cmd/... | grep ' postamt/' | sed 's,postamt/,,g' | sort
 
-install: all ## install programs, pages and a default configuration below DESTDIR
+install: all ## install programs, pages, service files and a default configuration below DESTDIR
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(SYSCONFDIR)
 	for p in $(PROGRAMS); do install -m 755 bin/$$p $(DESTDIR)$(SBINDIR)/$$p; done
 	for s in 5 7 8; do for m in man/*.$$s; do [ ! -f $$m ] || install -m 644 $$m $(DESTDIR)$(MANDIR)/man$$s/; done; done
 	for f in postamt.conf aliases users routes; do [ ! -f etc/$$f ] || [ -e $(DESTDIR)$(SYSCONFDIR)/$$f ] || install -m 644 etc/$$f $(DESTDIR)$(SYSCONFDIR)/$$f; done
+	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PREFIX)/lib/sysusers.d $(DESTDIR)$(PREFIX)/lib/tmpfiles.d $(DESTDIR)$(EXAMPLEDIR)
+	install -m 644 etc/systemd/*.service etc/systemd/*.socket $(DESTDIR)$(UNITDIR)
+	install -m 644 etc/systemd/postamt.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/postamt.conf
+	install -m 644 etc/systemd/postamt.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/postamt.conf
+	cp -R etc/s6 etc/inetd.conf.example $(DESTDIR)$(EXAMPLEDIR)/
 
 uninstall: ## remove programs and pages; configuration and mail stay
 	for p in $(PROGRAMS); do rm -f $(DESTDIR)$(SBINDIR)/$$p; done
 	for s in 5 7 8; do for m in man/*.$$s; do rm -f $(DESTDIR)$(MANDIR)/man$$s/$${m#man/}; done; done
+	rm -f $(DESTDIR)$(UNITDIR)/postamt-*.service $(DESTDIR)$(UNITDIR)/postamt-*.socket
+	rm -f $(DESTDIR)$(PREFIX)/lib/sysusers.d/postamt.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/postamt.conf
+	rm -rf $(DESTDIR)$(EXAMPLEDIR)
 
 clean: ## remove what was built; ./run (the demo's mail) stays
 	rm -rf bin
