@@ -7,8 +7,7 @@ PREFIX      = /usr
 SBINDIR     = $(PREFIX)/sbin
 MANDIR      = $(PREFIX)/share/man
 SYSCONFDIR  = /etc/postamt
-LOCALSTATEDIR = /var/spool/postamt
-RUNDIR      = /run/postamt
+LOCALSTATEDIR = /var
 UNITDIR     = $(PREFIX)/lib/systemd/system
 EXAMPLEDIR  = $(PREFIX)/share/doc/postamt/examples
 
@@ -58,6 +57,7 @@ install: all ## install programs, pages, service files and a default configurati
 	for p in $(PROGRAMS); do install -m 755 bin/$$p $(DESTDIR)$(SBINDIR)/$$p; done
 	for s in 5 7 8; do for m in man/*.$$s; do [ ! -f $$m ] || install -m 644 $$m $(DESTDIR)$(MANDIR)/man$$s/; done; done
 	for f in postamt.conf aliases users routes; do [ ! -f etc/$$f ] || [ -e $(DESTDIR)$(SYSCONFDIR)/$$f ] || install -m 644 etc/$$f $(DESTDIR)$(SYSCONFDIR)/$$f; done
+	install -d -m 750 $(DESTDIR)$(LOCALSTATEDIR)/spool/postamt
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PREFIX)/lib/sysusers.d $(DESTDIR)$(PREFIX)/lib/tmpfiles.d $(DESTDIR)$(EXAMPLEDIR)
 	install -m 644 etc/systemd/*.service etc/systemd/*.socket $(DESTDIR)$(UNITDIR)
 	install -m 644 etc/systemd/postamt.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/postamt.conf
