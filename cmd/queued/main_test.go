@@ -305,7 +305,7 @@ func TestReload(t *testing.T) {
 	s.wake(string(id))
 	r.saw(string(id), "failed", "5.1.1")
 
-	s.configure("alias_files " + s.dir + "/other\n")
+	s.configure("aliases " + s.dir + "/other\n")
 	r.cmd.Process.Signal(syscall.SIGHUP)
 	r.saw("reload")
 	id = s.put("team@example.org")
