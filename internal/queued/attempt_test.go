@@ -270,6 +270,9 @@ func TestQ18_DeletedDuringTheAttempt(t *testing.T) {
 			}
 			o.s.Wake(id)
 			o.work()
+			if left, _ := os.ReadDir(o.dir + "/log"); len(left) > 0 || o.s.index.len() > 0 {
+				t.Errorf("left of it: %v in log, %d entries", left, o.s.index.len())
+			}
 			o.now = o.now.Add(o.opt.Retry.Max)
 			o.work()
 			if n := each(o.courier.took())["x@elsewhere.example"]; n != 1 {
@@ -335,6 +338,20 @@ func TestNoEarlyAttempt(t *testing.T) {
 	o.work()
 	if n := len(o.courier.took()); n != 1 {
 		t.Errorf("%d attempts when due, want 1", n)
+	}
+	// A person's touch has more digits than the index.
+	at := o.now.Add(time.Minute + 123456789*time.Nanosecond)
+	if err := os.Chtimes(o.path(id), at, at); err != nil {
+		t.Fatal(err)
+	}
+	o.scan()
+	o.now = at.Add(-time.Nanosecond)
+	if o.one() {
+		t.Error("taken up before the time of a touch")
+	}
+	o.now = at.Add(time.Microsecond)
+	if !o.one() || len(o.courier.took()) != 1 {
+		t.Error("not taken up at the time of a touch")
 	}
 }
 

@@ -59,6 +59,8 @@ func TestD13_EditedAndCrashed(t *testing.T) {
 	os.Remove(o.path(id.Derive("expand", "two@example.org"))) // the second is not
 	o.aliases("one: carol\ntwo: carol, dave\n")
 	o.crash()
+	o.s.Wake(id)
+	o.one() // the parent before its child
 	o.scan()
 	o.work()
 	// Those whom the child names, once; and carol, who is left to the second alias, is not missed.

@@ -304,7 +304,7 @@ func (o *office) one() bool {
 	var t task
 	select {
 	case t = <-o.s.fresh:
-		t.suspect = o.s.index.take(t.id) || t.id.Time().Before(o.s.start)
+		t = o.s.doubt(t)
 	default:
 		var due bool
 		if t, due, _ = o.s.index.due(o.now); !due {

@@ -223,10 +223,15 @@ func (s *Server) dispatch(ctx context.Context) {
 
 func (s *Server) takeFresh(ctx context.Context, t task) {
 	if s.claim(ctx, t.id, true) {
-		// What was accepted before we started may have been attempted by the queued before us.
-		t.suspect = s.index.take(t.id) || t.id.Time().Before(s.start)
-		s.hand(ctx, t)
+		s.hand(ctx, s.doubt(t))
 	}
+}
+
+// doubt makes an announced message suspect if it is known to be, or was accepted before we started: then the
+// queued before us may have attempted it.
+func (s *Server) doubt(t task) task {
+	t.suspect = s.index.take(t.id) || t.id.Time().Before(s.start)
+	return t
 }
 
 func (s *Server) hand(ctx context.Context, t task) bool {
