@@ -7,6 +7,7 @@ import (
 	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -16,6 +17,8 @@ import (
 type Waker struct {
 	to     unix.SockaddrUnix
 	missed atomic.Bool
+	// waiting: a timer will ask for what was missed.
+	waiting atomic.Bool
 
 	mu sync.RWMutex // against Close
 	fd int          // -1: closed
@@ -35,20 +38,35 @@ func NewWaker(path string) (*Waker, error) {
 	return &Waker{fd: fd, to: unix.SockaddrUnix{Name: path}}, nil
 }
 
-// Wake tells of one message, and never waits. If queued is behind with reading,
-// or is not there, the message is left to the next scan, for which the next Wake
-// asks.
+// Wake tells of one message, and never waits. If queued is behind with reading, it is asked for a scan a moment
+// later: the system keeps only a few datagrams, and the message that was dropped may be the last for hours. If
+// queued is not there, it scans when it starts; the next Wake asks for a scan all the same.
 func (w *Waker) Wake(id ID) {
 	if !w.missed.Load() {
-		if w.send(string(id)) != nil {
-			w.missed.Store(true)
-		}
+		w.try(string(id))
 		return
 	}
 	// A scan sees this message as well.
 	w.missed.Store(false)
-	if w.send("scan") != nil {
-		w.missed.Store(true)
+	w.try("scan")
+}
+
+// catchUp is how soon after a dropped datagram a scan is asked for, and again while there is no room for that.
+const catchUp = 50 * time.Millisecond
+
+func (w *Waker) try(s string) {
+	err := w.send(s)
+	if err == nil {
+		return
+	}
+	w.missed.Store(true)
+	if (err == unix.EAGAIN || err == unix.ENOBUFS) && w.waiting.CompareAndSwap(false, true) {
+		time.AfterFunc(catchUp, func() {
+			w.waiting.Store(false)
+			if w.missed.Swap(false) {
+				w.try("scan")
+			}
+		})
 	}
 }
 
