@@ -25,7 +25,8 @@ all: ## build the programs into bin/
 	$(GO) build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
 
 run: all ## build and run the whole suite in ./run, on loopback, as any user
-	$(GO) run ./etc/demo
+	$(GO) build $(GOFLAGS) -o bin/demo ./etc/demo
+	@bin/demo
 
 test: deps check all ## install what tests need, check and test everything
 	$(GO) test -timeout 18m ./...

@@ -79,7 +79,7 @@ func run(dir string) error {
 	fmt.Printf(`
 postamt runs in %[1]s (domain %[2]s; users alice and bob, passwords in %[1]s/passwords).
 
-send:  printf 'From: bob@%[2]s\nSubject: hello\n\nfirst message\n' | curl -sS smtp://%[3]s --mail-from bob@%[2]s --mail-rcpt alice@%[2]s -T -
+send:  printf 'From: bob@%[2]s\nSubject: hello\n\nfirst message\n' | curl -sS --crlf smtp://%[3]s --mail-from bob@%[2]s --mail-rcpt alice@%[2]s -T -
 read:  cat %[1]s/mail/alice/Maildir/new/*
 queue: ls %[1]s/queue/active/*
 
