@@ -144,11 +144,9 @@ func setSource(o *remote.Options, a netip.Addr) {
 // serve runs until ctx ends.
 func (s *service) serve(ctx context.Context, stopping func()) {
 	go s.receive()
-	context.AfterFunc(ctx, func() {
-		stopping()
-		s.wake.Close()
-	})
+	context.AfterFunc(ctx, stopping)
 	s.server.Run(ctx, s.conf.Load().DrainTimeout)
+	s.wake.Close()
 	s.post.Pool.Close()
 	s.post.Local.Close()
 	s.queue.Close()
