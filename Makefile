@@ -1,6 +1,6 @@
 # postamt. `make help` lists the targets.
 
-PROGRAMS    = smtpd queued deliver
+PROGRAMS    = smtpd queued deliver queuectl
 
 DESTDIR     =
 PREFIX      = /usr

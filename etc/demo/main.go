@@ -81,7 +81,7 @@ postamt runs in %[1]s (domain %[2]s; users alice and bob, passwords in %[1]s/pas
 
 send:  printf 'From: bob@%[2]s\nSubject: hello\n\nfirst message\n' | curl -sS --crlf smtp://%[3]s --mail-from bob@%[2]s --mail-rcpt alice@%[2]s -T -
 read:  cat %[1]s/mail/alice/Maildir/new/*
-queue: ls %[1]s/queue/active/*
+queue: bin/queuectl -C %[1]s/postamt.conf list
 
 Ctrl-C ends it.
 

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
@@ -97,13 +96,13 @@ func (q *Queue) readLog(id ID) ([]Note, error) {
 	if !validID(string(id)) {
 		return nil, ErrNotExist
 	}
-	f, err := q.open("log/"+string(id), unix.O_RDONLY, 0)
+	fd, err := q.openFD("log/"+string(id), unix.O_RDONLY, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer f.Close()
+	defer unix.Close(fd)
 	var st unix.Stat_t
-	if err := fstat(f, &st); err != nil {
+	if err := unix.Fstat(fd, &st); err != nil {
 		return nil, err
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG {
@@ -111,8 +110,8 @@ func (q *Queue) readLog(id ID) ([]Note, error) {
 	}
 	from := max(st.Size-logTail, 0)
 	b := make([]byte, st.Size-from)
-	n, err := f.ReadAt(b, from)
-	if err != nil && err != io.EOF {
+	n, err := readFD(fd, b, from)
+	if err != nil {
 		return nil, err
 	}
 	b = b[:n]
@@ -120,6 +119,23 @@ func (q *Queue) readLog(id ID) ([]Note, error) {
 		_, b, _ = bytes.Cut(b, []byte{'\n'}) // the first line may be the end of one
 	}
 	return parseLog(string(b)), nil
+}
+
+// readFD reads at off until p is full or the file ends.
+func readFD(fd int, p []byte, off int64) (n int, err error) {
+	for n < len(p) {
+		m, err := unix.Pread(fd, p[n:], off+int64(n))
+		switch {
+		case err == unix.EINTR:
+		case err != nil:
+			return n, err
+		case m == 0:
+			return n, nil
+		default:
+			n += m
+		}
+	}
+	return n, nil
 }
 
 func parseLog(s string) []Note {

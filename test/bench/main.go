@@ -36,7 +36,6 @@ func run() int {
 	dir := flag.String("dir", os.TempDir(), "where the servers' directories are made")
 	scale := flag.Float64("scale", 1, "factor on the number of messages")
 	list := flag.Bool("list", false, "name the rows and exit")
-	queueList := flag.String("queuelist", "", "command that lists postamt's queue, with CONF for postamt.conf; empty: not measured")
 	verbose := flag.Bool("v", false, "print each run as it ends")
 	flag.Parse()
 
@@ -68,7 +67,7 @@ func run() int {
 	}
 	defer clean()
 
-	b := &bench{ctx: ctx, base: base, scale: *scale, queueList: *queueList}
+	b := &bench{ctx: ctx, base: base, scale: *scale}
 	kinds := strings.Split(*servers, ",")
 	if slices.Contains(kinds, "postamt") {
 		if b.bin, err = suite.Build(); err != nil {

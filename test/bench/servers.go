@@ -20,12 +20,11 @@ const domain = "example.test"
 
 // A bench is what all runs share.
 type bench struct {
-	ctx       context.Context
-	base      string // directory below which servers are laid out
-	bin       string // postamt's programs
-	scale     float64
-	queueList string
-	count     int // of servers so far, for their directories
+	ctx   context.Context
+	base  string // directory below which servers are laid out
+	bin   string // postamt's programs
+	scale float64
+	count int // of servers so far, for their directories
 }
 
 // n scales a number of messages.
@@ -179,11 +178,7 @@ func (b *bench) postamt(dir string, c setup) (*server, func() error, error) {
 		owner:   [2]int{os.Getuid(), os.Getgid()},
 		startup: startup,
 		list: func() (*exec.Cmd, error) {
-			args := strings.Fields(strings.ReplaceAll(b.queueList, "CONF", s.Conf))
-			if len(args) == 0 {
-				return nil, nil
-			}
-			return exec.Command(args[0], args[1:]...), nil
+			return exec.Command(filepath.Join(b.bin, "queuectl"), "-C", s.Conf, "list"), nil
 		},
 		flush: s.Flush,
 	}, s.End, nil

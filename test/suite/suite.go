@@ -16,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -27,6 +28,9 @@ import (
 
 // Programs of the suite, in the order in which a message passes them.
 var Programs = [...]string{"smtpd", "queued", "deliver"}
+
+// tools are programs of the suite that run when somebody calls them.
+var tools = [...]string{"queuectl"}
 
 // Config says what a System is like. The zero value serves example.test for alice and bob.
 type Config struct {
@@ -237,7 +241,7 @@ func Build() (string, error) {
 		return "", err
 	}
 	args := []string{"build", "-trimpath", "-ldflags", "-s -w", "-o", bin + "/"}
-	for _, name := range Programs {
+	for _, name := range slices.Concat(Programs[:], tools[:]) {
 		args = append(args, "./cmd/"+name)
 	}
 	cmd := exec.Command("go", args...)
