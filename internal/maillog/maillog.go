@@ -12,7 +12,7 @@
 //
 // Logging never holds mail up: an event is appended to a buffer in memory, and one goroutine at a time writes the
 // buffer, a few milliseconds later, several lines in one system call. While the reader of the log does not take any
-// (a full pipe, a dead syslog), up to 64 KiB wait; then lines are dropped, and a line "dropped" says how many when it
+// (a full pipe, a dead syslog), up to 1 MiB waits; then lines are dropped, and a line "dropped" says how many when it
 // goes on. Close writes what is left. A program that is killed loses the lines of its last few milliseconds.
 package maillog
 
@@ -23,11 +23,14 @@ import (
 )
 
 const (
-	delay    = 4 * time.Millisecond // how long a line may wait for others
-	maxWait  = 64 << 10             // bytes that may wait for the reader
-	maxWrite = 4096                 // PIPE_BUF of Linux: so much goes into a pipe without being mixed with another program's lines
-	maxValue = 600                  // bytes of one value, as written
-	maxLine  = 4000                 // bytes of one line; below maxWrite
+	delay = 4 * time.Millisecond // how long a line may wait for others
+	// maxWait is how many bytes may wait for the reader: the lines of a message to a few thousand recipients, which come
+	// all at once.
+	maxWait  = 1 << 20
+	maxSpare = 64 << 10 // of a buffer that is kept for the next lines
+	maxWrite = 4096     // PIPE_BUF of Linux: so much goes into a pipe without being mixed with another program's lines
+	maxValue = 600      // bytes of one value, as written
+	maxLine  = 4000     // bytes of one line; below maxWrite
 )
 
 // Logger writes lines. It is safe for concurrent use. A nil *Logger writes nothing.
@@ -145,7 +148,9 @@ func (l *Logger) write() {
 			lost += said - 1 // what the line would have said, but not the line
 		}
 		l.mu.Lock()
-		l.spare = b
+		if cap(b) <= maxSpare {
+			l.spare = b
+		}
 		l.dropped += lost
 		// A failing log is not tried again before there is something new to say: no spin.
 		if lost > 0 && len(l.buf) == 0 {

@@ -248,7 +248,7 @@ func TestF17_BlockedReader(t *testing.T) {
 	l := New(s, "p")
 	l.Released("first")
 	<-s.began // the writer is stuck now
-	const n = 20000
+	const n = 60000
 	start := time.Now()
 	for range n {
 		l.Released(qid)
