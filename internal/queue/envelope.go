@@ -47,6 +47,7 @@ type Rcpt struct {
 type Envelope struct {
 	ID      ID
 	Origin  ID        // the accepted message this one descends from; equals ID when it is one
+	About   ID        // of a report: the message whose recipients it tells of; else ""
 	Arrived time.Time // UTC, microseconds
 	From    string    // "" is <>
 	Body    string    // "", 7BIT, 8BITMIME, BINARYMIME
@@ -91,6 +92,9 @@ func (h *header) append(b []byte, e *Envelope) ([]byte, error) {
 	if e.Origin != "" && !validID(string(e.Origin)) {
 		return b, fmt.Errorf("origin %.40q is not a message id", string(e.Origin))
 	}
+	if e.About != "" && !validID(string(e.About)) {
+		return b, fmt.Errorf("about %.40q, which is not a message id", string(e.About))
+	}
 	if len(e.Rcpts) == 0 {
 		return b, fmt.Errorf("no recipient")
 	}
@@ -121,6 +125,7 @@ func (h *header) append(b []byte, e *Envelope) ([]byte, error) {
 	if e.Origin != e.ID {
 		value("origin=", string(e.Origin))
 	}
+	value("about=", string(e.About))
 	b = append(b, "\narrived "...)
 	b = appendTime(b, micros)
 	b = append(b, '\n')
@@ -300,11 +305,17 @@ func parseHeader(b []byte) (*parsed, error) {
 	}
 	e.ID, e.Origin = ID(id), ID(id)
 	for key, value, more := f.next(); more; key, value, more = f.next() {
-		if key == "origin" {
+		switch key {
+		case "origin":
 			if !validID(value) {
 				return nil, fmt.Errorf("bad origin")
 			}
 			e.Origin = ID(value)
+		case "about":
+			if !validID(value) {
+				return nil, fmt.Errorf("bad id of what it is about")
+			}
+			e.About = ID(value)
 		}
 	}
 	if f.bad {

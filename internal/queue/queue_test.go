@@ -191,6 +191,7 @@ func TestCreate_RefusesWhatCannotBeWritten(t *testing.T) {
 		"bad state":             func(e *Envelope) { e.Rcpts[0].State = '\n' },
 		"bad id":                func(e *Envelope) { e.ID = "../../../etc/passwd0" },
 		"bad origin":            func(e *Envelope) { e.Origin = "x" },
+		"bad about":             func(e *Envelope) { e.About = "x" },
 		"sender that is no one": func(e *Envelope) { e.From = "<>" },
 		"value too long":        func(e *Envelope) { e.EnvID = strings.Repeat("x", maxValue+1) },
 		"before the epoch":      func(e *Envelope) { e.Arrived = time.Time{} },

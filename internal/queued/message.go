@@ -81,6 +81,13 @@ func (s *Server) attempt(t task) {
 		return
 	}
 
+	if s.early(m) {
+		file.Close()
+		s.release(id)
+		s.index.add(id, m.begun.Add(min(localRetry, s.opt.Retry.Min)), suspect)
+		return
+	}
+
 	jobs := s.routeAll(m)
 	if len(jobs) == 0 {
 		s.settle(m)
@@ -98,6 +105,40 @@ func (s *Server) attempt(t task) {
 	for _, p := range jobs {
 		s.sched.enqueue(p.to, p.job)
 	}
+}
+
+// early tells that what m follows from has not been marked yet. Then m was left by a crash, or a scan was quicker than
+// the attempt that made it, and it waits: that attempt, or the one to come, finds it, marks, and takes it up. Of a
+// child the mark itself can be asked for. Of a report it is enough that nothing is being recorded now and that the next
+// attempt is not due: the last one has come to its end.
+func (s *Server) early(m *message) bool {
+	parent, child := m.env.About, false
+	if m.env.Origin != m.id {
+		parent, child = m.env.Origin, true
+	}
+	if !m.suspect || parent == "" {
+		return false
+	}
+	if !child && s.isActive(parent) {
+		return true
+	}
+	p, err := s.queue.Message(parent)
+	if err != nil {
+		// Gone, held, damaged: it will not make this one again soon. An error of the moment is no answer.
+		var damaged *queue.DamagedError
+		return !errors.Is(err, queue.ErrNotExist) && !errors.Is(err, queue.ErrVersion) && !errors.As(err, &damaged)
+	}
+	defer p.Close()
+	if !child {
+		return s.opt.Retry.Due(p.Next, m.begun)
+	}
+	for i := range p.Envelope.Rcpts {
+		r := &p.Envelope.Rcpts[i]
+		if r.State == queue.Pending && parent.Derive("expand", r.Addr) == m.id {
+			return true
+		}
+	}
+	return false
 }
 
 type placed struct {

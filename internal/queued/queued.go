@@ -17,7 +17,8 @@
 //	marked                   recipient 'D', 'F' or 'X'      never looked at again
 //	all marked               file unlinked                  nothing; or, if the unlink was lost, as the rows above
 //
-// A child or report is attempted only after what it follows from is marked or removed.
+// A child or report is attempted only after what it follows from is marked or removed; one that the scan finds
+// looks for that first. Otherwise it could be sent and gone when its parent, not yet marked, makes it again.
 //
 // Memory: some 70 bytes for each waiting message, and at most Options.Active messages open at once.
 package queued

@@ -115,7 +115,7 @@ func (s *Server) tellSome(m *message, kind dsn.Kind, rcpts []dsn.Recipient, now 
 		return err
 	}
 	e := queue.Envelope{
-		ID: id, Origin: id, Arrived: now, From: "", UTF8: r.UTF8,
+		ID: id, Origin: id, About: m.id, Arrived: now, From: "", UTF8: r.UTF8,
 		Client: queue.Client{Proto: "report"},
 		Rcpts:  []queue.Rcpt{{State: queue.Pending, Addr: m.env.From}},
 	}

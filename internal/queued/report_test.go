@@ -32,13 +32,40 @@ func TestReportOnce(t *testing.T) {
 		t.Errorf("%v in the queue, want the message and one report", ids)
 	}
 	o.courier.script = by(map[string]remote.Outcome{"gone@elsewhere.example": perm}, done)
-	o.s.Wake(id)
-	o.one() // the message before its report, which by then is older
 	o.scan()
 	o.work()
 	if n := len(reports(o.courier.took())); n != 1 {
 		t.Errorf("%d reports, want 1", n)
 	}
+	o.wantEmpty()
+}
+
+// Q10: after a crash between a child, or a report, and the mark of what it follows from, the scan may come upon either first.
+// The one that follows waits: it would be sent, and be gone, and the other would make it again.
+func TestWhatFollowsWaits(t *testing.T) {
+	o := newOffice(t)
+	o.aliases("team: x@elsewhere.example\n")
+	list := o.put(sender, "team@example.org", "gone@elsewhere.example")
+	m := o.message(list, true)
+	o.s.routeAll(m)
+	m.results[1] = result{kind: remote.Perm, reply: perm.Reply}
+	if err := o.s.report(m, o.now, false); err != nil {
+		t.Fatal(err)
+	}
+	m.file.Close()
+	o.crash()
+	o.courier.script = by(map[string]remote.Outcome{"gone@elsewhere.example": perm}, done)
+	for _, id := range m.spawned {
+		o.s.index.add(id, o.now, true)
+		o.one()
+	}
+	if calls := o.courier.took(); len(m.spawned) != 2 || len(calls) > 0 {
+		t.Errorf("of %v were sent before what they follow from: %+v", m.spawned, calls)
+	}
+	o.scan()
+	o.work()
+	calls := o.courier.took()
+	o.wantCalls("all", each(calls), map[string]int{"x@elsewhere.example": 1, "gone@elsewhere.example": 1, sender: 1})
 	o.wantEmpty()
 }
 
