@@ -130,6 +130,9 @@ func (r *Run) Hit() (Call, bool) {
 	return r.calls[r.hit], true
 }
 
+// Done is closed when the program and all its children have ended.
+func (r *Run) Done() <-chan struct{} { return r.done }
+
 // Wait returns when the program and all its children have ended. The error is ours, not the program's.
 func (r *Run) Wait() error {
 	<-r.done

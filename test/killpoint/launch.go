@@ -70,13 +70,26 @@ func (r *Run) launch(cmd *exec.Cmd) error {
 	return err
 }
 
+// again repeats a system call that one of Go's own signals interrupted.
+func again(f func() error) error {
+	for {
+		if err := f(); err != unix.EINTR {
+			return err
+		}
+	}
+}
+
 func receive(socket int) (int, error) {
 	limit := unix.NsecToTimeval(int64(20 * time.Second))
 	if err := unix.SetsockoptTimeval(socket, unix.SOL_SOCKET, unix.SO_RCVTIMEO, &limit); err != nil {
 		return 0, err
 	}
 	text, rights := make([]byte, 1024), make([]byte, unix.CmsgSpace(4))
-	n, nr, _, _, err := unix.Recvmsg(socket, text, rights, unix.MSG_CMSG_CLOEXEC)
+	var n, nr int
+	err := again(func() (err error) {
+		n, nr, _, _, err = unix.Recvmsg(socket, text, rights, unix.MSG_CMSG_CLOEXEC)
+		return err
+	})
 	if err != nil {
 		return 0, fmt.Errorf("launch: %w", err)
 	}
@@ -130,7 +143,9 @@ func become(socket int, path string, args []string) error {
 		return fmt.Errorf("seccomp: %w", errno)
 	}
 	// From here on nothing may be done that the filter hands over, until the other side has the listener.
-	if err := unix.Sendmsg(socket, []byte("listener"), unix.UnixRights(int(listener)), nil, 0); err != nil {
+	if err := again(func() error {
+		return unix.Sendmsg(socket, []byte("listener"), unix.UnixRights(int(listener)), nil, 0)
+	}); err != nil {
 		return fmt.Errorf("send the listener: %w", err)
 	}
 	unix.CloseOnExec(int(listener))

@@ -39,16 +39,12 @@ type (
 )
 
 func ioctl(fd int, request uint, p unsafe.Pointer) error {
-	for {
-		_, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uintptr(request), uintptr(p))
-		switch errno {
-		case 0:
-			return nil
-		case unix.EINTR:
-		default:
+	return again(func() error {
+		if _, _, errno := unix.Syscall(unix.SYS_IOCTL, uintptr(fd), uintptr(request), uintptr(p)); errno != 0 {
 			return errno
 		}
-	}
+		return nil
+	})
 }
 
 // supervise answers calls until nobody is left who could make one.
