@@ -62,6 +62,9 @@ type System struct {
 	Domain string
 	Users  []string
 
+	// StartBy, by program, starts its command in place of cmd.Start: the way in for a supervisor. Set it before Launch.
+	StartBy map[string]func(*exec.Cmd) error
+
 	bin    string
 	remove bool
 
@@ -282,7 +285,11 @@ func (s *System) Launch(name string) error {
 	cmd.Dir = s.Dir
 	cmd.Stderr = log
 	cmd.ExtraFiles = []*os.File{notify} // descriptor 3
-	err = cmd.Start()
+	start := cmd.Start
+	if by := s.StartBy[name]; by != nil {
+		start = func() error { return by(cmd) }
+	}
+	err = start()
 	notify.Close()
 	if err != nil {
 		return err
