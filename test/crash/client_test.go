@@ -40,6 +40,8 @@ type target struct {
 	rcpts     []string
 	mailboxes []string // local users
 	remote    bool     // the sink too
+	away      []string // or exactly these, at any of several sinks
+	bounced   bool     // and the sender is told that somebody could not be reached
 }
 
 // load is a number of clients that send messages as fast as they are taken. After a lost connection a client makes a new
@@ -50,7 +52,8 @@ type load struct {
 	from    string
 	seed    uint64
 	targets []target
-	most    int // messages, until stop is closed; 0: no limit
+	most    int         // messages, until stop is closed; 0: no limit
+	sizes   map[int]int // of messages, by number; others are as large as chance has it
 
 	next     atomic.Int64 // number of the next message
 	finished atomic.Int64 // messages with a known or unknown fate
@@ -142,6 +145,9 @@ func (l *load) text(number int) []byte {
 	size := 200 + r.IntN(4000)
 	if r.IntN(20) == 0 {
 		size = 50<<10 + r.IntN(300<<10)
+	}
+	if n, ok := l.sizes[number]; ok {
+		size = n
 	}
 	var b bytes.Buffer
 	fmt.Fprintf(&b, "From: <%s>\r\nSubject: %s\r\n\r\n", l.from, id)

@@ -107,7 +107,7 @@ func TestFull(t *testing.T) {
 			}
 			queueEmpty(t, s)
 			tempFiles(t, s, time.Time{})
-			l.verify(s, nil)
+			l.verify(s)
 		})
 	}
 }

@@ -27,6 +27,10 @@ func (l *load) stored(s *suite.System, user string) map[string]int {
 			l.t.Error(err)
 			return nil
 		}
+		if id := reported(text); id != "" {
+			found["report of "+id]++
+			return nil
+		}
 		if id := l.identify(bytes.ReplaceAll(text, []byte("\n"), []byte("\r\n"))); id != "" {
 			found[id]++
 		} else {
@@ -35,6 +39,16 @@ func (l *load) stored(s *suite.System, user string) map[string]int {
 		return nil
 	})
 	return found
+}
+
+// reported returns the id of the message that text is a failure report of, "" if it is none.
+func reported(text []byte) string {
+	head, rest, _ := bytes.Cut(text, []byte("\n\n"))
+	_, rest, _ = bytes.Cut(rest, []byte("\nSubject: crash-"))
+	if !bytes.Contains(head, []byte("\nContent-Type: multipart/report")) || len(rest) < 6 || !bytes.Contains(text, []byte("\nAction: failed\n")) {
+		return ""
+	}
+	return "crash-" + string(rest[:6])
 }
 
 // identify returns the id of the message that ends text, "" unless all of it does.
@@ -52,15 +66,15 @@ func (l *load) identify(text []byte) string {
 	return "crash-" + string(digits)
 }
 
-// verify compares what the clients know with what there is, and returns how many copies the sink has got more than once.
-func (l *load) verify(s *suite.System, sink *smtptest.Server) (again int) {
+// verify compares what the clients know with what there is, and returns how many copies the sinks have got more than once.
+func (l *load) verify(s *suite.System, sinks ...*smtptest.Server) (again int) {
 	l.t.Helper()
 	boxes := map[string]map[string]int{}
 	for _, user := range s.Users {
 		boxes[user] = l.stored(s, user)
 	}
 	remote, copies := map[string]int{}, map[string]int{}
-	if sink != nil {
+	for _, sink := range sinks {
 		for _, m := range sink.Messages() {
 			id := l.identify(m.Data)
 			if id == "" {
@@ -87,6 +101,15 @@ func (l *load) verify(s *suite.System, sink *smtptest.Server) (again int) {
 		if to.remote {
 			l.judge(m, "the sink", remote[m.id()], 1<<30)
 			delete(remote, m.id())
+		}
+		for _, rcpt := range to.away {
+			l.judge(m, rcpt, copies[m.id()+"<"+rcpt+">"], 1<<30)
+			delete(remote, m.id())
+		}
+		if to.bounced {
+			user, _, _ := strings.Cut(l.from, "@")
+			l.judge(m, user, boxes[user]["report of "+m.id()], 1)
+			delete(boxes[user], "report of "+m.id())
 		}
 	}
 	for user, box := range boxes {
