@@ -25,6 +25,9 @@ socat        socat
 strace       strace
 nc           netcat-openbsd
 ip           iproute2
+iptables     iptables
+ip6tables    iptables
+nsenter      util-linux
 mkfs.ext4    e2fsprogs
 mkfs.xfs     xfsprogs
 losetup      mount

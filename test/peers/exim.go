@@ -76,7 +76,7 @@ func eximCommand(s *Server, c *Config) (*exec.Cmd, error) {
 		"local_interfaces = " + host,
 		"daemon_smtp_ports = " + port,
 		"domainlist local_domains = " + strings.Join(c.Domains, " : "),
-		"hostlist relay_from = 127.0.0.0/8",
+		"hostlist relay_from = 127.0.0.0/8 : " + host,
 		"acl_smtp_rcpt = check_rcpt",
 		"message_size_limit = 50M",
 		"smtp_accept_queue_per_connection = 0",
@@ -126,6 +126,12 @@ begin retry
 			fmt.Fprintf(&transports, "  hosts_avoid_tls = *\n")
 		}
 	}
+	if c.MX {
+		transports.WriteString("mx:\n  driver = smtp\n  hosts_try_dane =\n")
+		if !c.TLS {
+			transports.WriteString("  hosts_avoid_tls = *\n")
+		}
+	}
 	text = strings.Replace(text, "begin transports\n", "begin transports\n"+transports.String(), 1)
 	return cmd, os.WriteFile(s.Conf, []byte(text), 0o644)
 }
@@ -156,6 +162,9 @@ func eximRouters(s *Server, c *Config) string {
 	for _, r := range eximRoutes(c) {
 		fmt.Fprintf(&b, "%s:\n  driver = manualroute\n  domains = %s\n  transport = %s\n  route_data = %s\n  host_find_failed = defer\n  self = send\n  no_more\n\n",
 			r.name, r.domains, r.name, r.host)
+	}
+	if c.MX {
+		b.WriteString("mx:\n  driver = dnslookup\n  domains = ! +local_domains\n  transport = mx\n  no_more\n\n")
 	}
 	fmt.Fprintf(&b, "mailbox:\n  driver = accept\n  domains = +local_domains\n  local_parts = %s\n  local_part_suffix = +*\n  local_part_suffix_optional\n  transport = maildir\n",
 		strings.Join(c.Users, " : "))

@@ -2,8 +2,8 @@
 // from Debian's packages, unpacked by test/deps.sh into a directory and not installed.
 //
 // Each server has everything of its own: configuration, queue, log and delivered mail below one directory, one
-// listener on a free port of 127.0.0.1. No peer asks the DNS: all mail goes to local maildirs, to a fixed
-// host, or nowhere. A peer runs in its own process group and is ended by that group's id, so nothing it started
+// listener, ordinarily on a free port of 127.0.0.1. No peer asks the DNS unless told to: all mail goes to local maildirs, to
+// a fixed host, or nowhere. A peer runs in its own process group and is ended by that group's id, so nothing it started
 // outlives Stop. Both peers need root: Postfix because its master insists, Exim because we
 // lend it the account its package was built for.
 package peers
@@ -30,11 +30,13 @@ import (
 // sends mail nowhere.
 type Config struct {
 	Dir      string            // the peer's directory, reachable by every user; empty: a temporary one that Stop removes
+	Addr     string            // address and port to listen on; empty: a free port of 127.0.0.1
 	Hostname string            // name in the banner and in EHLO; empty: "postfix.example.net" or "exim.example.net"
 	Domains  []string          // delivered to Maildirs
 	Users    []string          // who exists in Domains; empty: alice and bob
 	RelayTo  string            // host:port for mail to every domain that is neither in Domains nor in Routes
 	Routes   map[string]string // domain to host:port
+	MX       bool              // find the hosts of all other domains in the DNS, by the machine's resolv.conf: in a network namespace only
 	TLS      bool              // offer STARTTLS with a self-signed certificate, and use it when the other side offers it
 	Process  int               // processes of one service, and connections; 0: 100
 	Accept   bool              // accept only: what was accepted stays in the queue, no delivery is tried
@@ -210,9 +212,11 @@ func prepare(c *Config, name string) (*Server, error) {
 	if c.Process == 0 {
 		c.Process = 100
 	}
-	var err error
-	if s.Addr, err = FreeAddr(); err != nil {
-		return nil, err
+	if s.Addr = c.Addr; s.Addr == "" {
+		var err error
+		if s.Addr, err = FreeAddr(); err != nil {
+			return nil, err
+		}
 	}
 	s.Maildirs = filepath.Join(s.Dir, "mail")
 	return s, nil

@@ -99,11 +99,19 @@ func postfixFiles(s *Server, c *Config) error {
 
 // postfixMain composes main.cf. What differs from a default installation, and why:
 // the client limits are off and the process limit is raised so that a benchmark with 100 sessions measures work, not
-// waiting; the log goes to a file, as it does on a host with syslog; DNS is off because nothing outside may be asked.
+// waiting; the log goes to a file, as it does on a host with syslog; DNS is off, unless asked for, because nothing outside may be asked.
 func postfixMain(s *Server, c *Config, uid, gid int) (string, error) {
 	dir, err := Dir()
 	if err != nil {
 		return "", err
+	}
+	host, _, err := net.SplitHostPort(s.Addr)
+	if err != nil {
+		return "", err
+	}
+	lookups := "disabled"
+	if c.MX {
+		lookups = "enabled"
 	}
 	unpacked := filepath.Join(dir, "usr")
 	lines := []string{
@@ -125,10 +133,10 @@ func postfixMain(s *Server, c *Config, uid, gid int) (string, error) {
 		"mydestination =",
 		"local_recipient_maps =",
 		"alias_maps =",
-		"inet_interfaces = 127.0.0.1",
+		"inet_interfaces = " + host,
 		"inet_protocols = ipv4",
-		"mynetworks = 127.0.0.0/8",
-		"smtp_dns_support_level = disabled",
+		"mynetworks = 127.0.0.0/8 " + host,
+		"smtp_dns_support_level = " + lookups,
 		"biff = no",
 
 		"virtual_mailbox_domains = " + strings.Join(c.Domains, " "),

@@ -1,5 +1,5 @@
-// Package stub is a name server for end-to-end tests: it answers from a small zone text on a free port of 127.0.0.1,
-// by UDP and TCP, and knows nothing else.
+// Package stub is a name server for end-to-end tests: it answers from a small zone text, by UDP and TCP, on a free port of
+// 127.0.0.1 or where it is told to, and knows nothing else.
 //
 // The zone is lines of master-file syntax without TTL or class, names complete with or without the final dot, and
 // two words for what a name server can do wrong:
@@ -26,7 +26,7 @@ import (
 
 // A Server answers queries until Close. Its zone can be replaced meanwhile.
 type Server struct {
-	Addr string // "127.0.0.1:port", by UDP and TCP
+	Addr string // "127.0.0.1:port", by UDP and TCP, or what ListenAt was given
 
 	udp, tcp *dns.Server
 
@@ -51,15 +51,18 @@ func Start(t testing.TB, text string) *Server {
 	return s
 }
 
-// Listen serves the zone; it is ready when Listen returns.
-func Listen(text string) (*Server, error) {
+// Listen serves the zone on a free port of 127.0.0.1; it is ready when Listen returns.
+func Listen(text string) (*Server, error) { return ListenAt("127.0.0.1:0", text) }
+
+// ListenAt is Listen for an address and port of the caller's choice: in a network namespace of its own, port 53 is free.
+func ListenAt(addr, text string) (*Server, error) {
 	s := &Server{asked: map[string]int{}}
 	if err := s.Set(text); err != nil {
 		return nil, err
 	}
 	// The two ports must be the same, and only one of them can be chosen by the kernel.
 	for range 20 {
-		packets, err := net.ListenPacket("udp", "127.0.0.1:0")
+		packets, err := net.ListenPacket("udp", addr)
 		if err != nil {
 			return nil, err
 		}

@@ -46,6 +46,10 @@ type Config struct {
 	DNS            string // address of a name server, such as a stub.Server's; empty: none answers
 	TLS            bool   // a self-signed certificate for smtpd
 	Settings       string // further lines of postamt.conf; a key here replaces ours
+
+	// Prefix goes before the command line of each program when it is started: a program that executes its arguments in
+	// its own place, such as nsenter.
+	Prefix []string
 }
 
 // A System is a configured postamt, running or not. Its methods may be called from several goroutines, but those that start
@@ -66,6 +70,7 @@ type System struct {
 	StartBy map[string]func(*exec.Cmd) error
 
 	bin    string
+	prefix []string
 	remove bool
 
 	mu      sync.Mutex
@@ -109,7 +114,7 @@ func Start(t testing.TB, c Config) *System {
 
 // New lays out a System without starting anything.
 func New(c Config) (*System, error) {
-	s := &System{Dir: c.Dir, Domain: c.Domain, Users: c.Users, bin: c.Bin, running: map[string]*program{}}
+	s := &System{Dir: c.Dir, Domain: c.Domain, Users: c.Users, bin: c.Bin, prefix: c.Prefix, running: map[string]*program{}}
 	if s.Domain == "" {
 		s.Domain = "example.test"
 	}
@@ -281,7 +286,8 @@ func (s *System) Launch(name string) error {
 		return err
 	}
 	defer ready.Close()
-	cmd := exec.Command(filepath.Join(s.bin, name), "-C", s.Conf, "-notify", "3")
+	args := slices.Concat(s.prefix, []string{filepath.Join(s.bin, name), "-C", s.Conf, "-notify", "3"})
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir = s.Dir
 	cmd.Stderr = log
 	cmd.ExtraFiles = []*os.File{notify} // descriptor 3
