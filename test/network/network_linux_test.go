@@ -312,6 +312,18 @@ func descriptors(t *testing.T, pid int) (n, highest int) {
 	return len(names), highest
 }
 
+// closed waits until queued has as few descriptors as before.
+func closed(t *testing.T, s *suite.System, before int) {
+	t.Helper()
+	after := 0
+	if err := suite.Await(limit, "descriptors to be closed", func() bool {
+		after, _ = descriptors(t, s.Pid("queued"))
+		return after <= before
+	}); err != nil {
+		t.Errorf("%v: %d before, %d after", err, before, after)
+	}
+}
+
 // greeting reads the first line of a connection.
 func greeting(conn net.Conn) (string, error) {
 	conn.SetReadDeadline(time.Now().Add(limit))
