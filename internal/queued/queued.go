@@ -307,19 +307,26 @@ func (s *Server) Stats() string {
 	return fmt.Sprintf("active=%d waiting=%d destinations=%d connections=%d", active, s.index.len(), dests, workers)
 }
 
+// scanAgain is when a directory is read again that could not be: for want of descriptors, say, which is soon over, while mail
+// that nobody knows of waits.
+const scanAgain = 5 * time.Second
+
 // scanner reads the directory at start, at each interval, and when told.
 func (s *Server) scanner(ctx context.Context) {
-	tick := time.NewTicker(s.opt.Scan)
-	defer tick.Stop()
+	timer := time.NewTimer(s.opt.Scan)
+	defer timer.Stop()
 	for {
+		wait := s.opt.Scan
 		if err := s.readQueue(ctx); err != nil {
 			s.log.Problem("", "read queue", err)
+			wait = min(wait, scanAgain)
 		}
 		s.sched.forget(s.now().Add(-time.Hour))
+		timer.Reset(wait)
 		select {
 		case <-ctx.Done():
 			return
-		case <-tick.C:
+		case <-timer.C:
 		case <-s.scan:
 		}
 	}
