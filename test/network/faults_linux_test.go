@@ -64,7 +64,7 @@ func TestR21_BrokenNetwork(t *testing.T) {
 	s := a.serve("192.0.2.1:25", suite.Config{Domain: "ours.test",
 		Settings: "remote_timeout_connect 5s\nremote_timeout_greeting 15s\nremote_timeout_command 15s\nremote_timeout_data 15s\nretry_min 1s\nretry_max 2s\nconnection_idle 1s\nwarn_after 0\n"})
 	far := b.serve("0.0.0.0:25=mx [::]:25", suite.Config{Domain: "good.test", Settings: "local_domains" + domains.String() + "\n"})
-	before, _ := descriptors(t, s.Pid("queued"))
+	before := len(descriptors(t, s.Pid("queued")))
 
 	const many = 10
 	bulk := strings.Repeat(strings.Repeat("0123456789", 7)+"\r\n", 1400) // 100 kB
@@ -158,7 +158,7 @@ func TestR21_SourcePorts(t *testing.T) {
 	far := b.serve("192.0.2.2:25", suite.Config{Domain: "far.test"})
 	s := a.serve("192.0.2.1:25", suite.Config{Domain: "ours.test",
 		Settings: "destination_concurrency_start 20\nretry_min 1s\nretry_max 1s\nconnection_idle 2s\nwarn_after 0\n"})
-	before, _ := descriptors(t, s.Pid("queued"))
+	before := len(descriptors(t, s.Pid("queued")))
 	for n := range many {
 		send(t, s, "bob@ours.test", "bob@far.test", note(fmt.Sprintf("note %d", n)))
 	}

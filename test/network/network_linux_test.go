@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -297,19 +298,19 @@ func await(t *testing.T, what string, condition func() bool) {
 	}
 }
 
-// descriptors returns how many a process has open, and the highest.
-func descriptors(t *testing.T, pid int) (n, highest int) {
+// descriptors returns the numbers of those that a process has open.
+func descriptors(t *testing.T, pid int) map[int]bool {
 	t.Helper()
 	names, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
 	if err != nil || len(names) == 0 {
 		t.Fatalf("no descriptors of %d: %v", pid, err)
 	}
+	open := map[int]bool{}
 	for _, name := range names {
-		var fd int
-		fmt.Sscan(filepath.Base(name), &fd)
-		highest = max(highest, fd)
+		fd, _ := strconv.Atoi(filepath.Base(name))
+		open[fd] = true
 	}
-	return len(names), highest
+	return open
 }
 
 // closed waits until queued has as few descriptors as before.
@@ -317,7 +318,7 @@ func closed(t *testing.T, s *suite.System, before int) {
 	t.Helper()
 	after := 0
 	if err := suite.Await(limit, "descriptors to be closed", func() bool {
-		after, _ = descriptors(t, s.Pid("queued"))
+		after = len(descriptors(t, s.Pid("queued")))
 		return after <= before
 	}); err != nil {
 		t.Errorf("%v: %d before, %d after", err, before, after)

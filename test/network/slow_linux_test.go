@@ -51,7 +51,7 @@ func TestR20_R04_SlowHosts(t *testing.T) {
 	far := b.serve("192.0.2.2:25", suite.Config{Domain: "good.test"})
 	s := a.serve("192.0.2.1:25", suite.Config{Domain: "ours.test",
 		Settings: start + "remote_timeout_connect 1s\nremote_timeout_greeting 3s\nretry_min 1h\nwarn_after 0\n"})
-	before, _ := descriptors(t, s.Pid("queued"))
+	before := len(descriptors(t, s.Pid("queued")))
 
 	for n := range slow {
 		send(t, s, "bob@ours.test", "bob@slow.test", note(fmt.Sprintf("slow %d", n)))
