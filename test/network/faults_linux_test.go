@@ -63,7 +63,9 @@ func TestR21_BrokenNetwork(t *testing.T) {
 
 	s := a.serve("192.0.2.1:25", suite.Config{Domain: "ours.test",
 		Settings: "remote_timeout_connect 5s\nremote_timeout_greeting 15s\nremote_timeout_command 15s\nremote_timeout_data 15s\nretry_min 1s\nretry_max 2s\nconnection_idle 1s\nwarn_after 0\n"})
-	far := b.serve("0.0.0.0:25=mx [::]:25", suite.Config{Domain: "good.test", Settings: "local_domains" + domains.String() + "\n"})
+	// A reset made by the firewall is for the client: the server waits for the rest of the message.
+	far := b.serve("0.0.0.0:25=mx [::]:25", suite.Config{Domain: "good.test",
+		Settings: "local_domains" + domains.String() + "\nsmtpd_timeout_command 10s\nsmtpd_timeout_data 10s\n"})
 	before := len(descriptors(t, s.Pid("queued")))
 
 	const many = 10
