@@ -68,7 +68,7 @@ func emit(l *Logger) {
 	l.Problem(qid, "open", errors.New("permission denied"))
 	l.Connect("s1", client)
 	l.TLS("s1", "", "TLSv1.3", "TLS_AES_128_GCM_SHA256", nil)
-	l.Reject("s1", Rejected{Client: client, Verb: "RCPT", From: "", Rcpt: "nobody@example.org", Reply: "550 5.1.1 no such user"})
+	l.Reject("s1", Rejected{Client: client, Verb: "RCPT", Mail: true, Rcpt: "nobody@example.org", Reply: "550 5.1.1 no such user"})
 	l.Accepted(qid, Acceptance{Session: "s1", Client: client, From: "alice@example.org", Size: 4711, Rcpts: 2, Took: 1500 * time.Microsecond})
 	l.Disconnect("s1", Session{Client: client, Why: "quit", Messages: 1, Rcpts: 2, Took: 2 * time.Second})
 	l.Limit("s2", client, "client", 3)
@@ -193,7 +193,7 @@ func FuzzLine(f *testing.F) {
 	f.Fuzz(func(t *testing.T, id, address, text string) {
 		var s sink
 		l := New(&s, "p")
-		l.Reject(id, Rejected{Verb: "RCPT", Client: Client{Helo: text, Login: address}, From: address, Rcpt: text, Reply: text, Reason: address})
+		l.Reject(id, Rejected{Verb: "RCPT", Client: Client{Helo: text, Login: address}, Mail: true, From: address, Rcpt: text, Reply: text, Reason: address})
 		l.Close()
 		if got := s.text(); !wellFormed.MatchString(got) || len(got) > maxLine+1 {
 			t.Errorf("%q", got)

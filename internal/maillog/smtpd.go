@@ -42,6 +42,7 @@ func (l *Logger) TLS(session, peer, version, cipher string, err error) {
 type Rejected struct {
 	Client Client
 	Verb   string // at which command: CONNECT, EHLO, MAIL, RCPT, DATA ...
+	Mail   bool   // there is a transaction, and From is its sender
 	From   string
 	Rcpt   string // "" before RCPT
 	Reply  string // "550 5.1.1 no such user"
@@ -54,7 +55,7 @@ func (l *Logger) Reject(session string, r Rejected) {
 		return
 	}
 	n := l.begin(session, "reject").text("verb", r.Verb).client(r.Client)
-	if r.Verb == "RCPT" || r.Verb == "DATA" || r.Verb == "BDAT" || r.From != "" {
+	if r.Mail {
 		n = n.addr("from", r.From)
 	}
 	if r.Rcpt != "" {

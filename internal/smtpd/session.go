@@ -39,6 +39,7 @@ type session struct {
 	esmtp bool   // it was EHLO
 	tls   string // "TLSv1.3 TLS_AES_128_GCM_SHA256"; "" in clear
 	tx    *transaction
+	of    *transaction // that of the command, for the log: a refused DATA has ended it
 
 	waiting atomic.Bool // for a command, outside of a transaction
 	over    atomic.Bool
@@ -119,6 +120,7 @@ func (s *session) end() {
 
 // next reads one command and replies.
 func (s *session) next() {
+	s.of = s.tx
 	cmd, err := s.read()
 	if err != nil {
 		s.readError(err)
@@ -266,10 +268,10 @@ func (s *session) close(why string) {
 func (s *session) rejected(verb string, r *smtp.Reply, reason string) {
 	s.refusals++
 	j := maillog.Rejected{Client: s.client(), Verb: verb, Reply: r.Error(), Reason: reason}
-	if s.tx != nil {
-		j.From = s.tx.env.From
+	if s.of != nil {
+		j.Mail, j.From = true, s.of.env.From
 		if verb == "RCPT" {
-			j.Rcpt = s.tx.last
+			j.Rcpt = s.of.last
 		}
 	}
 	s.srv.Log.Reject(s.id, j)
