@@ -52,7 +52,8 @@ type system struct {
 	queue *queue.Queue
 	addr  net.Addr
 	cmd   *exec.Cmd
-	log   bytes.Buffer
+	log   journal
+	wrap  []string // runs the program
 	ended bool
 }
 
@@ -90,7 +91,8 @@ func (s *system) write(name, text string) {
 
 // command is smtpd, which is ended with the test.
 func (s *system) command(arg ...string) *exec.Cmd {
-	c := exec.Command(binary, append([]string{"-C", filepath.Join(s.dir, "postamt.conf")}, arg...)...)
+	line := append(append([]string{}, s.wrap...), binary, "-C", filepath.Join(s.dir, "postamt.conf"))
+	c := exec.Command(line[0], append(line[1:], arg...)...)
 	c.Stderr = &s.log
 	return c
 }

@@ -144,7 +144,7 @@ func certificates(c *config.Config, log *maillog.Logger) (*tls.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	return certs.ServerConfig(c.TLSMinVersion), nil
+	return certs.ServerConfig(c.TLSMinVersion, "smtp", "esmtp"), nil // the names that Exim takes
 }
 
 func limits(c *config.Config) daemon.Limits {

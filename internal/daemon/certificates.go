@@ -85,9 +85,10 @@ func LoadCertificates(certs, keys []string, report func(what string, err error))
 }
 
 // ServerConfig is for servers; min is the lowest version of TLS (tls.VersionTLS12). Session tickets are Go's default:
-// the keys are made at start and change daily.
-func (c *Certificates) ServerConfig(min uint16) *tls.Config {
-	return &tls.Config{MinVersion: min, GetCertificate: c.certificate}
+// the keys are made at start and change daily. A client that names protocols (RFC 7301), and none of ours, is at the
+// wrong door: somebody may have led a web browser here (ALPACA).
+func (c *Certificates) ServerConfig(min uint16, protocols ...string) *tls.Config {
+	return &tls.Config{MinVersion: min, GetCertificate: c.certificate, NextProtos: protocols}
 }
 
 // certificate chooses for one handshake.
