@@ -7,7 +7,6 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -205,24 +204,54 @@ func TestF01_LargeMessageEveryStepFails(t *testing.T) {
 	}
 }
 
+// The chosen name in tmp/ is taken, by whatever: another one is taken, and what is there stays as it is.
 func TestM04_TemporaryNameExists(t *testing.T) {
 	home := t.TempDir()
 	prepareMaildirs(t, home)
-	// The names are random, so the collision is played by the seam.
-	var n atomic.Int32
+	tmp, outside := home+"/Maildir/tmp/", home+"/outside"
+	os.WriteFile(outside, []byte("outside"), 0o600)
+	// The names are random, so the seam puts something there in the last moment.
+	var taken []string
 	s := New(Options{Host: "h", Ops: &durable.Ops{Fault: func(op durable.Op, name string) error {
-		if op == durable.OpCreate && n.Add(1) <= 3 {
-			return syscall.EEXIST
+		if op != durable.OpCreate || len(taken) == 5 {
+			return nil
 		}
-		return nil
+		path := tmp + filepath.Base(name)
+		err := errors.New("not tried")
+		switch len(taken) {
+		case 0:
+			err = os.WriteFile(path, []byte("another's"), 0o600)
+		case 1:
+			err = os.Symlink(outside, path)
+		case 2:
+			err = os.Symlink(home+"/made", path)
+		case 3:
+			err = os.Mkdir(path, 0o700)
+		case 4:
+			err = syscall.Mkfifo(path, 0o600)
+		}
+		taken = append(taken, path)
+		return err
 	}}})
 	defer s.Close()
 	must(t, deliver(s, Message{ID: testID, Arrived: arrived}, wireText, copyFor(target(home, "bob"))))
-	if n.Load() != 4 {
-		t.Errorf("%d attempts to create", n.Load())
+	if len(taken) != 5 || len(messages(t, home)) != 1 {
+		t.Fatalf("%d names were taken, messages %q", len(taken), messages(t, home))
 	}
-	a, b := tempName("x"), tempName("x")
-	if a == b {
+	for i, path := range taken {
+		if _, err := os.Lstat(path); err != nil {
+			t.Errorf("%d: %v", i, err)
+		}
+	}
+	for path, want := range map[string]string{taken[0]: "another's", outside: "outside"} {
+		if got, _ := os.ReadFile(path); string(got) != want {
+			t.Errorf("%s is now %q", path, got)
+		}
+	}
+	if _, err := os.Lstat(home + "/made"); err == nil {
+		t.Error("a symbolic link was followed")
+	}
+	if a, b := tempName("x"), tempName("x"); a == b {
 		t.Error("temporary names are not random")
 	}
 }

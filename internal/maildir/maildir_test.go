@@ -175,6 +175,14 @@ func TestM14_HostName(t *testing.T) {
 	if m := messages(t, home); len(m) != 1 || strings.Contains(m[0], ":") {
 		t.Errorf("messages %q", m)
 	}
+	// The host has another name when the message is delivered again.
+	renamed := New(Options{Host: "z"})
+	defer renamed.Close()
+	r := deliver(renamed, Message{ID: testID, Arrived: arrived, Suspect: true}, wireText, copyFor(target(home, "bob")))
+	must(t, r)
+	if m := messages(t, home); len(m) != 1 || !r[0].Again {
+		t.Errorf("messages %q", m)
+	}
 }
 
 func TestFolderDir(t *testing.T) {

@@ -76,10 +76,12 @@ func fullName(stem string, size, wire int64) string {
 }
 
 // hasStem reports whether the file name is that of a message with this stem,
-// whatever sizes and flags follow.
+// whatever host, sizes and flags follow: who renames the host between two
+// attempts gets no second copy (M14).
 func hasStem(name, stem string) bool {
-	rest, ok := strings.CutPrefix(name, stem)
-	return ok && (rest == "" || rest[0] == ',' || rest[0] == ':')
+	seconds, rest, _ := strings.Cut(stem, ".")
+	id, _, _ := strings.Cut(rest, ".")
+	return strings.HasPrefix(name, stem[:len(seconds)+len(".")+len(id)]+".")
 }
 
 // sizeInName reads ",S=" from a file name, the size that its writer meant it
