@@ -253,3 +253,20 @@ func (s *system) atDot(t *testing.T) (net.Conn, *bufio.Reader) {
 	io.WriteString(c, "Subject: x\r\n\r\nbody\r\n")
 	return c, r
 }
+
+// RFC 5321 section 4.5.1: <postmaster> without a domain is taken, also where the host's own name is no local domain.
+func TestBarePostmaster(t *testing.T) {
+	s := newSystem(t, "")
+	s.write("postamt.conf", override(world, "hostname host.example\nlocal_domains other.example mx.example\n"))
+	s.start("mx")
+	c, err := s.Dial("")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(c, strings.Replace(aMessage, "user@mx.example", "PostMaster", 1))
+	if out, err := io.ReadAll(c); err != nil || !strings.Contains(string(out), "queued as") {
+		t.Errorf("%s %v", out, err)
+	}
+	s.wantTrace(t, "for <PostMaster@other.example>;")
+}

@@ -124,6 +124,9 @@ func settings(c *config.Config, log *maillog.Logger) (*smtpd.Config, error) {
 	}
 	t, errs := tables.Open(tables.Configured(c), func(err error) { log.Problem("", "tables", err) })
 	n.Recipients = recipients{t, route.Limits{Depth: c.AliasDepth, Count: c.AliasExpansion}}
+	if len(errs) == 0 {
+		n.Home = t.Current().LocalDomain
+	}
 	var err error
 	if n.TLS, err = certificates(c, log); err != nil {
 		errs = append(errs, err)

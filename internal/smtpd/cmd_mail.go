@@ -1,6 +1,8 @@
 package smtpd
 
 import (
+	"cmp"
+
 	"postamt/internal/addr"
 	"postamt/internal/queue"
 	"postamt/internal/smtp"
@@ -69,7 +71,7 @@ func (s *session) cmdRcpt(args string) *smtp.Reply {
 		return asReply(err)
 	}
 	if to.Domain == "" {
-		to.Domain = s.conf.Hostname // RFC 5321 section 4.5.1: <postmaster> is ours
+		to.Domain = cmp.Or(s.conf.Home, s.conf.Hostname) // RFC 5321 section 4.5.1: <postmaster> is ours
 	}
 	s.tx.last = to.String()
 	if s.tx.has(to.Key()) {

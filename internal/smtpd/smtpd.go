@@ -48,10 +48,11 @@ import (
 // keep the one they began with. Zero switches a limit off, where nothing else is said.
 type Config struct {
 	Hostname  string
-	SizeLimit int64 // octets a message
-	RcptLimit int   // recipients a transaction; 0 is 100, RFC 5321 section 4.5.3.1.8
-	MailLimit int   // transactions a connection
-	Hops      int   // Received fields
+	Home      string // the domain of <postmaster>; "" is Hostname, which may be none that mail is delivered for
+	SizeLimit int64  // octets a message
+	RcptLimit int    // recipients a transaction; 0 is 100, RFC 5321 section 4.5.3.1.8
+	MailLimit int    // transactions a connection
+	Hops      int    // Received fields
 
 	TimeoutCommand time.Duration // for a command line to be complete
 	TimeoutData    time.Duration // for each block of a message
