@@ -16,8 +16,9 @@ type key struct {
 // value parses the text of one type of key into its field.
 type value interface{ set(s string) error }
 
-// maxErrors bounds what is reported about one file: a megabyte of garbage is not a megabyte of errors.
-const maxErrors = 50
+// maxErrors bounds what is reported about one file: a megabyte of garbage is not a megabyte of errors. Each key may be
+// wrong once.
+const maxErrors = 100
 
 // parse sets every field of c from text and the defaults, and returns everything that is wrong.
 // name is the file as the user wrote it, for messages.
@@ -25,10 +26,13 @@ func (c *Config) parse(name, text string) Errors {
 	keys := c.keys()
 	lines := make([]int, len(keys)) // where each key was set; 0 not yet
 	var errs Errors
+	last, more := 0, 0 // what is not reported one by one
 	report := func(line int, key string, err error) {
 		if len(errs) < maxErrors {
 			errs = append(errs, &Error{File: name, Line: line, Key: key, Err: err})
+			return
 		}
+		last, more = line, more+1
 	}
 	text = strings.TrimPrefix(text, "\ufeff")
 	for n := 1; text != ""; n++ {
@@ -65,6 +69,9 @@ func (c *Config) parse(name, text string) Errors {
 		} else if err := keys[i].val.set(val); err != nil {
 			report(n, word, err)
 		}
+	}
+	if more > 0 {
+		errs = append(errs, &Error{File: name, Line: last, Err: fmt.Errorf("the last of %d errors more", more)})
 	}
 	for i, k := range keys {
 		if lines[i] != 0 {
