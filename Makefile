@@ -8,13 +8,14 @@ SBINDIR     = $(PREFIX)/sbin
 MANDIR      = $(PREFIX)/share/man
 SYSCONFDIR  = /etc/postamt
 LOCALSTATEDIR = /var
+RUNDIR      = /run
 UNITDIR     = $(PREFIX)/lib/systemd/system
 EXAMPLEDIR  = $(PREFIX)/share/doc/postamt/examples
 
 GO          = go
 GOFLAGS     = -trimpath
 VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS     = -s -w
+LDFLAGS     = -s -w -X postamt/internal/daemon.release=$(VERSION) -X postamt/internal/config.DefaultPath=$(SYSCONFDIR)/postamt.conf
 FUZZTIME    = 20s
 BENCHFLAGS  =
 
@@ -56,17 +57,24 @@ bench: all ## measure against Postfix in the same run, print a table with ratios
 imports: ## the import graph inside the module
 	@$(GO) list -f '{{$$p := .ImportPath}}{{range .Imports}}{{$$p}} {{.}}{{"\n"}}{{end}}' ./internal/... ./cmd/... | grep ' postamt/' | sed 's,postamt/,,g' | sort
 
+# put copies text files into a directory, with the places in them that the variables say.
+put = f() { m=$$1 d=$$2; shift 2; for x; do sed -e 's,/usr/sbin/,$(SBINDIR)/,g' -e 's,/etc/postamt,$(SYSCONFDIR),g' -e 's,/usr/share/doc/postamt/examples,$(EXAMPLEDIR),g' \
+	-e 's,/var/spool/postamt,$(LOCALSTATEDIR)/spool/postamt,g' -e 's,/run/postamt,$(RUNDIR)/postamt,g' \
+	$(if $(filter-out /var,$(LOCALSTATEDIR)),-e 's|^\#\(queue_dir \)|\1|') $(if $(filter-out /run,$(RUNDIR)),-e 's|^\#\(run_dir \)|\1|') \
+	"$$x" >"$$d/$${x\#\#*/}" && chmod $$m "$$d/$${x\#\#*/}" || exit 1; done; }; f
+
 install: all ## install programs, pages, service files and a default configuration below DESTDIR
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(SYSCONFDIR)
 	for p in $(PROGRAMS); do install -m 755 bin/$$p $(DESTDIR)$(SBINDIR)/$$p; done
-	for s in 5 7 8; do for m in man/*.$$s; do [ ! -f $$m ] || install -m 644 $$m $(DESTDIR)$(MANDIR)/man$$s/; done; done
-	for f in postamt.conf aliases users routes; do [ ! -f etc/$$f ] || [ -e $(DESTDIR)$(SYSCONFDIR)/$$f ] || install -m 644 etc/$$f $(DESTDIR)$(SYSCONFDIR)/$$f; done
+	for s in 5 7 8; do $(put) 644 $(DESTDIR)$(MANDIR)/man$$s man/*.$$s; done
+	[ -e $(DESTDIR)$(SYSCONFDIR)/postamt.conf ] || { $(put) 644 $(DESTDIR)$(SYSCONFDIR) etc/postamt.conf; }
 	install -d -m 750 $(DESTDIR)$(LOCALSTATEDIR)/spool/postamt
-	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PREFIX)/lib/sysusers.d $(DESTDIR)$(PREFIX)/lib/tmpfiles.d $(DESTDIR)$(EXAMPLEDIR)
-	install -m 644 etc/systemd/*.service etc/systemd/*.socket $(DESTDIR)$(UNITDIR)
-	install -m 644 etc/systemd/postamt.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/postamt.conf
-	install -m 644 etc/systemd/postamt.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/postamt.conf
-	cp -R etc/s6 etc/inetd.conf.example $(DESTDIR)$(EXAMPLEDIR)/
+	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PREFIX)/lib/sysusers.d $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
+	$(put) 644 $(DESTDIR)$(UNITDIR) etc/systemd/*.service etc/systemd/*.socket
+	$(put) 644 $(DESTDIR)$(PREFIX)/lib/sysusers.d etc/systemd/postamt.sysusers && mv $(DESTDIR)$(PREFIX)/lib/sysusers.d/postamt.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/postamt.conf
+	$(put) 644 $(DESTDIR)$(PREFIX)/lib/tmpfiles.d etc/systemd/postamt.tmpfiles && mv $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/postamt.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/postamt.conf
+	for p in $(PROGRAMS); do install -d $(DESTDIR)$(EXAMPLEDIR)/s6/$$p; $(put) 755 $(DESTDIR)$(EXAMPLEDIR)/s6/$$p etc/s6/$$p/run; install -m 644 etc/s6/$$p/notification-fd $(DESTDIR)$(EXAMPLEDIR)/s6/$$p; done
+	$(put) 644 $(DESTDIR)$(EXAMPLEDIR) etc/inetd.conf.example; $(put) 644 $(DESTDIR)$(EXAMPLEDIR)/s6 etc/s6/README
 
 uninstall: ## remove programs and pages; configuration and mail stay
 	for p in $(PROGRAMS); do rm -f $(DESTDIR)$(SBINDIR)/$$p; done

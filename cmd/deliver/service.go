@@ -6,7 +6,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -75,7 +74,7 @@ func (s *service) serve(ctx context.Context, sockets *daemon.Sockets, stopping f
 		srv.ServeConn(ctx, sockets.Conn, sockets.Kind)
 		return 0
 	}
-	s.log.Start(version(), sockets.Addrs())
+	s.log.Start(daemon.Version(), sockets.Addrs())
 	for _, l := range sockets.Listeners {
 		go func() {
 			if err := srv.Serve(ctx, l); err != nil {
@@ -127,11 +126,4 @@ func complain(log *maillog.Logger, op string, err error) {
 		return
 	}
 	log.Problem("", op, err)
-}
-
-func version() string {
-	if b, ok := debug.ReadBuildInfo(); ok {
-		return b.Main.Version
-	}
-	return "unknown"
 }

@@ -64,7 +64,7 @@ func run(args []string) int {
 		return exOSErr
 	}
 	ctx := p.Signals(daemon.Hooks{Reload: s.reload, Dump: s.dump, Flush: s.server.Flush})
-	log.Start(version(), c.QueueDir)
+	log.Start(daemon.Version(), c.QueueDir)
 	p.Ready()
 	s.serve(ctx, p.Stopping)
 	log.Stop("signal", 0)

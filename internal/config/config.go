@@ -22,8 +22,8 @@ import (
 	"time"
 )
 
-// DefaultPath is where the programs look when nothing else is said.
-const DefaultPath = "/etc/postamt/postamt.conf"
+// DefaultPath is where the programs look when nothing else is said. make sets it to SYSCONFDIR; nothing else does.
+var DefaultPath = "/etc/postamt/postamt.conf"
 
 // maxFile bounds what is read. The default file with all its comments is a hundredth of it.
 const maxFile = 1 << 20

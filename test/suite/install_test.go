@@ -1,0 +1,113 @@
+package suite
+
+import (
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"postamt/test/peers"
+)
+
+// TestInstall: make install puts everything below DESTDIR, and what names places names those that the variables said; make
+// uninstall takes away all but configuration and mail.
+func TestInstall(t *testing.T) {
+	if _, err := exec.LookPath("make"); err != nil {
+		t.Skip("make is missing")
+	}
+	root, err := peers.ModuleRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	// In a copy, because other tests use what is in bin.
+	tree := t.TempDir()
+	for _, name := range []string{"Makefile", "cmd", "etc", "go.mod", "go.sum", "internal", "man"} {
+		if err := os.Symlink(filepath.Join(root, name), filepath.Join(tree, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	dest := t.TempDir()
+	run := func(target string) {
+		t.Helper()
+		c := exec.Command("make", target, "DESTDIR="+dest, "PREFIX=/opt/pa", "SYSCONFDIR=/opt/etc", "LOCALSTATEDIR=/opt/var", "RUNDIR=/opt/run", "VERSION=1.2-test")
+		c.Dir = tree
+		if out, err := c.CombinedOutput(); err != nil {
+			t.Fatalf("make %s: %v\n%s", target, err, out)
+		}
+	}
+	files := func() map[string]string {
+		t.Helper()
+		found := map[string]string{}
+		err := filepath.WalkDir(dest, func(path string, d fs.DirEntry, err error) error {
+			if err == nil && !d.IsDir() {
+				b, e := os.ReadFile(path)
+				found[strings.TrimPrefix(path, dest)], err = string(b), e
+			}
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return found
+	}
+
+	run("install")
+	installed := files()
+	if len(installed) < 30 {
+		t.Errorf("%d files are installed", len(installed))
+	}
+	for name, text := range installed {
+		if !strings.HasPrefix(name, "/opt/") {
+			t.Errorf("%s is not where it should be", name)
+		}
+		if strings.Contains(name, "/sbin/") {
+			continue
+		}
+		for _, place := range []string{"/usr/sbin/", "/etc/postamt", "/var/spool/postamt", "/run/postamt"} {
+			for line := range strings.Lines(text) {
+				if i := strings.Index(line, place); i >= 0 && !strings.HasSuffix(line[:i], "/opt") {
+					t.Errorf("%s: %s", name, line)
+				}
+			}
+		}
+	}
+	for name, want := range map[string]string{
+		"/opt/etc/postamt.conf":                            "\nqueue_dir /opt/var/spool/postamt\n",
+		"/opt/pa/lib/systemd/system/postamt-smtpd.service": "ExecStart=/opt/pa/sbin/smtpd\n",
+		"/opt/pa/lib/systemd/system/postamt-local.socket":  "ListenStream=/opt/run/postamt/smtpd.sock\n",
+	} {
+		if !strings.Contains(installed[name], want) {
+			t.Errorf("%s does not say %q:\n%s", name, want, installed[name])
+		}
+	}
+
+	// The programs look for their configuration there, and know their version.
+	smtpd := filepath.Join(dest, "opt/pa/sbin/smtpd")
+	out, err := exec.Command(smtpd).CombinedOutput()
+	if err == nil || !strings.Contains(string(out), "/opt/etc/postamt.conf: no such file") {
+		t.Errorf("%v: %s", err, out)
+	}
+	if !strings.Contains(installed["/opt/pa/sbin/smtpd"], "1.2-test") {
+		t.Error("smtpd does not know its version")
+	}
+
+	own := "# mine\n"
+	if err := os.WriteFile(filepath.Join(dest, "opt/etc/postamt.conf"), []byte(own), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	run("install")
+	if files()["/opt/etc/postamt.conf"] != own {
+		t.Error("an upgrade has overwritten the configuration")
+	}
+	run("uninstall")
+	for name := range files() {
+		if name != "/opt/etc/postamt.conf" {
+			t.Errorf("%s is left", name)
+		}
+	}
+	if _, err := os.Stat(filepath.Join(dest, "opt/var/spool/postamt")); err != nil {
+		t.Error("the queue directory is gone: ", err)
+	}
+}
