@@ -113,6 +113,9 @@ func (q *Queue) openRegular(name string, id ID) (*os.File, unix.Stat_t, error) {
 	switch {
 	case st.Mode&unix.S_IFMT != unix.S_IFREG:
 		what = "not an ordinary file"
+	case st.Nlink > 1 && q.unread():
+		f.Close()
+		return nil, st, errLinked
 	case st.Nlink > 1:
 		// Whoever made the link could change the message under our hands.
 		what = "it has another name somewhere"

@@ -70,6 +70,7 @@ var (
 	errDone     = errors.New("already committed or aborted")
 
 	errUnfinished = errors.New("its writing was not finished")
+	errLinked     = errors.New("it has another name, and the queue has not been read yet")
 )
 
 type versionError struct{ v int64 }
@@ -126,7 +127,7 @@ type Queue struct {
 
 	mu    sync.Mutex
 	lock  *os.File
-	swept bool            // logs that a crash left were looked for
+	swept bool            // the first scan is over, and logs that a crash left were looked for
 	told  map[string]bool // foreign files that could not be moved
 }
 

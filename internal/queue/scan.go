@@ -44,10 +44,14 @@ func (q *Queue) Scan(f func(Entry) bool) error {
 		}
 		return true
 	}))
+	var l linked
 	for i := range q.shards {
 		shard := "active/" + digits[i:i+1]
 		more := true
 		err := q.list(shard, func(dir *unix.Stat_t, name string) bool {
+			if l.postpone(q, shard, name, dir) {
+				return true
+			}
 			if e, ok := q.entry(shard, name, dir); ok {
 				more = f(e)
 			}
@@ -57,6 +61,9 @@ func (q *Queue) Scan(f func(Entry) bool) error {
 		if !more {
 			return first
 		}
+	}
+	if !l.settle(q, f) {
+		return first
 	}
 	note(q.sweepLogs())
 	return first
