@@ -51,6 +51,12 @@ fuzz: ## every fuzz target for FUZZTIME
 	  for f in $$(grep -rhoE '^func Fuzz[A-Za-z0-9_]+' $$p/*_test.go | sed 's/func //'); do \
 	    echo "== $$p $$f"; $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) ./$$p || exit 1; done; done
 
+powercut: ## 200 power cuts of each file system (root, FUSE), and what is lost when a sync is left out; about an hour
+	POWERCUT=200 $(GO) test ./test/crash -run 'TestPowerCut(AtAnyWrite|NoticesAMissingSync)' -v -count=1 -timeout 3h
+
+backlog: ## start on a queue of a million messages; needs 6 GB in /dev/shm, or BACKLOG_DIR
+	BACKLOG=1000000 $(GO) test ./test/backlog -v -count=1 -timeout 1h
+
 bench: all ## measure against Postfix in the same run, print a table with ratios
 	$(GO) run ./test/bench $(BENCHFLAGS)
 
@@ -89,4 +95,4 @@ clean: ## remove what was built; ./run (the demo's mail) stays
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
 
-.PHONY: all run test deps check race crash fuzz bench imports install uninstall clean help
+.PHONY: all run test deps check race crash fuzz powercut backlog bench imports install uninstall clean help

@@ -6,6 +6,7 @@ require (
 	github.com/emersion/go-maildir v0.6.0 // tests: independent maildir reader
 	github.com/emersion/go-message v0.18.2
 	github.com/emersion/go-smtp v0.25.1 // tests: independent SMTP and LMTP peer
+	github.com/hanwen/go-fuse/v2 v2.12.1 // tests: a disk whose power is cut
 	github.com/miekg/dns v1.1.73
 	github.com/rogpeppe/go-internal v1.16.0 // tests: testscript
 	golang.org/x/net v0.62.0

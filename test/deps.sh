@@ -30,6 +30,7 @@ ip6tables    iptables
 nsenter      util-linux
 mkfs.ext4    e2fsprogs
 mkfs.xfs     xfsprogs
+mkfs.btrfs   btrfs-progs
 losetup      mount
 update-ca-certificates ca-certificates
 '

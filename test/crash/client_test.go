@@ -47,13 +47,14 @@ type target struct {
 // load is a number of clients that send messages as fast as they are taken. After a lost connection a client makes a new
 // one and sends a new message: what became of the old one it does not ask.
 type load struct {
-	t       *testing.T
+	t       testing.TB
 	addr    string
 	from    string
 	seed    uint64
 	targets []target
 	most    int         // messages, until stop is closed; 0: no limit
 	sizes   map[int]int // of messages, by number; others are as large as chance has it
+	told    func(*sent) // if not nil, is called when a client has read its 250
 
 	next     atomic.Int64 // number of the next message
 	finished atomic.Int64 // messages with a known or unknown fate
@@ -109,6 +110,9 @@ func (l *load) client() {
 		alive, err := c.send(&m, l.from, l.targets[m.to].rcpts, l.text(number))
 		if err != nil {
 			l.t.Errorf("%s: %v", m.id(), err)
+		}
+		if m.fate == acknowledged && l.told != nil {
+			l.told(&m)
 		}
 		l.mu.Lock()
 		l.sent = append(l.sent, m)

@@ -19,7 +19,7 @@ type disk struct {
 }
 
 // tool runs a program of the system administrator; a missing one skips the test, by name.
-func tool(t *testing.T, name string, args ...string) {
+func tool(t testing.TB, name string, args ...string) {
 	t.Helper()
 	path, err := exec.LookPath(name)
 	for _, dir := range []string{"/usr/sbin/", "/sbin/"} {
@@ -35,7 +35,7 @@ func tool(t *testing.T, name string, args ...string) {
 	}
 }
 
-func needRoot(t *testing.T) {
+func needRoot(t testing.TB) {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("mounting a file system needs root")
@@ -53,27 +53,33 @@ func newDisk(t *testing.T, mount, kind string, size int64, options ...string) *d
 		}
 	} else {
 		d.image = filepath.Join(t.TempDir(), "image")
-		if err := os.WriteFile(d.image, nil, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Truncate(d.image, size); err != nil {
-			t.Fatal(err)
-		}
-		tool(t, "mkfs."+kind, append(options, "-q", d.image)...)
+		makeImage(t, d.image, kind, size, options...)
 		d.attach(t)
 	}
 	t.Cleanup(func() { d.detach(t) })
 	return d
 }
 
+// makeImage makes a file that holds an empty file system.
+func makeImage(t testing.TB, path, kind string, size int64, options ...string) {
+	t.Helper()
+	if err := os.WriteFile(path, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(path, size); err != nil {
+		t.Fatal(err)
+	}
+	tool(t, "mkfs."+kind, append(options, "-q", path)...)
+}
+
 // attach mounts the image; the loop device goes with the mount.
-func (d *disk) attach(t *testing.T) {
+func (d *disk) attach(t testing.TB) {
 	t.Helper()
 	tool(t, "mount", "-t", d.kind, "-o", "loop", d.image, d.mount)
 }
 
 // detach unmounts. A program that has just been killed may keep the file system busy for a moment.
-func (d *disk) detach(t *testing.T) {
+func (d *disk) detach(t testing.TB) {
 	t.Helper()
 	var err error
 	for range 200 {
@@ -96,7 +102,7 @@ const (
 )
 
 // cut takes the power away. Every call to the file system fails from here on.
-func (d *disk) cut(t *testing.T) {
+func (d *disk) cut(t testing.TB) {
 	t.Helper()
 	dir, err := unix.Open(d.mount, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

@@ -113,7 +113,7 @@ func TestFull(t *testing.T) {
 }
 
 // homes makes the users' homes on a file system that was mounted over those that were there.
-func homes(t *testing.T, s *suite.System) {
+func homes(t testing.TB, s *suite.System) {
 	t.Helper()
 	for _, user := range s.Users {
 		if err := os.Mkdir(filepath.Dir(s.Maildir(user)), 0o700); err != nil {

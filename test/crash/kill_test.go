@@ -45,7 +45,7 @@ func targets() []target {
 }
 
 // sink takes mail for remote.test, and is not always willing.
-func sink(t *testing.T) *smtptest.Server {
+func sink(t testing.TB) *smtptest.Server {
 	var mu sync.Mutex
 	n := 0
 	return smtptest.New(t, smtptest.Config{Reply: func(_ int, verb, _ string) string {
@@ -65,7 +65,7 @@ func sink(t *testing.T) *smtptest.Server {
 }
 
 // chance returns a seed that is different each time, or that of a run to be repeated.
-func chance(t *testing.T) uint64 {
+func chance(t testing.TB) uint64 {
 	seed := uint64(time.Now().UnixNano())
 	if text := os.Getenv("CRASH_SEED"); text != "" {
 		fmt.Sscan(text, &seed)

@@ -20,11 +20,6 @@ import (
 	"postamt/test/suite"
 )
 
-func TestMain(m *testing.M) {
-	killpoint.Launch()
-	os.Exit(m.Run())
-}
-
 // pointTargets is what each round sends: one message to each, in this order. They are few because there are many rounds.
 var pointTargets = []target{
 	{rcpts: []string{"alice@example.test"}, mailboxes: []string{"alice"}},

@@ -140,5 +140,5 @@ func TestF05_ReadOnly(t *testing.T) {
 	}
 	queueEmpty(t, s)
 	tempFiles(t, s, time.Time{})
-	l.verify(s, nil)
+	l.verify(s)
 }

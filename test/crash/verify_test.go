@@ -66,27 +66,36 @@ func (l *load) identify(text []byte) string {
 	return "crash-" + string(digits)
 }
 
-// verify compares what the clients know with what there is, and returns how many copies the sinks have got more than once.
+// verify compares what the clients know with what there is, in the mailboxes and at the sinks, and returns how many copies
+// the sinks have got more than once.
 func (l *load) verify(s *suite.System, sinks ...*smtptest.Server) (again int) {
+	l.t.Helper()
+	var all []smtptest.Message
+	for _, sink := range sinks {
+		all = append(all, sink.Messages()...)
+	}
+	return l.verifyMessages(s, all)
+}
+
+// verifyMessages is verify with what the sinks have got.
+func (l *load) verifyMessages(s *suite.System, sink []smtptest.Message) (again int) {
 	l.t.Helper()
 	boxes := map[string]map[string]int{}
 	for _, user := range s.Users {
 		boxes[user] = l.stored(s, user)
 	}
 	remote, copies := map[string]int{}, map[string]int{}
-	for _, sink := range sinks {
-		for _, m := range sink.Messages() {
-			id := l.identify(m.Data)
-			if id == "" {
-				l.t.Errorf("the sink has something that is not, or not all of, what was sent:\n%.2000s", m.Data)
-			}
-			for _, rcpt := range m.Rcpts {
-				if copies[id+rcpt]++; copies[id+rcpt] > 1 {
-					again++
-				}
-			}
-			remote[id]++
+	for _, m := range sink {
+		id := l.identify(m.Data)
+		if id == "" {
+			l.t.Errorf("the sink has something that is not, or not all of, what was sent:\n%.2000s", m.Data)
 		}
+		for _, rcpt := range m.Rcpts {
+			if copies[id+rcpt]++; copies[id+rcpt] > 1 {
+				again++
+			}
+		}
+		remote[id]++
 	}
 	var fates [acknowledged + 1]int
 	for i := range l.sent {
@@ -138,7 +147,7 @@ func (l *load) judge(m *sent, where string, n, most int) {
 }
 
 // queueEmpty checks that nothing at all is left in the queue directory, not even of what people or the log are for.
-func queueEmpty(t *testing.T, s *suite.System) {
+func queueEmpty(t testing.TB, s *suite.System) {
 	t.Helper()
 	filepath.WalkDir(s.Queue, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
@@ -152,7 +161,7 @@ func queueEmpty(t *testing.T, s *suite.System) {
 }
 
 // tempFiles checks the tmp/ of every maildir: what was last written after the last crash has no excuse.
-func tempFiles(t *testing.T, s *suite.System, crash time.Time) {
+func tempFiles(t testing.TB, s *suite.System, crash time.Time) {
 	t.Helper()
 	left := 0
 	for _, user := range s.Users {
