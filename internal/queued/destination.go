@@ -80,6 +80,7 @@ type scheduler struct {
 	mu     sync.Mutex
 	dests  map[Destination]*destination
 	parked map[queue.ID]bool // all that are, wherever
+	room   int               // how many may be
 }
 
 // Limits of the scheduler; all are at least 1.
@@ -144,11 +145,12 @@ func (s *scheduler) isCrowded(to Destination, room int) bool {
 
 // park keeps a message that is not active and whose only destination is crowded: its id, not its
 // open file, so that a host that answers slowly cannot fill the room for active messages. It comes back
-// when the jobs have become few, and at once if they have already.
-func (s *scheduler) park(to Destination, t task, room int) {
+// when the jobs have become few, and at once if they have already. false: as many as may be are parked.
+func (s *scheduler) park(to Destination, t task, room int) bool {
 	s.mu.Lock()
 	crowded := s.crowded(to, room)
-	if crowded && !s.parked[t.id] {
+	full := len(s.parked) >= s.room
+	if crowded && !full && !s.parked[t.id] {
 		d := s.dests[to]
 		d.parked, d.room = append(d.parked, t), room
 		s.parked[t.id] = true
@@ -157,6 +159,14 @@ func (s *scheduler) park(to Destination, t task, room int) {
 	if !crowded {
 		s.back(t)
 	}
+	return !crowded || !full
+}
+
+// waiting is how many are parked.
+func (s *scheduler) waiting() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.parked)
 }
 
 func (s *scheduler) isParked(id queue.ID) bool {

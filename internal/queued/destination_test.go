@@ -256,3 +256,34 @@ func TestCrowded(t *testing.T) {
 	o.work()
 	o.wantEmpty()
 }
+
+// Q08: when as many have stepped back as may, others are put off, so that what waits for one host cannot fill the memory.
+func TestCrowdedBeyondMemory(t *testing.T) {
+	o := newOffice(t)
+	o.opt.Active = 16 // five may wait
+	o.start()
+	o.s.sched.room = 4
+	g := newGate()
+	o.courier.hang = g.hang
+	var last queue.ID
+	for i := range 19 {
+		last = o.put("", fmt.Sprintf("u%d@slow.example", i))
+		if !o.s.claim(context.Background(), last, true) {
+			t.Fatal("no room")
+		}
+		o.s.attempt(task{id: last})
+	}
+	g.began(t, 2)
+	if parked, put := o.s.sched.waiting(), o.s.index.len(); parked != 4 || put != 8 {
+		t.Errorf("%d have stepped back, %d are put off; want 4 and 8", parked, put)
+	}
+	if next := o.mtime(last); !next.Equal(o.now.Add(o.opt.Retry.Min)) {
+		t.Errorf("the last is next tried %v from now", next.Sub(o.now))
+	}
+	close(g.out)
+	o.s.sched.wg.Wait()
+	o.courier.hang = nil
+	o.now = o.now.Add(o.opt.Retry.Min)
+	o.work()
+	o.wantEmpty()
+}

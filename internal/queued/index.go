@@ -1,15 +1,16 @@
 package queued
 
 import (
+	"cmp"
 	"container/heap"
+	"slices"
 	"sync"
 	"time"
 
 	"postamt/internal/queue"
 )
 
-// An entry is one waiting message: 32 bytes, and about 40 more for its place in entryHeap.at, so that a million
-// deferred messages cost some seventy megabytes.
+// An entry is one waiting message: 32 bytes, and about 40 more for its place in entryHeap.at.
 type entry struct {
 	next    int64 // Unix microseconds
 	id      [20]byte
@@ -21,14 +22,40 @@ type entry struct {
 //
 // It may name a message that is gone, or a time that no longer holds: whoever takes an entry opens the file and
 // believes only that. So an index that is a little wrong costs an open, never a message. Safe for concurrent use.
+//
+// It holds no more than limit. Of more, those that come latest are left out: another reading of the directory
+// finds them when their time has come and most of what came before them is gone.
 type index struct {
-	mu   sync.Mutex
-	heap entryHeap
-	wake chan struct{} // capacity 1: the earliest entry may have changed
+	limit int // 0: none
+
+	mu     sync.Mutex
+	heap   entryHeap
+	wake   chan struct{} // capacity 1: the earliest entry may have changed
+	beyond int64         // no entry that was left out since the last reading began comes before; 0: none was
+	asked  bool          // a reading was asked for, and has not begun
 }
 
-func newIndex() *index {
-	return &index{heap: entryHeap{at: make(map[[20]byte]int32)}, wake: make(chan struct{}, 1)}
+func newIndex(limit int) *index {
+	return &index{limit: limit, heap: entryHeap{at: make(map[[20]byte]int32)}, wake: make(chan struct{}, 1)}
+}
+
+// reading begins: it will tell of all that was left out.
+func (x *index) reading() {
+	x.mu.Lock()
+	x.beyond, x.asked = 0, false
+	x.mu.Unlock()
+}
+
+// lacks tells, once, that the directory should be read again for what was left out; elsewhere is how many that
+// were taken out wait somewhere else.
+func (x *index) lacks(now time.Time, elsewhere int) bool {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	if x.asked || x.beyond == 0 || x.beyond > now.UnixMicro() || len(x.heap.list)+elsewhere > x.limit/4 {
+		return false
+	}
+	x.asked = true
+	return true
 }
 
 // add sets the time of a message's next attempt. What was suspect stays so.
@@ -39,8 +66,7 @@ func (x *index) add(id queue.ID, next time.Time, suspect bool) {
 func (x *index) put(t task, next time.Time) {
 	e := entry{next: micros(next), id: key(t.id), suspect: t.suspect, now: t.now}
 	x.mu.Lock()
-	x.set(e)
-	first := x.heap.list[0].id == e.id
+	first := x.set(e)
 	x.mu.Unlock()
 	if first {
 		x.poke()
@@ -57,31 +83,56 @@ func (x *index) found(id queue.ID, next time.Time) {
 		x.mu.Unlock()
 		return
 	}
-	x.set(e)
-	first := x.heap.list[0].id == e.id
+	first := x.set(e)
 	x.mu.Unlock()
 	if first {
 		x.poke()
 	}
 }
 
-func (x *index) set(e entry) {
-	i, known := x.heap.at[e.id]
-	if !known {
+// set puts an entry where it belongs, and tells that it is the first.
+func (x *index) set(e entry) (first bool) {
+	switch i, known := x.heap.at[e.id]; {
+	case known:
+		e.suspect = e.suspect || x.heap.list[i].suspect
+		x.heap.list[i] = e
+		heap.Fix(&x.heap, int(i))
+	case x.beyond != 0 && e.next >= x.beyond:
+		return false
+	default:
 		heap.Push(&x.heap, e)
-		return
+		if x.limit > 0 && len(x.heap.list) > x.limit {
+			x.shrink()
+		}
 	}
-	e.suspect = e.suspect || x.heap.list[i].suspect
-	x.heap.list[i] = e
-	heap.Fix(&x.heap, int(i))
+	return x.heap.list[0].id == e.id
 }
 
-// take takes a message out, if it is in, and says whether it is suspect.
+// shrink leaves out the later half: so much at once that the sorting costs little for each.
+func (x *index) shrink() {
+	list := x.heap.list
+	slices.SortFunc(list, func(a, b entry) int { return cmp.Compare(a.next, b.next) }) // sorted is a heap
+	keep := len(list) / 2
+	x.beyond = list[keep].next
+	for _, e := range list[keep:] {
+		delete(x.heap.at, e.id)
+	}
+	x.heap.list = list[:keep]
+	for i, e := range x.heap.list {
+		x.heap.at[e.id] = int32(i)
+	}
+}
+
+// take takes a message out, if it is in, and says whether it is suspect. What may have been left out is: an
+// attempt that looks for what it may find costs little, a second copy cannot be taken back.
 func (x *index) take(id queue.ID) (suspect bool) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	i, known := x.heap.at[key(id)]
-	return known && heap.Remove(&x.heap, int(i)).(entry).suspect
+	if !known {
+		return x.beyond != 0
+	}
+	return heap.Remove(&x.heap, int(i)).(entry).suspect
 }
 
 // hurry makes all that waits due.
@@ -105,12 +156,16 @@ func (x *index) poke() {
 func (x *index) due(now time.Time) (t task, ok bool, wait time.Duration) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
+	wait = time.Hour
+	if x.beyond != 0 {
+		wait = max(time.UnixMicro(x.beyond).Sub(now), time.Second) // lacks may know of more
+	}
 	if len(x.heap.list) == 0 {
-		return task{}, false, time.Hour
+		return task{}, false, wait
 	}
 	e := x.heap.list[0]
-	if wait = time.UnixMicro(e.next).Sub(now); wait > 0 {
-		return task{}, false, wait
+	if first := time.UnixMicro(e.next).Sub(now); first > 0 {
+		return task{}, false, min(wait, first)
 	}
 	heap.Pop(&x.heap)
 	return task{queue.ID(e.id[:]), e.suspect, e.now}, true, 0

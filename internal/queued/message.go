@@ -96,9 +96,16 @@ func (s *Server) attempt(t task) {
 	s.recordExpanded(m)
 	s.submit(m)
 	if to, room := jobs[0].to, s.opt.Active/4; len(jobs) == 1 && s.sched.isCrowded(to, room) {
-		file.Close()
 		s.release(id) // before it is parked: an entry that comes back while its message is active is dropped
-		s.sched.park(to, t, room)
+		if !s.sched.park(to, t, room) {
+			// Put off in its file, lest each reading of the directory finds it before what is for other hosts.
+			next := s.now().Add(s.opt.Retry.Min)
+			if err := file.Defer(next); err != nil {
+				s.log.Problem(string(id), "defer", err)
+			}
+			s.index.add(id, next, suspect)
+		}
+		file.Close()
 		return
 	}
 	m.open = len(jobs)

@@ -20,7 +20,8 @@
 // A child or report is attempted only after what it follows from is marked or removed; one that the scan finds
 // looks for that first. Otherwise it could be sent and gone when its parent, not yet marked, makes it again.
 //
-// Memory: some 70 bytes for each waiting message, and at most Options.Active messages open at once.
+// Memory: at most Options.Active messages are open at once, and some 70 bytes are kept for each of those that wait, up
+// to 20 times that number; of more, the directory knows.
 package queued
 
 import (
@@ -80,10 +81,12 @@ type task struct {
 
 // New makes a Server; Run starts it. tables is asked once for each message.
 func New(o Options, q *queue.Queue, tables func() *route.Tables, c Courier, log *maillog.Logger) *Server {
+	// Enough that the directory is not read all the time, of a queue that is longer, for a few messages each.
+	waiting := max(20*o.Active, 10_000)
 	s := &Server{
 		opt: o, queue: q, tables: tables, log: log,
 		now: time.Now, jitter: rand.Float64,
-		index:  newIndex(),
+		index:  newIndex(waiting),
 		fresh:  make(chan task, 1024),
 		scan:   make(chan struct{}, 1),
 		work:   make(chan task),
@@ -95,7 +98,7 @@ func New(o Options, q *queue.Queue, tables func() *route.Tables, c Courier, log 
 		courier: c, limits: o.Limits, retry: o.Retry, log: log,
 		now:   func() time.Time { return s.now() },
 		slots: make(chan struct{}, o.Limits.Attempts),
-		dests: make(map[Destination]*destination), parked: make(map[queue.ID]bool),
+		dests: make(map[Destination]*destination), parked: make(map[queue.ID]bool), room: waiting,
 		back: func(t task) { s.index.put(t, s.now()) },
 		done: s.jobDone,
 	}
@@ -164,7 +167,8 @@ func (s *Server) Rescan() {
 	}
 }
 
-// Flush forgets which destinations are dead, makes all that waits due, and reads the directory.
+// Flush forgets which destinations are dead, makes all that waits due, but for what the index had to leave out, and
+// reads the directory.
 func (s *Server) Flush() {
 	s.sched.revive()
 	s.index.hurry(s.now())
@@ -193,6 +197,9 @@ func (s *Server) dispatch(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for ctx.Err() == nil {
+		if s.index.lacks(s.now(), s.sched.waiting()) {
+			s.Rescan()
+		}
 		t, due, wait := s.index.due(s.now())
 		if due && !s.claim(ctx, t.id, false) {
 			due = false // active already: its attempt puts it back
@@ -335,6 +342,7 @@ func (s *Server) scanner(ctx context.Context) {
 // readQueue adds to the index what it lacks. It takes nothing out: readdir may miss what is there
 // (faults.md, finding 5), and an entry whose file is gone costs one failing open.
 func (s *Server) readQueue(ctx context.Context) error {
+	s.index.reading()
 	return s.queue.Scan(func(e queue.Entry) bool {
 		if ctx.Err() != nil {
 			return false

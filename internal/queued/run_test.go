@@ -188,3 +188,33 @@ func TestRunEverything(t *testing.T) {
 		}
 	}
 }
+
+// Q08: with room for a hundred of a thousand, all get their attempt, though nothing but the index asks for readings.
+func TestQ08_MoreThanTheIndexHolds(t *testing.T) {
+	const messages = 1000
+	o := newOffice(t)
+	o.now = time.Now().Add(-time.Hour)
+	for i := range messages {
+		o.put("", fmt.Sprintf("old@d%d.example", i%10))
+	}
+	var done atomic.Int64
+	all := make(chan struct{})
+	o.courier.hang = func(context.Context, Destination) error {
+		if done.Add(1) == messages {
+			close(all)
+		}
+		return nil
+	}
+	o.opt.Scan = time.Hour
+	o.opt.Active = 8
+	o.opt.Limits.Recipients = 1
+	o.start()
+	o.s.index.limit = 100
+	stop := o.run(time.Minute)
+	select {
+	case <-all:
+	case <-time.After(60 * time.Second):
+		t.Errorf("%d of %d attempts; %s", done.Load(), messages, o.s.Stats())
+	}
+	stop()
+}
