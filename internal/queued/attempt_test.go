@@ -381,15 +381,17 @@ func TestSuspect(t *testing.T) {
 		t.Errorf("older than the start and not suspect: %+v", c)
 	}
 
-	// No answer to the end of the message; an answer would leave it as it is.
+	// No answer to the end of the message; an answer would leave it as it is. The agent may be gone by the second look.
+	gone := dead
+	gone.MaybeDelivered = true
 	for _, c := range []struct {
 		outcome remote.Outcome
 		want    bool
-	}{{lost, true}, {temp, false}} {
+	}{{lost, true}, {temp, false}, {gone, true}, {dead, false}} {
 		o.courier.script = always(c.outcome)
 		id := o.send(sender, "bob@example.org")
 		o.courier.took()
-		o.now = o.mtime(id)
+		o.now = o.now.Add(o.opt.Retry.Min + time.Second)
 		o.courier.script = always(done)
 		o.s.Wake(id) // an announcement, by whomever, does not make it less so
 		o.work()

@@ -97,8 +97,10 @@ func (s *Server) record(m *message) (next time.Time, suspect, again bool) {
 	now := s.now()
 	pending := m.pending()
 	untried := len(pending) > 0
+	suspect = m.suspect
 	for _, i := range pending {
 		r := &m.results[i]
+		suspect = suspect || r.maybe
 		untried = untried && (r.local && r.offline || r.reply == shuttingDown)
 	}
 	var notes []queue.Note
@@ -134,7 +136,7 @@ func (s *Server) record(m *message) (next time.Time, suspect, again bool) {
 	if untried {
 		wait := s.soon(m, now)
 		s.logResults(m, now, wait)
-		return now.Add(wait), m.suspect, true
+		return now.Add(wait), suspect, true
 	}
 	if m.file.Gone() {
 		s.log.Problem(string(m.id), "defer", errDeleted)
@@ -142,10 +144,6 @@ func (s *Server) record(m *message) (next time.Time, suspect, again bool) {
 		return next, false, false
 	}
 	next = wholeSecond(next)
-	suspect = m.suspect
-	for _, i := range pending {
-		suspect = suspect || m.results[i].maybe
-	}
 	if err := s.queue.AppendLog(m.id, append(m.notes(pending, now), notes...)...); err != nil {
 		s.log.Problem(string(m.id), "log attempt", err) // it only tells how long we have tried
 	}

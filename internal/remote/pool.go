@@ -103,6 +103,7 @@ type delivery struct {
 
 	refused   *Outcome // the last 5yz welcome
 	unreached *Outcome // the last other failure to connect
+	last      *Outcome // of the two
 	soft      bool     // one of the failures was not 5yz
 }
 
@@ -113,6 +114,7 @@ func (d *delivery) try(ctx context.Context, ep Endpoint) bool {
 	suspect := d.t.Suspect
 	defer func() { d.t.Suspect = suspect }()
 	spoke, fresh := false, false
+	var doubtful []int // who may have it from a connection that turned out to have ended
 	for len(batch) > 0 {
 		c := d.p.take(ep, fresh)
 		kept := c != nil
@@ -138,7 +140,9 @@ func (d *delivery) try(ctx context.Context, ep Endpoint) bool {
 			maybe := slices.ContainsFunc(outs, func(o Outcome) bool { return o.MaybeDelivered })
 			if !maybe || c.ext.XQID && d.t.QID != "" {
 				d.p.opt.Log(Event{Peer: ep, What: "stale", Err: err})
-				d.t.Suspect = d.t.Suspect || maybe
+				if maybe {
+					d.t.Suspect, doubtful = true, batch
+				}
 				fresh = true
 				continue
 			}
@@ -147,7 +151,21 @@ func (d *delivery) try(ctx context.Context, ep Endpoint) bool {
 		d.p.give(c)
 		batch = d.sort(batch, outs, err)
 	}
+	d.doubt(doubtful)
 	return spoke
+}
+
+// doubt: whatever the second try came to, a connection refused or a reply to MAIL, what the first may have done is still so. Nor is
+// another host to do it again.
+func (d *delivery) doubt(list []int) {
+	for _, i := range list {
+		o := &d.out[i]
+		if o.Reply == nil {
+			*o = *d.last
+		}
+		o.MaybeDelivered = o.Kind == Temp
+	}
+	d.pending = slices.DeleteFunc(d.pending, func(i int) bool { return slices.Contains(list, i) })
 }
 
 // sort files the outcomes of one transaction, and returns the recipients for another one with the same peer.
@@ -184,6 +202,7 @@ func isUnreadable(err error) bool {
 func (d *delivery) unwelcome(ep Endpoint, err error) {
 	e := err.(*Error)
 	o := &Outcome{Kind: Temp, Stage: StageConnect, Reply: e.Reply, Local: !e.Peer, Peer: &ep, Err: e.Err}
+	d.last = o
 	if e.Peer && e.Reply.Permanent() {
 		d.refused = o
 	} else {

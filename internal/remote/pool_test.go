@@ -158,6 +158,41 @@ func TestPoolStaleRace(t *testing.T) {
 	}
 }
 
+// D19: the same race, and by then deliver is gone, or does not want to. What it did with the message is as unknown as before.
+func TestPoolStaleAndGone(t *testing.T) {
+	for _, second := range []string{"", "451 4.3.0 not now"} {
+		cfg := smtptest.Config{LMTP: true, Socket: filepath.Join(t.TempDir(), "s"), Offer: append([]string{"XQID"}, full...)}
+		var first atomic.Bool
+		first.Store(true)
+		cfg.Reply = func(conn int, verb, _ string) string {
+			switch {
+			case verb == "MAIL" && conn == 1 && !first.CompareAndSwap(true, false):
+				return smtptest.Close
+			case verb == "" && conn == 2 && second == "":
+				return smtptest.Close
+			case verb == "MAIL" && conn == 2:
+				return second
+			}
+			return ""
+		}
+		s := smtptest.New(t, cfg)
+		p := pool(t)
+		ep := endpoint(s, cfg)
+		tr := text(hello, "a@x.test", "b@x.test")
+		tr.QID, tr.Arrived = "01234567890123456789", 1
+		deliver(t, p, tr, ep)
+		out := deliver(t, p, tr, ep)
+		if s.Conns() != 2 {
+			t.Fatalf("%d connections", s.Conns())
+		}
+		for i := range out {
+			if out[i].Kind != Temp || !out[i].MaybeDelivered {
+				t.Errorf("then %q: %s", second, show(out[i:]))
+			}
+		}
+	}
+}
+
 func greet(reply string) smtptest.Config {
 	return smtptest.Config{Reply: func(_ int, verb, _ string) string {
 		if verb == "" {
