@@ -113,8 +113,11 @@ func (m *Message) person() []byte {
 		said(sentence(p.action(m.r.Kind), p.status(m.r.Kind)))
 		if p.Diagnostic != "" {
 			who := "The reason: "
-			if p.RemoteMTA != "" {
+			switch {
+			case p.RemoteMTA != "":
 				who = hostname(p.RemoteMTA) + " said: "
+			case m.r.Kind == Success:
+				who = "The answer: "
 			}
 			said(who + plain(p.Diagnostic, maxDiagnostic))
 		}

@@ -38,7 +38,8 @@ type message struct {
 type result struct {
 	kind    remote.Kind
 	reply   *smtp.Reply
-	host    string // who said so; "" when we did
+	host    string // the other side, for the log; "" when there was none
+	mta     string // the server that said so, for reports; "" when we did
 	maybe   bool   // the end of the message went out, no answer came back
 	local   bool
 	offline bool // no connection: nothing was attempted
@@ -234,6 +235,9 @@ func (s *Server) jobDone(j *job, outcomes []remote.Outcome) {
 		r.kind, r.reply, r.tls, r.maybe = o.Kind, o.Reply, o.TLS, o.MaybeDelivered
 		if o.Peer != nil {
 			r.host = o.Peer.String()
+			if !o.Local {
+				r.mta = o.Peer.MTA()
+			}
 		}
 		r.offline = o.Stage == remote.StageConnect
 		switch {

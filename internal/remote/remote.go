@@ -146,6 +146,21 @@ func (e Endpoint) String() string {
 	return fmt.Sprintf("%s[%s]:%d", e.Name, e.Addr.Addr(), e.Addr.Port())
 }
 
+// MTA is the name of the server for a report (RFC 3464 section 2.3.5): "mx.example.net" or "[192.0.2.1]"; "" behind a Unix
+// socket, which is a part of this system, and whose path is nobody's business.
+func (e Endpoint) MTA() string {
+	switch ip := e.Addr.Addr().Unmap(); {
+	case e.Socket != "":
+		return ""
+	case e.Name != "" && e.Name != e.Addr.Addr().String():
+		return e.Name
+	case ip.Is6():
+		return "[IPv6:" + ip.WithZone("").String() + "]"
+	default:
+		return "[" + ip.String() + "]"
+	}
+}
+
 // Stage is how far a transaction came.
 type Stage int
 
