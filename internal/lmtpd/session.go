@@ -195,7 +195,7 @@ func (s *session) refused(verb string, r *smtp.Reply, reason error) {
 		j.Reason = reason.Error()
 	}
 	if s.tx != nil {
-		j.From = s.tx.from
+		j.Mail, j.From = true, s.tx.from
 		if verb == "RCPT" {
 			j.Rcpt = s.tx.last
 		}
