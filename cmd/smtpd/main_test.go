@@ -387,6 +387,34 @@ func TestOneConnection(t *testing.T) {
 	})
 }
 
+// A pair of sockets, as socat and stunnel give it to a program, tells nothing about who speaks: not the user who made it.
+func TestSocketPairIsNobody(t *testing.T) {
+	s := newSystem(t, "log stderr\n")
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ours, theirs := os.NewFile(uintptr(fds[0]), "ours"), os.NewFile(uintptr(fds[1]), "theirs")
+	defer ours.Close()
+	c := s.command()
+	c.Stdin, c.Stdout = theirs, theirs
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	theirs.Close()
+	io.WriteString(ours, strings.Replace(aMessage, "user@mx.example", "victim@elsewhere.example", 1))
+	out, err := io.ReadAll(ours)
+	if err != nil || !strings.Contains(string(out), "550 5.7.1 ") {
+		t.Errorf("%v\n%s", err, out)
+	}
+	if err := c.Wait(); err != nil {
+		t.Error(err)
+	}
+	if ids, _ := s.ids(); len(ids) > 0 {
+		t.Error("it was relayed")
+	}
+}
+
 func (s *system) wantTrace(t *testing.T, want string) {
 	t.Helper()
 	ids, _ := s.ids()

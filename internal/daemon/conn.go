@@ -189,6 +189,11 @@ func PeerCred(c net.Conn) (Cred, error) {
 	if !ok {
 		return Cred{}, errors.New("daemon: peer credentials: not a local socket")
 	}
+	// Who came to a socket with a name is who speaks. The other end of a pair is whoever made it: socat, or stunnel, which pass
+	// on what strangers say.
+	if name := u.LocalAddr().String(); name == "" || name == "@" {
+		return Cred{}, errors.New("daemon: peer credentials: the socket has no name")
+	}
 	raw, err := u.SyscallConn()
 	if err != nil {
 		return Cred{}, err
