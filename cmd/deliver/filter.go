@@ -32,14 +32,16 @@ func filter(file string, e envelope, in io.Reader, errs io.Writer) int {
 		fmt.Fprintln(errs, "deliver:", oneLine(err))
 		return code
 	}
+	// What is wrong with our files will be mended, and is no fault of the message: with 78 whoever ran us would return it.
 	c, err := config.Load(file)
 	if err != nil {
-		return fail(exConfig, err)
+		return fail(exTempFail, err)
 	}
+	// Without a users file nobody exists, which no message should be returned for.
 	// Slips in the tables that are not this user's are for the log of the daemons.
 	boxes, err := accounts(c, func(error) {})
 	if err != nil {
-		return fail(exConfig, err)
+		return fail(exTempFail, err)
 	}
 	box, to, err := e.mailbox(boxes, c)
 	if err != nil {

@@ -160,8 +160,14 @@ func TestFilterTooLarge(t *testing.T) {
 
 func TestQ22_Configuration(t *testing.T) {
 	s := newSite(t, "no_such_key 1")
-	if code, errs := s.filter("x\n", "bob"); code != 78 || !strings.Contains(errs, "no_such_key") {
+	// The filter has a message in its hands, which is not to come back to its sender for this.
+	if code, errs := s.filter("x\n", "bob"); code != 75 || !strings.Contains(errs, "no_such_key") {
 		t.Errorf("exit %d: %s", code, errs)
+	}
+	missing := newSite(t)
+	os.Remove(missing.dir + "/users")
+	if code, errs := missing.filter("x\n", "bob"); code != 75 || !strings.Contains(errs, "/users: no such file") {
+		t.Errorf("no users file: exit %d: %s", code, errs)
 	}
 	if code, errs := s.filter(""); code != 78 || !strings.Contains(errs, "no_such_key") {
 		t.Errorf("service: exit %d: %s", code, errs)

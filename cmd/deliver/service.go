@@ -39,7 +39,7 @@ func newService(c *config.Config, log *maillog.Logger) (*service, error) {
 }
 
 func (s *service) configure(c *config.Config) error {
-	boxes, err := accounts(c, func(err error) { s.log.Problem("", "tables", err) })
+	boxes, err := accounts(c, func(err error) { s.log.Problem("", "tables", err) }, usersByDefault(c))
 	if err != nil {
 		return err
 	}
@@ -98,14 +98,16 @@ func newStore(c *config.Config) *maildir.Store {
 	return maildir.New(maildir.Options{Host: c.Hostname, MaxOpen: open})
 }
 
-// accounts is who has a mailbox here, and where.
-func accounts(c *config.Config, report func(error)) (*lmtpd.Accounts, error) {
-	dir := filepath.Dir(c.File)
+// usersByDefault may be missing: the service reads it when it appears.
+func usersByDefault(c *config.Config) string { return filepath.Join(filepath.Dir(c.File), "users") }
+
+// accounts is who has a mailbox here, and where. The optional files may be missing.
+func accounts(c *config.Config, report func(error), optional ...string) (*lmtpd.Accounts, error) {
 	// Aliases are none of our business: who comes here is the end of an expansion. Nor is it whether there is a
 	// postmaster, which smtpd and queued complain of: any address keeps the tables from it.
 	t, errs := tables.Open(tables.Files{
 		LocalDomains: tables.Domains(c.LocalDomains), VirtualDomains: tables.Domains(c.VirtualDomains), RelayDomains: tables.Domains(c.RelayDomains),
-		Users: c.Users, Optional: []string{filepath.Join(dir, "users")}, Delimiters: c.RecipientDelimiter, Postmaster: "none@invalid",
+		Users: c.Users, Optional: optional, Delimiters: c.RecipientDelimiter, Postmaster: "none@invalid",
 	}, report)
 	if err := errors.Join(errs...); err != nil {
 		return nil, err
