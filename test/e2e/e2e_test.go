@@ -130,6 +130,7 @@ func (c *client) expect(begin string) string {
 // raw writes bytes as they are.
 func (c *client) raw(text string) {
 	c.t.Helper()
+	c.conn.SetDeadline(time.Now().Add(limit)) // for what is said now; between two messages a test may wait long
 	if _, err := c.conn.Write([]byte(text)); err != nil {
 		c.t.Fatal(err)
 	}
