@@ -151,18 +151,30 @@ func TestSyncFailsOnce(t *testing.T) {
 					return killpoint.Fault{}
 				})
 				failed, hit := b.run.Hit()
-				doubtful := hit
+				abandoned := false
 				for _, c := range b.run.Calls() {
 					if c.Syncs() {
 						syncs++
 					}
+					if c.N <= failed.N || c.Path != failed.Path || isDir(c.Path) {
+						continue
+					}
 					switch {
-					case c.N <= failed.N || c.Path != failed.Path:
 					case strings.HasPrefix(c.Name, "unlink"):
-						doubtful = false // what bears the name from here on is another file
-					case doubtful && c.Syncs() && !isDir(c.Path):
+						abandoned = true // what bears the name from here on is another file
+					case !abandoned && (c.Syncs() || strings.HasPrefix(c.Name, "rename")):
 						t.Errorf("%v after %v had failed", c, failed)
 					}
+				}
+				switch {
+				case !hit:
+				case isDir(failed.Path):
+					if r.victim == "deliver" && strings.HasSuffix(failed.Path, "/new") && !strings.Contains(b.Log("queued"), ": deferred ") {
+						t.Errorf("%v failed, and nobody waited", failed)
+					}
+				case failed.Name == "fsync" && !abandoned:
+					// A new file; a mark in an old one is synced by fdatasync, and stays.
+					t.Errorf("%v failed, and the file stayed", failed)
 				}
 				return syncs, hit
 			})

@@ -32,6 +32,7 @@ func TestKillQueuedAtEachCall(t *testing.T) {
 	points(t, func(t *testing.T, n int) (int, bool) {
 		b := newBench(t, "queued", false, killpoint.KillAt(n))
 		b.begin()
+		b.read()
 		half := len(pointTargets) / 2
 		b.post(0, half)
 		b.launchVictim()
@@ -135,11 +136,12 @@ func TestKillSmtpdAtEachCall(t *testing.T) {
 	})
 }
 
-// TestKillDeliverAtEachCall: D19, M01, F08. Only temporary files may be left, and only of the crash.
+// TestKillDeliverAtEachCall: D19, M01, M02, F08. Only temporary files may be left, and only of the crash.
 func TestKillDeliverAtEachCall(t *testing.T) {
 	points(t, func(t *testing.T, n int) (int, bool) {
 		b := newBench(t, "deliver", false, killpoint.KillAt(n))
 		b.begin()
+		b.read()
 		b.launchVictim()
 		b.post(0, len(pointTargets))
 		b.allAcknowledged()
