@@ -8,7 +8,9 @@ require (
 	github.com/emersion/go-smtp v0.25.1 // tests: independent SMTP and LMTP peer
 	github.com/hanwen/go-fuse/v2 v2.12.1 // tests: a disk whose power is cut
 	github.com/miekg/dns v1.1.73
+	github.com/openwall/yescrypt-go v1.0.0 // $y$, the hash of Debian's shadow file
 	github.com/rogpeppe/go-internal v1.16.0 // tests: testscript
+	golang.org/x/crypto v0.58.0 // bcrypt and argon2
 	golang.org/x/net v0.62.0
 	golang.org/x/sys v0.49.0
 	golang.org/x/text v0.43.0
