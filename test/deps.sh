@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the tests and benchmarks need beyond Go: mail programs as strangers to test against, and tools.
 #
-# Commands come from Debian packages (as root, with apt), each only when it is missing. Postfix and Exim are not
+# Commands come from Debian packages (as root, with apt), each only when it is missing. Postfix, Exim and Dovecot are not
 # installed over the system: their packages, and the libraries that are missing for them, are unpacked below
 # $PEERS_DIR (default: .cache/peers in this tree, ignored by git), where test/peers finds them. The only trace
 # of them outside is the account Debian-exim, whose name is compiled into Debian's Exim.
@@ -28,6 +28,8 @@ ip           iproute2
 iptables     iptables
 ip6tables    iptables
 nsenter      util-linux
+gsasl        gsasl
+mkpasswd     whois
 mkfs.ext4    e2fsprogs
 mkfs.xfs     xfsprogs
 mkfs.btrfs   btrfs-progs
@@ -58,6 +60,12 @@ fi
 missing_peers=
 [ -x "$PEERS_DIR/usr/lib/postfix/sbin/master" ] || missing_peers="$missing_peers postfix"
 [ -x "$PEERS_DIR/usr/sbin/exim4" ] || missing_peers="$missing_peers exim4-daemon-light"
+for program in sbin/dovecot lib/dovecot/imap lib/dovecot/pop3 lib/dovecot/lmtp; do
+	[ -x "$PEERS_DIR/usr/$program" ] || missing_dovecot=' dovecot-imapd+dovecot-pop3d+dovecot-lmtpd'
+done
+missing_peers=$missing_peers${missing_dovecot-}
+# The Exim that can ask Dovecot for authentication has the same file names as the one above.
+[ -x "$PEERS_DIR/heavy/usr/sbin/exim4" ] || missing_peers="$missing_peers exim4-daemon-heavy"
 missing_account=
 getent passwd Debian-exim >/dev/null || missing_account=Debian-exim
 
@@ -90,17 +98,22 @@ fi
 
 for peer in $missing_peers; do
 	echo "test/deps.sh: unpacking $peer into $PEERS_DIR"
-	# apt knows which libraries this machine lacks; the two peers exclude each other, hence one at a time.
+	# apt knows which libraries this machine lacks; Postfix and Exim exclude each other, hence one peer at a time.
 	debs=$PEERS_DIR/debs
 	rm -rf "$debs"
 	mkdir -p "$debs/partial"
-	apt install --download-only -o Dir::Cache::archives="$debs" "$peer" || give_up "download of $peer failed"
+	# shellcheck disable=SC2046 # a list
+	apt install --download-only -o Dir::Cache::archives="$debs" $(echo "$peer" | tr + ' ') || give_up "download of $peer failed"
+	to=$PEERS_DIR
+	[ "$peer" != exim4-daemon-heavy ] || to=$PEERS_DIR/heavy
 	for deb in "$debs"/*.deb; do
 		case ${deb##*/} in
-		lib* | postfix_* | exim4-base_* | exim4-daemon-light_*) dpkg -x "$deb" "$PEERS_DIR" || give_up "cannot unpack $deb" ;;
+		lib* | postfix_* | exim4-base_* | exim4-daemon-* | dovecot-*) dpkg -x "$deb" "$to" || give_up "cannot unpack $deb" ;;
 		esac
 	done
 	rm -rf "$debs"
+	# Exim is set-id root, which test/peers has no use for, and which would keep it from finding its libraries here.
+	! [ -u "$to/usr/sbin/exim4" ] || chmod u-s "$to/usr/sbin/exim4"
 done
 chmod 755 "$PEERS_DIR"
 

@@ -32,7 +32,14 @@ func StartExim(c Config) (*Server, error) {
 }
 
 func eximCommand(s *Server, c *Config) (*exec.Cmd, error) {
-	cmd, err := Command("exim4", "-C", s.Conf, "-bdf", "-q5s")
+	dir, err := Dir()
+	if err != nil {
+		return nil, err
+	}
+	if c.Heavy {
+		dir = filepath.Join(dir, "heavy")
+	}
+	cmd, err := command(dir, "exim4", "-C", s.Conf, "-bdf", "-q5s")
 	if err != nil {
 		return nil, err
 	}
@@ -133,6 +140,9 @@ begin retry
 		}
 	}
 	text = strings.Replace(text, "begin transports\n", "begin transports\n"+transports.String(), 1)
+	for _, line := range c.Section {
+		text += line + "\n"
+	}
 	return cmd, os.WriteFile(s.Conf, []byte(text), 0o644)
 }
 

@@ -1,11 +1,11 @@
-// Package peers runs mail servers that are not ours, so that tests and benchmarks meet strangers: Postfix and Exim,
-// from Debian's packages, unpacked by test/deps.sh into a directory and not installed.
+// Package peers runs mail servers that are not ours, so that tests and benchmarks meet strangers: Postfix, Exim and
+// Dovecot, from Debian's packages, unpacked by test/deps.sh into a directory and not installed.
 //
-// Each server has everything of its own: configuration, queue, log and delivered mail below one directory, one
-// listener, ordinarily on a free port of 127.0.0.1. No peer asks the DNS unless told to: all mail goes to local maildirs, to
-// a fixed host, or nowhere. A peer runs in its own process group and is ended by that group's id, so nothing it started
-// outlives Stop. Both peers need root: Postfix because its master insists, Exim because we
-// lend it the account its package was built for.
+// Each server has everything of its own: configuration, queue, log and delivered mail below one directory,
+// listeners, ordinarily on free ports of 127.0.0.1. No peer asks the DNS unless told to: all mail goes to local maildirs, to a
+// fixed host, or nowhere. A peer runs in its own process group and is ended by that group's id, so nothing it started
+// outlives Stop. All need root: Postfix because its master insists, Exim because we lend it the account its package
+// was built for, Dovecot because it looks for itself below /usr and gets a view of the file system in which it is there.
 package peers
 
 import (
@@ -40,7 +40,17 @@ type Config struct {
 	TLS      bool              // offer STARTTLS with a self-signed certificate, and use it when the other side offers it
 	Process  int               // processes of one service, and connections; 0: 100
 	Accept   bool              // accept only: what was accepted stays in the queue, no delivery is tried
-	Extra    []string          // lines added at the end of main.cf, or in Exim's main section
+	Extra    []string          // lines added at the end of main.cf or dovecot.conf, or in Exim's main section
+
+	// Exim only.
+	Heavy   bool     // the daemon with everything in it, such as the authenticator that asks Dovecot
+	Section []string // lines added at the end, such as a section "begin authenticators"
+
+	// Dovecot only.
+	Protocols []string // any of "imap", "pop3", "lmtp"; none: authentication and look-ups alone
+	Password  string   // of every user; empty: "secret"
+	Maildirs  string   // holds USER/Maildir; empty: below Dir
+	Owner     string   // account that owns what is in Maildirs; empty: nobody
 }
 
 // A Server is a running peer.
@@ -113,6 +123,11 @@ func Command(name string, args ...string) (*exec.Cmd, error) {
 	if err != nil {
 		return nil, err
 	}
+	return command(dir, name, args...)
+}
+
+// command is Command for what was unpacked into dir.
+func command(dir, name string, args ...string) (*exec.Cmd, error) {
 	for _, in := range []string{"usr/sbin", "usr/lib/postfix/sbin"} {
 		path := filepath.Join(dir, in, name)
 		if _, err := os.Stat(path); err == nil {
@@ -121,13 +136,13 @@ func Command(name string, args ...string) (*exec.Cmd, error) {
 			return cmd, nil
 		}
 	}
-	return nil, fmt.Errorf("peers: %s: %w", name, ErrMissing)
+	return nil, fmt.Errorf("peers: %s: %w", filepath.Join(dir, "usr/sbin", name), ErrMissing)
 }
 
 // libraryPath lists where the unpacked programs find libraries, Postfix's own and those this machine lacks.
 func libraryPath(dir string) string {
 	dirs := []string{filepath.Join(dir, "usr/lib/postfix")}
-	for _, pattern := range []string{"usr/lib/*-linux-*", "lib/*-linux-*"} {
+	for _, pattern := range []string{"usr/lib", "usr/lib/*-linux-*", "lib/*-linux-*"} {
 		found, _ := filepath.Glob(filepath.Join(dir, pattern))
 		dirs = append(dirs, found...)
 	}
@@ -152,7 +167,7 @@ func Exim(t testing.TB, c Config) *Server {
 func started(t testing.TB, s *Server, err error) *Server {
 	t.Helper()
 	switch {
-	case errors.Is(err, errNotRoot), errors.Is(err, ErrMissing) && os.Getenv("SKIP_MISSING") == "1":
+	case errors.Is(err, errNotRoot), errors.Is(err, errNoOverlay), errors.Is(err, ErrMissing) && os.Getenv("SKIP_MISSING") == "1":
 		t.Skip(err)
 	case err != nil:
 		t.Fatal(err)
@@ -224,6 +239,14 @@ func prepare(c *Config, name string) (*Server, error) {
 
 // start runs cmd in a process group of its own and waits until the SMTP banner comes.
 func (s *Server) start(cmd *exec.Cmd) (*Server, error) {
+	if err := s.startUntil(cmd, func(deadline time.Time) error { return Banner(s.Addr, deadline) }); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// startUntil runs cmd and waits until ready returns nil. When it fails, nothing is left.
+func (s *Server) startUntil(cmd *exec.Cmd, ready func(deadline time.Time) error) error {
 	cmd.Dir = s.Dir
 	cmd.Stdout, cmd.Stderr = &s.output, &s.output
 	cmd.WaitDelay = time.Second // a child that outlives its parent must not hold the output open
@@ -235,33 +258,33 @@ func (s *Server) start(cmd *exec.Cmd) (*Server, error) {
 	begin := time.Now()
 	if err := cmd.Start(); err != nil {
 		s.clean()
-		return nil, err
+		return err
 	}
 	go func() { cmd.Wait(); close(s.exited) }()
-	if err := s.awaitBanner(20 * time.Second); err != nil {
+	if err := s.await(ready, 20*time.Second); err != nil {
 		log, _ := os.ReadFile(s.Log)
 		s.Stop()
-		return nil, fmt.Errorf("%w\n%s\n%s", err, s.output.Bytes(), log)
+		return fmt.Errorf("%w\n%s\n%s", err, s.output.Bytes(), log)
 	}
 	s.Startup = time.Since(begin)
-	return s, nil
+	return nil
 }
 
-// awaitBanner connects until a 220 comes.
-func (s *Server) awaitBanner(limit time.Duration) error {
+// await asks until the peer is ready.
+func (s *Server) await(ready func(deadline time.Time) error, limit time.Duration) error {
 	deadline := time.Now().Add(limit)
 	for {
-		err := Banner(s.Addr, deadline)
+		err := ready(deadline)
 		if err == nil {
 			return nil
 		}
 		select {
 		case <-s.exited:
-			return fmt.Errorf("peers: %s ended before its banner", s.cmd.Path)
+			return fmt.Errorf("peers: %s ended before it was ready", s.cmd.Path)
 		case <-time.After(2 * time.Millisecond):
 		}
 		if time.Now().After(deadline) {
-			return fmt.Errorf("peers: %s: no banner: %w", s.cmd.Path, err)
+			return fmt.Errorf("peers: %s: not ready: %w", s.cmd.Path, err)
 		}
 	}
 }

@@ -141,7 +141,7 @@ func TestBetweenPeers(t *testing.T) {
 }
 
 func TestStopLeavesNothing(t *testing.T) {
-	for name, start := range map[string]func(Config) (*Server, error){"Postfix": StartPostfix, "Exim": StartExim} {
+	for name, start := range map[string]func(Config) (*Server, error){"Postfix": StartPostfix, "Exim": StartExim, "Dovecot": startLMTP} {
 		t.Run(name, func(t *testing.T) {
 			s, err := start(Config{Domains: []string{"peer.test"}})
 			s = started(t, s, err)
