@@ -29,11 +29,20 @@ func run(args []string) int {
 	flags := flag.NewFlagSet("queuectl", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	file := flags.String("C", "", "configuration file")
-	if err := flags.Parse(args); err != nil || flags.NArg() != 1 {
+	if err := flags.Parse(args); err != nil || flags.NArg() < 1 {
 		return usage()
 	}
-	verb := map[string]func(*config.Config) (int, error){"list": list, "flush": flush}[flags.Arg(0)]
-	if verb == nil {
+	var verb func(*config.Config, []string) (int, error)
+	switch name, ids := flags.Arg(0), flags.NArg() > 1; {
+	case name == "list" && !ids:
+		verb = list
+	case name == "flush" && !ids:
+		verb = flush
+	case name == "hold" && ids:
+		verb = hold
+	case name == "release" && ids:
+		verb = release
+	default:
 		return usage()
 	}
 	c, err := config.Load(config.Path(*file))
@@ -41,7 +50,7 @@ func run(args []string) int {
 		fmt.Fprintln(os.Stderr, "queuectl:", err)
 		return exConfig
 	}
-	code, err := verb(c)
+	code, err := verb(c, flags.Args()[1:])
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "queuectl:", err)
 	}
@@ -49,12 +58,12 @@ func run(args []string) int {
 }
 
 func usage() int {
-	fmt.Fprintln(os.Stderr, "usage: queuectl [-C file] list | flush")
+	fmt.Fprintln(os.Stderr, "usage: queuectl [-C file] list | flush | hold id ... | release id ...")
 	return exUsage
 }
 
 // list prints a line for each message, as it finds them: a queue of any length needs no memory.
-func list(c *config.Config) (int, error) {
+func list(c *config.Config, _ []string) (int, error) {
 	q, err := queue.Open(c.QueueDir, queue.Options{})
 	if err != nil {
 		return exOSErr, err
@@ -92,7 +101,7 @@ func lastNote(q *queue.Queue, id queue.ID) queue.Note {
 }
 
 // flush makes everything due.
-func flush(c *config.Config) (int, error) {
+func flush(c *config.Config, _ []string) (int, error) {
 	w, err := queue.NewWaker(filepath.Join(c.RunDir, "queued"))
 	if err != nil {
 		return exOSErr, err
@@ -102,4 +111,48 @@ func flush(c *config.Config) (int, error) {
 		return exUnavailable, err
 	}
 	return 0, nil
+}
+
+// hold keeps messages from being attempted.
+func hold(c *config.Config, ids []string) (int, error) {
+	return move(c, ids, (*queue.Queue).Hold, false)
+}
+
+// release puts held messages back, and has them attempted.
+func release(c *config.Config, ids []string) (int, error) {
+	return move(c, ids, (*queue.Queue).Release, true)
+}
+
+func move(c *config.Config, ids []string, to func(*queue.Queue, queue.ID) error, wake bool) (int, error) {
+	q, err := queue.Open(c.QueueDir, queue.Options{})
+	if err != nil {
+		return exOSErr, err
+	}
+	defer q.Close()
+	w, err := queue.NewWaker(filepath.Join(c.RunDir, "queued"))
+	if err != nil {
+		return exOSErr, err
+	}
+	defer w.Close()
+	var errs []error
+	code := 0
+	for _, s := range ids {
+		id, err := queue.ParseID(s)
+		if err == nil {
+			err = to(q, id)
+		}
+		if err != nil {
+			errs = append(errs, err)
+			if errors.Is(err, queue.ErrNotExist) {
+				code = max(code, exUnavailable)
+			} else {
+				code = exOSErr
+			}
+			continue
+		}
+		if wake {
+			w.Wake(id)
+		}
+	}
+	return code, errors.Join(errs...)
 }

@@ -54,6 +54,7 @@ type Envelope struct {
 	UTF8    bool      // SMTPUTF8
 	Ret     string    // "", FULL, HDRS
 	EnvID   string
+	Hold    string // not "": to be held until somebody releases it, and why
 	Client  Client
 	Rcpts   []Rcpt
 }
@@ -143,6 +144,7 @@ func (h *header) append(b []byte, e *Envelope) ([]byte, error) {
 	}
 	value("RET=", e.Ret)
 	value("ENVID=", e.EnvID)
+	value("HOLD=", e.Hold)
 
 	c := &e.Client
 	b = append(b, "\nclient "...)
@@ -359,6 +361,8 @@ func parseHeader(b []byte) (*parsed, error) {
 			e.Ret = value
 		case "ENVID":
 			e.EnvID = value
+		case "HOLD":
+			e.Hold = value
 		}
 	}
 	if f.bad {

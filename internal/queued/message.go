@@ -88,6 +88,12 @@ func (s *Server) attempt(t task) {
 		s.index.add(id, m.begun.Add(min(localRetry, s.opt.Retry.Min)), suspect)
 		return
 	}
+	if s.hold(m) {
+		file.Close()
+		s.release(id)
+		s.submit(m)
+		return
+	}
 
 	jobs := s.routeAll(m)
 	if len(jobs) == 0 {

@@ -71,6 +71,8 @@ type Server struct {
 	mu     sync.Mutex
 	active map[queue.ID]bool
 	room   chan struct{} // capacity 1: there may be room in active again
+
+	toldHeld map[string]time.Time // logins whose held mail the postmaster was told of
 }
 
 type task struct {
