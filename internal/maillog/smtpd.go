@@ -38,6 +38,14 @@ func (l *Logger) TLS(session, peer, version, cipher string, err error) {
 	l.begin(session, "tls").text("peer", peer).text("version", version).text("cipher", cipher).err(err).end()
 }
 
+// Login: a client has logged in. The one who said yes logs failures.
+func (l *Logger) Login(session string, c Client, mechanism string) {
+	if l == nil {
+		return
+	}
+	l.begin(session, "login").client(c).text("mech", mechanism).end()
+}
+
 // Rejected is why a command was refused.
 type Rejected struct {
 	Client Client

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"postamt/internal/maillog"
+	"postamt/internal/message"
 	"postamt/internal/queue"
 	"postamt/internal/smtp"
 )
@@ -152,6 +153,9 @@ func (s *session) begin() (*intake, *smtp.Reply) {
 	e.ID = queue.NewID(now)
 	e.Origin, e.Arrived = e.ID, now.UTC()
 	e.Client = queue.Client{IP: s.peer.IP, Port: s.peer.Port, Helo: s.helo, Proto: s.protocol(), Login: s.peer.Login, Listener: s.kind, TLS: s.tls}
+	if r := s.count(e); r != nil {
+		return nil, r
+	}
 	w, err := s.srv.Queue.Create(e)
 	if err != nil {
 		s.srv.Log.Problem(string(e.ID), "create", err)
@@ -160,6 +164,9 @@ func (s *session) begin() (*intake, *smtp.Reply) {
 	in := &intake{w: w, trace: s.trace(), limit: s.conf.SizeLimit, hops: s.conf.Hops, finals: s.tx.finals}
 	if s.kind != MX {
 		in.missing = func(have fieldSet) []byte { return missingFields(e, s.conf.Hostname, have) }
+	}
+	if s.authed && s.conf.Senders != nil {
+		in.author = s.author
 	}
 	return in, nil
 }
@@ -189,6 +196,57 @@ func (s *session) accept(in *intake) *smtp.Reply {
 	s.srv.Log.Accepted(string(tx.env.ID), maillog.Acceptance{Session: s.id, Client: client, From: tx.env.From, Size: in.size,
 		Rcpts: len(tx.env.Rcpts), Took: s.srv.now().Sub(start)})
 	return smtp.NewReply(250, "2.0.0", "ok: queued as "+string(tx.env.ID))
+}
+
+// count adds the message to what its sender has sent. What is over a limit is taken all the same, and held until somebody
+// has looked at it: a person with a newsletter loses nothing, a thief of passwords gets nothing out.
+func (s *session) count(e *queue.Envelope) *smtp.Reply {
+	e.Hold = ""
+	if !s.authed || s.conf.Usage == nil {
+		return nil
+	}
+	over, err := s.conf.Usage.Count(s.peer.Login, len(e.Rcpts), e.Arrived)
+	if err != nil {
+		s.srv.Log.Problem(string(e.ID), "count", err)
+		return storeReply(err)
+	}
+	e.Hold = over
+	return nil
+}
+
+// maxAuthors is how many mailboxes the From field of a message from a user of ours may have.
+const maxAuthors = 20
+
+// author says whether the user who is logged in may write these From fields.
+func (s *session) author(from []string) *smtp.Reply {
+	switch len(from) {
+	case 0:
+		return nil // ours will be the reverse-path, which was judged
+	case 1:
+	default:
+		return smtp.NewReply(550, "5.7.1", "more than one From field") // RFC 5322 section 3.6
+	}
+	list, ok := message.Mailboxes(from[0], maxAuthors)
+	if !ok {
+		return smtp.NewReply(550, "5.7.1", "From is not a list of addresses")
+	}
+	if err := s.conf.Senders.Header(s.peer.Login, list); err != nil {
+		return s.ourFault("judge From", err)
+	}
+	return nil
+}
+
+// ourFault is the reply that err is, or the one for a fault of ours, which is logged.
+func (s *session) ourFault(op string, err error) *smtp.Reply {
+	if r, ok := err.(*smtp.Reply); ok {
+		return r
+	}
+	s.srv.Log.Problem(s.id, op, err)
+	return smtp.NewReply(451, "4.3.0", "error of this system, try again later")
+}
+
+func tooLongHeader() *smtp.Reply {
+	return smtp.NewReply(552, "5.3.4", "the header is too long")
 }
 
 func bareNewline() *smtp.Reply {

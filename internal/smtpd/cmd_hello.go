@@ -12,6 +12,9 @@ func (s *session) cmdEhlo(args string) *smtp.Reply {
 		return r
 	}
 	s.esmtp = true
+	if auth := s.authKeyword(); auth != "" {
+		return s.extensions().EHLO(s.conf.Hostname, auth, "HELP")
+	}
 	return s.extensions().EHLO(s.conf.Hostname, "HELP")
 }
 
@@ -77,6 +80,9 @@ func (s *session) cmdStartTLS(args string) *smtp.Reply {
 func (s *session) handshake() bool {
 	s.reset()
 	s.helo, s.esmtp = "", false
+	if s.authed {
+		s.authed, s.peer.Login = false, ""
+	}
 	s.deadline(smtp.HandshakeTimeout) // T04
 	err := errNoTLS
 	if s.conf.TLS != nil {

@@ -48,6 +48,11 @@ func (s *session) cmdMail(args string) *smtp.Reply {
 	if err != nil {
 		return asReply(err)
 	}
+	if s.authed && s.conf.Senders != nil && !from.IsNull() {
+		if err := s.conf.Senders.Envelope(s.peer.Login, from); err != nil {
+			return s.ourFault("judge sender", err)
+		}
+	}
 	s.mails++
 	s.tx = &transaction{env: queue.Envelope{
 		From: from.String(), Body: p.Body, UTF8: p.UTF8, Ret: p.Ret, EnvID: p.EnvID,
@@ -88,11 +93,7 @@ func (s *session) cmdRcpt(args string) *smtp.Reply {
 	}
 	final, err := s.conf.Recipients.Admit(to, s.mayRelay())
 	if err != nil {
-		if r, ok := err.(*smtp.Reply); ok {
-			return r
-		}
-		s.srv.Log.Problem(s.id, "judge recipient", err)
-		return smtp.NewReply(451, "4.3.0", "error of this system, try again later")
+		return s.ourFault("judge recipient", err)
 	}
 	s.tx.add(to, final, p)
 	s.rcpts++

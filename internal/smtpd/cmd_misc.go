@@ -42,7 +42,7 @@ func (s *session) cmdHelp(string) *smtp.Reply {
 }
 
 // RFC 5321 section 4.2.4: 502 is for commands that are known and not implemented. EXPN would list our users; ETRN
-// (RFC 1985) and TURN (RFC 5321 appendix F.1) are for hosts that fetch their mail; AUTH is not offered here.
+// (RFC 1985) and TURN (RFC 5321 appendix F.1) are for hosts that fetch their mail; AUTH is for people's mail programs.
 func (s *session) cmdNotHere(string) *smtp.Reply {
 	return smtp.NewReply(502, "5.5.1", "command not offered here")
 }

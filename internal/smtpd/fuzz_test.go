@@ -119,7 +119,7 @@ func checkSession(t *testing.T, in []byte, cut int) {
 		c.pieces = [][]byte{in[:cut], in[cut:]}
 	}
 	m := &memory{}
-	serve(t, m, testConfig(), c)
+	serve(t, m, MX, testConfig(), c)
 	n, err := account(in, c.out.String())
 	if err != nil {
 		t.Fatalf("%v\n%q\n%s", err, in, c.out.String())

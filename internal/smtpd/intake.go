@@ -21,6 +21,8 @@ type intake struct {
 
 	// missing returns fields to add for those that are not there; nil adds none.
 	missing func(have fieldSet) []byte
+	// author judges the values of the From fields; nil allows any.
+	author func(from []string) *smtp.Reply
 
 	size    int64
 	lines   *smtp.Newlines // not nil: look for lone CR and LF (BDAT; DATA has looked itself)
@@ -110,6 +112,7 @@ func (in *intake) header(b []byte, whole bool) {
 	in.past = true
 	var have fieldSet
 	var received, returnPaths, fields int
+	var from []string
 	looped := 0
 	sc := message.Scan(b, whole)
 	for {
@@ -131,6 +134,9 @@ func (in *intake) header(b []byte, whole bool) {
 			have.messageID = true
 		case f.Is("From"):
 			have.from = true
+			if in.author != nil {
+				from = append(from, string(f.Value()))
+			}
 		}
 	}
 	// RFC 5321 section 6.3: simple counting of Received fields. A Delivered-To with a recipient's mailbox in it says that
@@ -139,6 +145,16 @@ func (in *intake) header(b []byte, whole bool) {
 	if in.hops > 0 && received > in.hops || looped > 0 && looped == len(in.finals) {
 		in.refuse(smtp.NewReply(554, "5.4.6", "mail loop"))
 		return
+	}
+	if in.author != nil {
+		r := in.author(from)
+		if !whole {
+			r = tooLongHeader() // the field that matters could be beyond what we look at
+		}
+		if r != nil {
+			in.refuse(r)
+			return
+		}
 	}
 	in.put(in.trace)
 	if in.missing != nil {

@@ -213,22 +213,28 @@ func (c *input) SetWriteDeadline(time.Time) error { return nil }
 // talk runs a session on what a client sends, and returns the replies and the queue.
 func talk(t testing.TB, conf *Config, pieces ...string) (string, *memory) {
 	t.Helper()
+	return talkTo(t, MX, conf, pieces...)
+}
+
+// talkTo is talk with another kind of listener.
+func talkTo(t testing.TB, kind string, conf *Config, pieces ...string) (string, *memory) {
+	t.Helper()
 	c := &input{}
 	for _, p := range pieces {
 		c.pieces = append(c.pieces, []byte(p))
 	}
 	m := &memory{}
-	serve(t, m, conf, c)
+	serve(t, m, kind, conf, c)
 	return c.out.String(), m
 }
 
 var testPeer = Peer{IP: netip.MustParseAddr("192.0.2.7"), Port: 4711}
 
-func serve(t testing.TB, m *memory, conf *Config, c net.Conn) {
+func serve(t testing.TB, m *memory, kind string, conf *Config, c net.Conn) {
 	t.Helper()
 	s := NewServer(m, conf, 4)
 	s.Sleep = (&sleeper{}).sleep
-	s.Serve(context.Background(), c, MX, testPeer)
+	s.Serve(context.Background(), c, kind, testPeer)
 	if m.open != 0 {
 		t.Errorf("%d messages are neither committed nor aborted", m.open)
 	}

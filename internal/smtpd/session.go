@@ -17,6 +17,14 @@ import (
 // parameters of MAIL and RCPT add: 26 for SIZE, 16 for BODY, 10 for SMTPUTF8, and 1,040 for DSN (RFC 3461 section 5.4).
 const maxCommand = 2048
 
+// commandLimit is maxCommand, or where people log in what AUTH with an initial response needs (RFC 4954 section 4).
+func (s *session) commandLimit() int {
+	if s.offersAuth() {
+		return len("AUTH ") + 20 + 1 + maxAuthLine
+	}
+	return maxCommand
+}
+
 // writeTime is how long the client may refuse to read our replies.
 const writeTime = time.Minute
 
@@ -34,12 +42,13 @@ type session struct {
 	kind string
 	id   string
 
-	start time.Time
-	helo  string // the argument of HELO or EHLO; "" before
-	esmtp bool   // it was EHLO
-	tls   string // "TLSv1.3 TLS_AES_128_GCM_SHA256"; "" in clear
-	tx    *transaction
-	of    *transaction // that of the command, for the log: a refused DATA has ended it
+	start  time.Time
+	helo   string // the argument of HELO or EHLO; "" before
+	esmtp  bool   // it was EHLO
+	tls    string // "TLSv1.3 TLS_AES_128_GCM_SHA256"; "" in clear
+	authed bool   // by AUTH, as peer.Login
+	tx     *transaction
+	of     *transaction // that of the command, for the log: a refused DATA has ended it
 
 	waiting atomic.Bool // for a command, outside of a transaction
 	over    atomic.Bool
@@ -49,6 +58,7 @@ type session struct {
 	mails, errors, junk       int
 	messages, rcpts, refusals int
 	overshoot                 int // recipients over the limit
+	authFailures              int
 }
 
 // command is one verb.
@@ -74,7 +84,7 @@ var commands = [...]command{
 	{"HELP", (*session).cmdHelp, true},
 	{"EXPN", (*session).cmdNotHere, true},
 	{"ETRN", (*session).cmdNotHere, true},
-	{"AUTH", (*session).cmdNotHere, false},
+	{"AUTH", (*session).cmdAuth, false},
 	{"TURN", (*session).cmdNotHere, true},
 	{"GET", (*session).cmdWrongProtocol, false},
 	{"POST", (*session).cmdWrongProtocol, false},
@@ -154,7 +164,7 @@ func (s *session) read() (smtp.Command, error) {
 		s.waiting.Store(true)
 		defer s.waiting.Store(false)
 	}
-	return s.c.ReadCommand(maxCommand)
+	return s.c.ReadCommand(s.commandLimit())
 }
 
 // deadline ends the session at its time, or whatever is done now after d: a client that sends an octet a minute is

@@ -143,7 +143,7 @@ func TestS08_EndlessCommand(t *testing.T) {
 		var c *input
 		peak := heap(func(probe func()) {
 			c = flood("", bytes.Repeat([]byte{b}, 10_000), 100_000, "\r\nNOOP\r\n", probe)
-			serve(t, &memory{}, testConfig(), c)
+			serve(t, &memory{}, MX, testConfig(), c)
 		})
 		if out := c.out.String(); strings.Count(out, "\r\n") != 2 || !strings.Contains(out, "\r\n500 ") {
 			t.Errorf("%q forever: %.200q", b, out)
@@ -199,7 +199,7 @@ func TestS12_ManyRecipients(t *testing.T) {
 		c.pieces = append(c.pieces, fmt.Appendf(nil, "RCPT TO:<u%d@mx.example>\r\n", i))
 	}
 	m := &memory{}
-	serve(t, m, conf, c)
+	serve(t, m, MX, conf, c)
 	out := c.out.String()
 	if n := strings.Count(out, "250 2.1.5"); n != 1000 {
 		t.Errorf("%d recipients taken", n)
@@ -359,7 +359,7 @@ func TestS29_CutAnywhere(t *testing.T) {
 		for i := range len(text) + 1 {
 			in := &input{pieces: [][]byte{[]byte(text[:i])}, end: end}
 			m := &memory{}
-			serve(t, m, testConfig(), in)
+			serve(t, m, MX, testConfig(), in)
 			want := 0
 			if i >= first {
 				want++
@@ -395,7 +395,7 @@ func TestF01_QueueErrors(t *testing.T) {
 				in.pieces = append(in.pieces, []byte("A: b\r\n\r\nNOOP\r\n.\r\n"))
 			}
 			in.pieces = append(in.pieces, []byte("NOOP\r\n"))
-			serve(t, c.m, testConfig(), in)
+			serve(t, c.m, MX, testConfig(), in)
 			wantCodes(t, in.out.String(), c.want)
 			if c.m.count() != 0 || strings.Contains(in.out.String(), "gone") {
 				t.Errorf("%d queued: %s", c.m.count(), in.out.String())
@@ -516,7 +516,7 @@ func TestF09_Drain(t *testing.T) {
 // Replies to pipelined commands travel together: RFC 2920 section 3.2.
 func TestRepliesAreBatched(t *testing.T) {
 	in := &countWrites{input: input{pieces: [][]byte{[]byte(opening + "RCPT TO:<alice@mx.example>\r\nDATA\r\n"), []byte("A: b\r\n.\r\nQUIT\r\n")}}}
-	serve(t, &memory{}, testConfig(), in)
+	serve(t, &memory{}, MX, testConfig(), in)
 	wantCodes(t, in.out.String(), "220 250 250 250 250 354 250 221")
 	if in.writes != 3 { // the greeting, the replies to the first segment, those to the second
 		t.Errorf("%d writes", in.writes)

@@ -69,6 +69,11 @@ type Config struct {
 	TLS      *tls.Config           // nil: no STARTTLS
 	MayRelay func(netip.Addr) bool // clients that may send to anywhere on an mx listener; nil: none
 
+	Auth        Authenticator         // on listeners for submission; nil: nobody can log in
+	AuthInClear func(netip.Addr) bool // clients that may log in without TLS; nil: none
+	Senders     Senders               // which addresses a login may send from; nil: any
+	Usage       Usage                 // how much it may send; nil: any amount
+
 	Recipients Recipients
 }
 
@@ -78,6 +83,20 @@ type Recipients interface {
 	// refuses it, or a fault of ours, which the client sees as 451 4.3.0. Final is the mailbox of ours that it ends in,
 	// without its tag; the null mailbox when it is an alias, or not ours.
 	Admit(to addr.Mailbox, relay bool) (final addr.Mailbox, err error)
+}
+
+// Senders judges the addresses that a user of ours writes as the sender. It is used by many sessions at once.
+type Senders interface {
+	// Envelope judges the reverse-path, which is not null; Header the mailboxes of From. The error is a *smtp.Reply that
+	// refuses it, or a fault of ours.
+	Envelope(login string, from addr.Mailbox) error
+	Header(login string, from []string) error
+}
+
+// Usage counts what users of ours send. It is used by many sessions at once.
+type Usage interface {
+	// Count adds a message to so many recipients, and says in words which limit it is over; "" is none.
+	Count(login string, rcpts int, now time.Time) (over string, err error)
 }
 
 // Queue is where messages go. It is used by many sessions at once.

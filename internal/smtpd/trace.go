@@ -20,16 +20,17 @@ func (s *session) protocol() string {
 	case !s.esmtp && s.tls == "":
 		return "SMTP"
 	}
-	utf8, secure := s.tx != nil && s.tx.env.UTF8, s.tls != ""
-	switch {
-	case utf8 && secure:
-		return "UTF8SMTPS"
-	case utf8:
-		return "UTF8SMTP"
-	case secure:
-		return "ESMTPS"
+	p := "ESMTP"
+	if s.tx != nil && s.tx.env.UTF8 {
+		p = "UTF8SMTP"
 	}
-	return "ESMTP"
+	if s.tls != "" {
+		p += "S"
+	}
+	if s.authed {
+		p += "A"
+	}
+	return p
 }
 
 // tlsNames are "TLSv1.3" and "TLS_AES_128_GCM_SHA256".

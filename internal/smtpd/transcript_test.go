@@ -34,6 +34,10 @@ func TestTranscripts(t *testing.T) {
 					if h.Value == "yes" {
 						conf.TLS = certificate()
 					}
+				case "auth":
+					if h.Value == "yes" {
+						conf.Auth, conf.Senders = accounts{}, owners{}
+					}
 				case "set":
 					if err := set(conf, h.Value); err != nil {
 						t.Fatal(err)
