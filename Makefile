@@ -1,6 +1,6 @@
 # postamt. `make help` lists the targets.
 
-SERVICES    = smtpd queued deliver
+SERVICES    = smtpd queued deliver authd
 PROGRAMS    = $(SERVICES) queuectl
 
 DESTDIR     =

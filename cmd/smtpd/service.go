@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"postamt/internal/addr"
+	"postamt/internal/authwire"
 	"postamt/internal/config"
 	"postamt/internal/daemon"
 	"postamt/internal/maillog"
@@ -128,6 +129,16 @@ func settings(c *config.Config, log *maillog.Logger) (*smtpd.Config, error) {
 	}
 	var err error
 	if n.TLS, err = certificates(c, log); err != nil {
+		errs = append(errs, err)
+	}
+	if c.AuthServer != "" {
+		n.Auth = authenticator{&authwire.Client{Path: c.AuthServer}, certificateShown(n.TLS), log}
+		n.AuthInClear = c.AuthClear.Contains
+	}
+	if n.Senders, err = newSenders(c, t, log); err != nil {
+		errs = append(errs, err)
+	}
+	if n.Usage, err = newMeter(c, log); err != nil {
 		errs = append(errs, err)
 	}
 	return n, errors.Join(errs...)

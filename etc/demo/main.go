@@ -29,7 +29,7 @@ import (
 const domain = "example.test"
 
 // programs in the order in which they start: each finds the one it talks to.
-var programs = []string{"deliver", "queued", "smtpd"}
+var programs = []string{"authd", "deliver", "queued", "smtpd"}
 
 func main() {
 	dir := "run"
@@ -136,6 +136,7 @@ hostname mail.%[1]s
 local_domains %[1]s localhost
 queue_dir queue
 run_dir run
+state_dir state
 aliases aliases
 users users
 smtpd_listen 127.0.0.1:%[2]d=mx 127.0.0.1:%[3]d=submission unix:smtpd.sock=local

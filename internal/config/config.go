@@ -52,6 +52,7 @@ type Config struct {
 	// Places.
 	QueueDir   string
 	RunDir     string
+	StateDir   string // what programs remember
 	MailboxDir string // home of users who have none: MailboxDir/DOMAIN/USER
 	Maildir    string // pattern: "~" the home, "%u" "%n" "%d" user, name, domain
 
@@ -65,6 +66,23 @@ type Config struct {
 	TLSCert       []string // files, as many as TLSKey
 	TLSKey        []string
 	TLSMinVersion uint16 // as in crypto/tls
+
+	// Who may log in.
+	AuthListen          []Listener // kinds client and users
+	AuthServer          string     // socket that smtpd asks; "" nobody can log in
+	AuthSources         []string   // users, system, checkpassword:PATH, server:PATH[,PATH]
+	AuthMechanisms      []string
+	AuthClear           Prefixes // may log in without TLS
+	AuthHashes          int      // computed at once; 0 as many as there are processors
+	AuthMemory          int64    // bytes that those may need together
+	AuthTimeout         time.Duration
+	MinUID              int
+	SenderCheck         string // yes, envelope, no
+	Senders             string // file; "" none
+	LoginMessagesHour   int    // 0 any number
+	LoginMessagesDay    int
+	LoginRecipientsHour int
+	LoginRecipientsDay  int
 
 	// What smtpd accepts.
 	MessageSizeLimit    int64 // bytes; 0 none

@@ -55,12 +55,15 @@ func (c *Config) derive(m names) {
 	}
 	// Who lowers the limit need not know of the start.
 	c.DestinationConcurrencyStart = min(c.DestinationConcurrencyStart, c.DestinationConcurrency)
-	for _, l := range [][]Listener{c.SmtpdListen, c.DeliverListen} {
+	for _, l := range [][]Listener{c.SmtpdListen, c.DeliverListen, c.AuthListen} {
 		for i := range l {
 			if l[i].Network == "unix" {
 				l[i].Address = below(c.RunDir, l[i].Address)
 			}
 		}
+	}
+	if c.AuthServer != "" {
+		c.AuthServer = below(c.RunDir, c.AuthServer)
 	}
 	if c.LocalTransport.Network == "unix" {
 		c.LocalTransport.Address = below(c.RunDir, c.LocalTransport.Address)

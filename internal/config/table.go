@@ -25,6 +25,7 @@ func (c *Config) keys() []key {
 		// Places.
 		{"queue_dir", "/var/spool/postamt", place{&c.QueueDir, dir}},
 		{"run_dir", "/run/postamt", place{&c.RunDir, dir}},
+		{"state_dir", "/var/lib/postamt", place{&c.StateDir, dir}},
 		{"mailbox_dir", "/var/mail", place{&c.MailboxDir, dir}},
 		{"maildir", "~/Maildir", pattern{&c.Maildir}},
 
@@ -38,6 +39,23 @@ func (c *Config) keys() []key {
 		{"tls_cert", "", paths{&c.TLSCert, dir}},
 		{"tls_key", "", paths{&c.TLSKey, dir}},
 		{"tls_min_version", "1.2", tlsVersion{&c.TLSMinVersion}},
+
+		// Who may log in.
+		{"auth_listen", "unix:auth=client unix:auth-users=users", listeners{&c.AuthListen, "", "client users"}},
+		{"auth_server", "auth", word{&c.AuthServer}},
+		{"auth_sources", "users", sources{&c.AuthSources}},
+		{"auth_mechanisms", "PLAIN LOGIN", words{&c.AuthMechanisms, "PLAIN LOGIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-1-PLUS SCRAM-SHA-256 SCRAM-SHA-256-PLUS EXTERNAL OAUTHBEARER XOAUTH2"}},
+		{"auth_clear", "127.0.0.0/8 ::1", prefixes{&c.AuthClear}},
+		{"auth_hashes", "0", count{&c.AuthHashes, 0}},
+		{"auth_memory", "256m", size{&c.AuthMemory}},
+		{"auth_timeout", "10s", duration{&c.AuthTimeout, 1}},
+		{"min_uid", "1000", count{&c.MinUID, 1}},
+		{"sender_check", "yes", choice{&c.SenderCheck, "yes envelope no"}},
+		{"senders", "", path{&c.Senders, dir}},
+		{"login_messages_hour", "0", count{&c.LoginMessagesHour, 0}},
+		{"login_messages_day", "0", count{&c.LoginMessagesDay, 0}},
+		{"login_recipients_hour", "0", count{&c.LoginRecipientsHour, 0}},
+		{"login_recipients_day", "0", count{&c.LoginRecipientsDay, 0}},
 
 		// What smtpd accepts.
 		{"message_size_limit", "50m", size{&c.MessageSizeLimit}},

@@ -6,6 +6,7 @@ import (
 	"math"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -99,6 +100,60 @@ func (v prefixes) set(s string) error {
 			return fmt.Errorf("%q has bits after the prefix (%s is the network)", w, n.Masked())
 		}
 		l = append(l, n)
+	}
+	*v.p = l
+	return nil
+}
+
+// words are some of a list, each once. The empty value is none of them.
+type words struct {
+	p     *[]string
+	known string
+}
+
+func (v words) set(s string) error {
+	var l []string
+	for w := range strings.FieldsSeq(s) {
+		w = strings.ToUpper(w)
+		if err := (choice{new(string), v.known}).set(w); err != nil {
+			return err
+		}
+		if !slices.Contains(l, w) {
+			l = append(l, w)
+		}
+	}
+	*v.p = l
+	return nil
+}
+
+// sources are those of authd.
+type sources struct{ p *[]string }
+
+func (v sources) set(s string) error {
+	var l []string
+	for w := range strings.FieldsSeq(s) {
+		kind, where, _ := strings.Cut(w, ":")
+		switch kind {
+		case "users", "system":
+			if w != kind {
+				return fmt.Errorf("%q: %s has no path here", w, kind)
+			}
+		case "checkpassword", "server":
+			for p := range strings.SplitSeq(where, ",") {
+				if !filepath.IsAbs(p) {
+					return fmt.Errorf("%q: %s:/ABSOLUTE/PATH is wanted", w, kind)
+				}
+			}
+		default:
+			return fmt.Errorf("%q is none of users, system, checkpassword:PATH, server:PATH", w)
+		}
+		if slices.Contains(l, w) {
+			return fmt.Errorf("%q is there twice", w)
+		}
+		l = append(l, w)
+	}
+	if len(l) == 0 {
+		return errors.New("at least one source is wanted")
 	}
 	*v.p = l
 	return nil

@@ -302,7 +302,12 @@ func (o *Ops) Rename(srcDir *os.File, src string, dstDir *os.File, dst string) e
 // WriteFile puts data into the file path, in place of any that is there, so
 // that after a crash the old or the new content is found, whole. The mode is
 // perm exactly, whatever the umask.
-func (o *Ops) WriteFile(path string, data []byte, perm os.FileMode) (err error) {
+func (o *Ops) WriteFile(path string, data []byte, perm os.FileMode) error {
+	return o.WriteFileOwned(path, data, perm, -1, -1)
+}
+
+// WriteFileOwned is WriteFile and gives the file to uid and gid, of which -1 leaves either as it is.
+func (o *Ops) WriteFileOwned(path string, data []byte, perm os.FileMode, uid, gid int) (err error) {
 	dir, err := OpenDir(filepath.Dir(path))
 	if err != nil {
 		return err
@@ -327,6 +332,9 @@ func (o *Ops) WriteFile(path string, data []byte, perm os.FileMode) (err error) 
 		}
 	}()
 	err = o.Write(f, data)
+	if err == nil && (uid >= 0 || gid >= 0) {
+		err = f.Chown(uid, gid)
+	}
 	if err == nil {
 		err = o.Chmod(f, perm)
 	}
@@ -448,6 +456,11 @@ func Rename(srcDir *os.File, src string, dstDir *os.File, dst string) error {
 // WriteFile replaces the content of a file as a whole. See Ops.WriteFile.
 func WriteFile(path string, data []byte, perm fs.FileMode) error {
 	return (*Ops)(nil).WriteFile(path, data, perm)
+}
+
+// WriteFileOwned replaces the content and the owner of a file. See Ops.WriteFileOwned.
+func WriteFileOwned(path string, data []byte, perm fs.FileMode, uid, gid int) error {
+	return (*Ops)(nil).WriteFileOwned(path, data, perm, uid, gid)
 }
 
 // MkdirAll makes a directory and those above it. See Ops.MkdirAll.

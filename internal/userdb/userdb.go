@@ -5,8 +5,8 @@
 // A name is "alice", a user of every local domain, or "alice@example.org", of that domain alone. Extra fields are words with "=";
 // those of Dovecot that place a mailbox are known (userdb_mail, userdb_quota_rule), and ours: maildir, quota, nologin, allow_nets.
 //
-// A Table holds no passwords, not even hashed: what only delivers mail has no use for them, and memory that does not hold a secret
-// cannot leak it. A line that is wrong after its name makes a user who exists and cannot be had now, so that his mail waits for the
+// A Table of Parse holds no passwords, not even hashed: what only delivers mail has no use for them, and memory that does not hold a secret
+// cannot leak it. One of ParseSecrets does. A line that is wrong after its name makes a user who exists and cannot be had now, so that his mail waits for the
 // slip to be mended; a line whose name is wrong is left out. Of two lines for one name the first holds.
 // Tables never change, so any number of goroutines may use one.
 package userdb
@@ -14,6 +14,8 @@ package userdb
 import (
 	"errors"
 	"fmt"
+	"iter"
+	"maps"
 	"net/netip"
 	"path/filepath"
 	"strconv"
@@ -64,9 +66,10 @@ func (p Problem) Error() string { return p.File + ":" + strconv.Itoa(p.Line) + "
 
 // Table answers who exists. nil is an empty table.
 type Table struct {
-	file  string
-	lines string // the good part of each line, without the password
-	index map[string]place
+	file    string
+	lines   string // the good part of each line, without the password
+	index   map[string]place
+	secrets map[string]string // passwords by name; nil if they were not wanted
 }
 
 // place is where a user stands in lines.
@@ -78,14 +81,21 @@ type place struct {
 
 // Parse reads the text of a users file. The problems are all that is wrong in it; the error is not nil, and the table is, when it
 // does not parse at all: too large, NUL, or problems and not one good line.
-func Parse(file, text string) (*Table, []Problem, error) {
+func Parse(file, text string) (*Table, []Problem, error) { return parse(file, text, nil) }
+
+// ParseSecrets is Parse for the one program that judges passwords: the table keeps them, see Password.
+func ParseSecrets(file, text string) (*Table, []Problem, error) {
+	return parse(file, text, make(map[string]string))
+}
+
+func parse(file, text string, secrets map[string]string) (*Table, []Problem, error) {
 	if len(text) > MaxFile {
 		return nil, nil, fmt.Errorf("%s: larger than %d MiB", file, MaxFile>>20)
 	}
 	if i := strings.IndexByte(text, 0); i >= 0 {
 		return nil, nil, fmt.Errorf("%s:%d: NUL: this is not a text file", file, strings.Count(text[:i], "\n")+1)
 	}
-	t := &Table{file: file}
+	t := &Table{file: file, secrets: secrets}
 	p := parser{file: file}
 	kept := make([]byte, 0, len(text)/2)
 	names := make([]place, 0, strings.Count(text, "\n")+1) // from: of the name
@@ -106,7 +116,10 @@ func Parse(file, text string) (*Table, []Problem, error) {
 			p.add(n, err.Error())
 			continue
 		}
-		_, rest, _ = strings.Cut(rest, ":") // the password stays behind
+		secret, rest, _ := strings.Cut(rest, ":") // the password stays behind
+		if _, known := secrets[name]; secrets != nil && !known {
+			secrets[name] = strings.Clone(secret)
+		}
 		_, err = parseUser(name, rest, n)
 		if err != nil {
 			p.add(n, name+": "+err.Error())
@@ -287,6 +300,22 @@ func (t *Table) Lookup(name string) (User, bool, error) {
 		return User{}, true, fmt.Errorf("%s:%d: %s: %w", t.file, x.line, name, err)
 	}
 	return u, true, nil
+}
+
+// Password is what the line of a user has for it, by canonical name: "" for users without one, and of tables without passwords.
+func (t *Table) Password(name string) string {
+	if t == nil {
+		return ""
+	}
+	return t.secrets[name]
+}
+
+// Names are those of all users, in no order.
+func (t *Table) Names() iter.Seq[string] {
+	if t == nil {
+		return func(func(string) bool) {}
+	}
+	return maps.Keys(t.index)
 }
 
 // Len is the number of users.
