@@ -231,19 +231,25 @@ func TestTranscripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			kind, conf := "mx", ""
+			kind, conf, auth := "mx", "", false
 			for _, h := range script.Head {
 				switch {
 				case h.Key == "listener":
 					kind = h.Value
 				case h.Key == "tls" && h.Value == "yes":
 					conf += "tls_cert " + certDir + "/cert.pem\ntls_key " + certDir + "/key.pem\n"
+				case h.Key == "auth" && h.Value == "yes":
+					auth = true
+					conf += "auth_clear 192.0.2.1\n" // so that loopback, too, needs TLS
 				case h.Key == "set":
 					conf += h.Value + "\n"
 				}
 			}
 			s := newSystem(t, "")
 			s.write("postamt.conf", override(world, conf))
+			if auth {
+				serveAuth(t, filepath.Join(s.dir, "run", "auth"))
+			}
 			s.start(kind)
 			if err := script.Run(s, transcript.Options{}); err != nil {
 				t.Fatal(err)

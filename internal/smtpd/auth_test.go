@@ -44,7 +44,7 @@ func (accounts) Authenticate(ctx context.Context, a AuthRequest, ask func([]byte
 			*[]*string{&user, &password}[i] = string(r)
 		}
 	default:
-		return "", ErrMalformed
+		return "", smtp.NewReply(504, "5.5.4", "no such mechanism")
 	}
 	switch {
 	case user == "down":
