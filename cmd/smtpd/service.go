@@ -117,7 +117,7 @@ func (s *service) reload() {
 func settings(c *config.Config, log *maillog.Logger) (*smtpd.Config, error) {
 	n := &smtpd.Config{
 		Hostname: c.Hostname, SizeLimit: c.MessageSizeLimit, RcptLimit: c.RecipientLimit, MailLimit: c.MailLimit, Hops: c.SmtpdHops,
-		TimeoutCommand: c.SmtpdTimeoutCommand, TimeoutData: c.SmtpdTimeoutData, TimeoutSession: c.SmtpdTimeoutSession, MinRate: c.SmtpdMinRate,
+		TimeoutCommand: c.SmtpdTimeoutCommand, TimeoutData: c.SmtpdTimeoutData, TimeoutSession: c.SmtpdTimeoutSession, TimeoutCommit: c.SmtpdTimeoutCommit, MinRate: c.SmtpdMinRate,
 		StressPercent: c.SmtpdStressPercent, StressTimeout: c.SmtpdStressTimeout,
 		ErrorSoft: c.SmtpdErrorSoft, ErrorDelay: c.SmtpdErrorDelay, ErrorHard: c.SmtpdErrorHard, JunkLimit: c.SmtpdJunkLimit,
 		MayRelay: c.RelayClients.Contains,

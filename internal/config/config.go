@@ -92,6 +92,7 @@ type Config struct {
 	SmtpdTimeoutCommand time.Duration
 	SmtpdTimeoutData    time.Duration // each block
 	SmtpdTimeoutSession time.Duration // 0 none
+	SmtpdTimeoutCommit  time.Duration // 0 none
 	SmtpdMinRate        int64         // bytes a second; 0 off
 	SmtpdStressPercent  int
 	SmtpdStressTimeout  time.Duration

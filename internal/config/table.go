@@ -65,6 +65,7 @@ func (c *Config) keys() []key {
 		{"smtpd_timeout_command", "5m", duration{&c.SmtpdTimeoutCommand, 1}},
 		{"smtpd_timeout_data", "3m", duration{&c.SmtpdTimeoutData, 1}},
 		{"smtpd_timeout_session", "2h", duration{&c.SmtpdTimeoutSession, 0}},
+		{"smtpd_timeout_commit", "1m", duration{&c.SmtpdTimeoutCommit, 0}},
 		{"smtpd_min_rate", "128", size{&c.SmtpdMinRate}},
 		{"smtpd_stress_percent", "80", count{&c.SmtpdStressPercent, 1}},
 		{"smtpd_stress_timeout", "10s", duration{&c.SmtpdStressTimeout, 1}},

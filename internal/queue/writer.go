@@ -92,14 +92,21 @@ func (w *Writer) ID() ID { return w.id }
 
 // Commit puts the message into the queue. When it returns nil, the message is
 // safe; then wake queued. After any error nothing is left behind.
-func (w *Writer) Commit() error {
+func (w *Writer) Commit() error { return w.CommitIf(nil) }
+
+// ErrGivenUp is the error of CommitIf when its caller has not wanted the message any more.
+var ErrGivenUp = errors.New("given up before it was permanent")
+
+// CommitIf is Commit that asks keep, when the message is on stable storage and before anybody can see it, whether it is still
+// wanted: false removes it, and CommitIf returns ErrGivenUp. It is for callers who cannot wait for ever for a disk.
+func (w *Writer) CommitIf(keep func() bool) error {
 	if w.err != nil {
 		return w.err
 	}
 	if w.s == nil {
 		return w.fail("commit", errDone)
 	}
-	if err := w.commit(); err != nil {
+	if err := w.commit(keep); err != nil {
 		return w.fail("commit", err)
 	}
 	w.q.putScratch(w.s)
@@ -107,7 +114,7 @@ func (w *Writer) Commit() error {
 	return nil
 }
 
-func (w *Writer) commit() error {
+func (w *Writer) commit(keep func() bool) error {
 	q, s := w.q, w.s
 	if w.f == nil {
 		s.sumHeader(s.sum, s.buf)
@@ -136,6 +143,9 @@ func (w *Writer) commit() error {
 		if err := w.syncName(); err != nil {
 			return err
 		}
+	}
+	if keep != nil && !keep() {
+		return ErrGivenUp
 	}
 	// Not synced: see the package comment. From here on queued takes it up.
 	if err := q.ops.Chmod(w.f, liveMode); err != nil {

@@ -3,6 +3,7 @@ package smtpd
 import (
 	"errors"
 	"io"
+	"sync/atomic"
 	"time"
 
 	"postamt/internal/maillog"
@@ -184,8 +185,12 @@ func (s *session) accept(in *intake) *smtp.Reply {
 		}
 		return in.refused
 	}
-	if err := s.srv.commit(in.w); err != nil {
+	late, err := s.commit(in.w)
+	if err != nil {
 		s.srv.Log.Problem(string(tx.env.ID), "commit", err)
+		if late {
+			return nil // the client has had its reply
+		}
 		return storeReply(err)
 	}
 	if s.srv.Wake != nil {
@@ -247,6 +252,34 @@ func (s *session) ourFault(op string, err error) *smtp.Reply {
 
 func tooLongHeader() *smtp.Reply {
 	return smtp.NewReply(552, "5.3.4", "the header is too long")
+}
+
+// commit makes the message permanent, in the time for it. Late: it took longer, the client was told 451, and the message is
+// removed when the disk comes back (S30): a client that waits too long for a reply goes away, and sends the message again.
+// One of the two, 451 or a message that others see, has happened first, and then the other does not.
+func (s *session) commit(w Writer) (late bool, err error) {
+	if s.conf.TimeoutCommit <= 0 {
+		return false, s.srv.commit(w, nil)
+	}
+	var decided atomic.Bool
+	told := make(chan struct{})
+	t := time.AfterFunc(s.conf.TimeoutCommit, func() {
+		defer close(told)
+		if decided.CompareAndSwap(false, true) {
+			late = true
+			// The session waits in commit, so the connection is ours.
+			r := smtp.NewReply(451, "4.3.0", "storage does not answer, try again later")
+			s.rejected("", r, "timeout of commit")
+			if s.c.WriteReply(r) != nil || s.c.Flush() != nil {
+				s.close("lost")
+			}
+		}
+	})
+	err = s.srv.commit(w, func() bool { return decided.CompareAndSwap(false, true) })
+	if !t.Stop() {
+		<-told
+	}
+	return late, err
 }
 
 func bareNewline() *smtp.Reply {

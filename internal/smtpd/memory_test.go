@@ -80,12 +80,16 @@ func (w *memoryWriter) end() {
 	w.m.open--
 }
 
-func (w *memoryWriter) Commit() error {
+func (w *memoryWriter) CommitIf(keep func() bool) error {
 	if w.m.commit != nil {
 		if err := w.m.commit(); err != nil {
 			w.Abort()
 			return err
 		}
+	}
+	if keep != nil && !keep() {
+		w.Abort()
+		return queue.ErrGivenUp
 	}
 	w.m.mu.Lock()
 	defer w.m.mu.Unlock()

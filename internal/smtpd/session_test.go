@@ -135,7 +135,7 @@ func flood(first string, block []byte, n int, last string, probe func()) *input 
 type discard struct{ n int }
 
 func (d *discard) Write(p []byte) (int, error) { d.n += len(p); return len(p), nil }
-func (d *discard) Commit() error               { return nil }
+func (d *discard) CommitIf(func() bool) error  { return nil }
 func (d *discard) Abort()                      {}
 
 func TestS08_EndlessCommand(t *testing.T) {
@@ -610,5 +610,39 @@ func TestIdleMemory(t *testing.T) {
 	t.Logf("%d octets a session", each)
 	if each > 10<<10 && !raceEnabled {
 		t.Errorf("%d octets a session", each)
+	}
+}
+
+// S30: a disk that does not answer in time is a 451, at once, and the message is gone when it answers: never both.
+func TestS30_LateCommit(t *testing.T) {
+	conf := testConfig()
+	conf.TimeoutCommit = 20 * time.Millisecond
+	answer := make(chan struct{})
+	m := &memory{commit: func() error { <-answer; return nil }}
+	c, client := net.Pipe()
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		serve(t, m, MX, conf, c)
+	}()
+	go io.WriteString(client, opening+"DATA\r\nA: b\r\n\r\n.\r\n")
+	r := bufio.NewReader(client)
+	last := ""
+	for !strings.HasPrefix(last, "451 ") {
+		var err error
+		if last, err = r.ReadString('\n'); err != nil {
+			t.Fatalf("%q, %v", last, err)
+		}
+		if strings.Contains(last, "queued as") {
+			t.Fatal(last)
+		}
+	}
+	close(answer)
+	go io.WriteString(client, "NOOP\r\nQUIT\r\n")
+	rest, _ := io.ReadAll(r)
+	wantCodes(t, string(rest), "250 221")
+	<-done
+	if m.count() != 0 {
+		t.Error("the message is there, and the client was told 451")
 	}
 }

@@ -14,7 +14,7 @@
 //	chunks       tx.in is there            BDAT ... LAST, RSET
 //
 // Promises:
-//   - 250 after the final dot, or after BDAT LAST, is said when Queue's Commit returned, and only then. A connection
+//   - 250 after the final dot, or after BDAT LAST, is said when Writer's CommitIf returned, and only then. A connection
 //     that ends earlier leaves nothing.
 //   - One message in is one message out: only CR LF ends a line, only CR LF . CR LF a message. A lone CR or LF is never
 //     taken for a line end; the message with it is read to its true end and refused, unless it is BINARYMIME. When it
@@ -57,7 +57,8 @@ type Config struct {
 	TimeoutCommand time.Duration // for a command line to be complete
 	TimeoutData    time.Duration // for each block of a message
 	TimeoutSession time.Duration
-	MinRate        int64 // octets a second over a message, after its first minute
+	TimeoutCommit  time.Duration // from the end of a message until it is permanent
+	MinRate        int64         // octets a second over a message, after its first minute
 	StressPercent  int
 	StressTimeout  time.Duration // TimeoutCommand under stress
 
@@ -105,10 +106,12 @@ type Queue interface {
 	Create(e *queue.Envelope) (Writer, error)
 }
 
-// Writer takes one message. After Commit or Abort, whatever they returned, it is not used again.
+// Writer takes one message. After CommitIf or Abort, whatever they returned, it is not used again.
 type Writer interface {
 	Write(p []byte) (int, error) // keeps nothing of p
-	Commit() error               // returns when the message is on stable storage; an error leaves nothing behind
+	// CommitIf returns when the message is on stable storage, and an error leaves nothing behind. Before anybody can see the
+	// message it asks keep whether it is still wanted.
+	CommitIf(keep func() bool) error
 	Abort()
 }
 
@@ -139,11 +142,11 @@ type Server struct {
 	Sleep func(ctx context.Context, d time.Duration)
 
 	conf      atomic.Pointer[Config]
-	committed chan struct{} // a place for each session in Commit
+	committed chan struct{} // a place for each session in commit
 	lastID    atomic.Int64
 }
 
-// NewServer makes a server with room for so many sessions in Commit at once: each of them holds a thread of the system.
+// NewServer makes a server with room for so many sessions in commit at once: each of them holds a thread of the system.
 func NewServer(q Queue, c *Config, commits int) *Server {
 	s := &Server{Queue: q, committed: make(chan struct{}, max(1, commits))}
 	s.conf.Store(c)
@@ -200,11 +203,11 @@ func (s *Server) sessionID() string {
 	}
 }
 
-// commit is Commit, not for too many at once.
-func (s *Server) commit(w Writer) error {
+// commit is CommitIf, not for too many at once.
+func (s *Server) commit(w Writer, keep func() bool) error {
 	s.committed <- struct{}{}
 	defer func() { <-s.committed }()
-	return w.Commit()
+	return w.CommitIf(keep)
 }
 
 // storeReply is what the client is told of an error of the queue.
