@@ -66,8 +66,8 @@ imports: ## the import graph inside the module
 
 # put copies text files into a directory, with the places in them that the variables say.
 put = f() { m=$$1 d=$$2; shift 2; for x; do sed -e 's,/usr/sbin/,$(SBINDIR)/,g' -e 's,/etc/postamt,$(SYSCONFDIR),g' -e 's,/usr/share/doc/postamt/examples,$(EXAMPLEDIR),g' \
-	-e 's,/var/spool/postamt,$(LOCALSTATEDIR)/spool/postamt,g' -e 's,/run/postamt,$(RUNDIR)/postamt,g' \
-	$(if $(filter-out /var,$(LOCALSTATEDIR)),-e 's|^\#\(queue_dir \)|\1|') $(if $(filter-out /run,$(RUNDIR)),-e 's|^\#\(run_dir \)|\1|') \
+	-e 's,/var/spool/postamt,$(LOCALSTATEDIR)/spool/postamt,g' -e 's,/var/lib/postamt,$(LOCALSTATEDIR)/lib/postamt,g' -e 's,/run/postamt,$(RUNDIR)/postamt,g' \
+	$(if $(filter-out /var,$(LOCALSTATEDIR)),-e 's|^\#\(queue_dir \)|\1|' -e 's|^\#\(state_dir \)|\1|') $(if $(filter-out /run,$(RUNDIR)),-e 's|^\#\(run_dir \)|\1|') \
 	"$$x" >"$$d/$${x\#\#*/}" && chmod $$m "$$d/$${x\#\#*/}" || exit 1; done; }; f
 
 install: all ## install programs, pages, service files and a default configuration below DESTDIR

@@ -61,7 +61,8 @@ func newService(c *config.Config, log *maillog.Logger) (*service, int) {
 
 // secret is what makes up salts for users who do not exist: the same after a restart, or the difference would show.
 func secret(dir string) ([]byte, error) {
-	path := filepath.Join(dir, "auth.secret")
+	dir = filepath.Join(dir, "auth") // of its own: the other programs that remember something are other users
+	path := filepath.Join(dir, "secret")
 	b, err := os.ReadFile(path)
 	switch {
 	case err == nil && len(b) >= 32:

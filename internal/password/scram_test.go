@@ -91,6 +91,9 @@ func TestMadeUpSalts(t *testing.T) {
 	if bytes.Equal(nobody.StoredKey, known.StoredKey) {
 		t.Error("keys that are made up are those of a password")
 	}
+	if (&nobody).verify("decoy") || (&nobody).verify("secret") {
+		t.Error("keys that are made up are those of a password that can be guessed")
+	}
 	other, _ := Stored{}.SCRAM(SHA256, "bob", d)
 	sha1, _ := Stored{}.SCRAM(SHA1, "alice", d)
 	elsewhere, _ := Stored{}.SCRAM(SHA256, "alice", Derivation{Secret: []byte("fedcba9876543210")})

@@ -18,7 +18,7 @@ import (
 var people = map[string]string{
 	"alice": "{PLAIN}tanstaaf",
 	"bob":   "{PLAIN}hunter=2,",
-	"carol": "$5$rounds=1000$saltstring$AH5PD0i.riCRu4BNDy9v7OPV7u3dfLBApcXI6khquVA",
+	"carol": "{ARGON2ID}$argon2id$v=19$m=64,t=1,p=1$oLGMiLvOEb8LsFik4uMU5g$tsfr8sGNa5FpquqHdT4kl/7FCX6c9GLHOcpItGnVWqE",
 	"dora":  "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=", // pencil
 	"tim":   "{PLAIN}tanstaaftanstaaf",
 	"lock":  "!",
@@ -94,6 +94,9 @@ func options(c Credentials) Options {
 				return "../alice", nil
 			case "nologin":
 				return "", ErrNotAuthorized
+			}
+			if strings.ContainsAny(token, " \n") {
+				return "", errDown // it must not come as far as this
 			}
 			return "", fmt.Errorf("%w: expired", ErrCredentials)
 		},
@@ -395,7 +398,7 @@ func TestUnknownUserIsWrongPassword(t *testing.T) {
 				t.Errorf("%s: %s gives %+v, alice %+v", mechanism, user, got, first)
 			}
 		}
-		if mechanism != "CRAM-MD5" && !slices.Equal(first.asked, []string{"Verify", "compute 0", "computed"}) {
+		if mechanism != "CRAM-MD5" && !slices.Equal(first.asked, []string{"Verify", "compute 65536", "computed"}) {
 			t.Errorf("%s: asked %q", mechanism, first.asked)
 		}
 	}
@@ -440,6 +443,40 @@ func TestUnknownErrorsAreTemporary(t *testing.T) {
 		if _, done, err := run(t, begin(t, mechanism, o), response); done || !errors.Is(err, ErrUnavailable) {
 			t.Errorf("%s without randomness: %v", mechanism, err)
 		}
+	}
+}
+
+// gullible lets everybody in who has a password, and knows keys and secrets that it says are made up.
+type gullible struct{}
+
+func (gullible) Verify(context.Context, string, string) error { return nil }
+func (gullible) Secret(context.Context, string) (string, bool, error) {
+	return "tanstaaftanstaaf", false, nil
+}
+func (gullible) SCRAM(_ context.Context, user string, h password.SCRAMHash) (password.Keys, bool, error) {
+	s, err := password.Parse("{PLAIN}tanstaaf")
+	keys, _ := s.SCRAM(h, user, password.Derivation{Secret: []byte("0123456789abcdef")})
+	return keys, false, err
+}
+
+// What is made up lets nobody in, even if it is right, and an empty password is nobody's, whatever the back end says (A01).
+func TestGullible(t *testing.T) {
+	o := options(gullible{})
+	if _, done, _ := run(t, begin(t, "PLAIN", o), "\x00tim\x00x"); !done {
+		t.Fatal("not gullible")
+	}
+	for mechanism, responses := range map[string][]string{"PLAIN": {"\x00tim\x00"}, "LOGIN": {"tim", ""}} {
+		if _, done, err := run(t, begin(t, mechanism, o), responses...); done || !errors.Is(err, ErrCredentials) {
+			t.Errorf("%s: %v", mechanism, err)
+		}
+	}
+	x := begin(t, "CRAM-MD5", o)
+	if err := x.cramResponse(context.Background(), []byte("<1896.697170952@postoffice.reston.mci.net>"), []byte("tim b913a602c7eda7a495b4e6e7334d3890")); !errors.Is(err, ErrCredentials) {
+		t.Errorf("CRAM-MD5: %v", err)
+	}
+	c := client{user: "alice", password: "tanstaaf", flag: "n"}
+	if _, _, done, err := c.run(t, "SCRAM-SHA-256", o); done || !errors.Is(err, ErrCredentials) {
+		t.Errorf("SCRAM-SHA-256: %v", err)
 	}
 }
 

@@ -99,8 +99,6 @@ func (s *scramExchange) clientFirst(ctx context.Context, response []byte) ([]byt
 		return nil, nil, err
 	}
 	switch {
-	case attrs[0].key == 'm':
-		return nil, nil, malformed("a mandatory extension")
 	case len(attrs) < 2 || attrs[0].key != 'n' || attrs[1].key != 'r':
 		return nil, nil, malformed("not n= and r=")
 	case !printable(attrs[1].value) || len(attrs[1].value) > maxNonce:
@@ -201,6 +199,9 @@ func attributes(s string) ([]attribute, error) {
 	for a := range strings.SplitSeq(s, ",") {
 		if len(a) < 3 || a[1] != '=' || a[0]|0x20 < 'a' || a[0]|0x20 > 'z' {
 			return nil, malformed("not attributes")
+		}
+		if a[0] == 'm' {
+			return nil, malformed("a mandatory extension") // RFC 5802 section 5.1: not one is known
 		}
 		list = append(list, attribute{a[0], a[2:]})
 	}

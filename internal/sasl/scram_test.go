@@ -26,6 +26,7 @@ type client struct {
 	flag           string // "n", "y", "p=type"
 	binding        string
 	extensions     string
+	nonce          string // in the final message, instead of the server's
 
 	bare       string
 	salt       []byte
@@ -66,6 +67,9 @@ func (c *client) final(mechanism, server string) string {
 	clientKey := mac(salted, "Client Key")
 	h := new()
 	h.Write(clientKey)
+	if c.nonce != "" {
+		f[0] = "r=" + c.nonce
+	}
 	without := "c=" + b64([]byte(c.header()+c.binding)) + "," + f[0] + c.extensions
 	auth := c.bare + "," + server + "," + without
 	proof := mac(h.Sum(nil), auth)
@@ -158,6 +162,8 @@ func TestSCRAM(t *testing.T) {
 		{"SCRAM-SHA-256-PLUS", client{user: "alice", password: "tanstaaf", flag: "p=tls-exporter", binding: "certificate"}, true, ErrCredentials},
 		{"SCRAM-SHA-256-PLUS", client{user: "alice", password: "tanstaaf", flag: "p=tls-unique", binding: "exported"}, true, ErrCredentials},
 		{"SCRAM-SHA-256", client{user: "alice", password: "tanstaaf", flag: "n", binding: "exported"}, true, ErrCredentials},
+		// RFC 5802 section 5.1, r: the same nonce in the second message.
+		{"SCRAM-SHA-256", client{user: "alice", password: "tanstaaf", flag: "n", nonce: "rOprNGfwEbeRWgbNEkqO"}, true, ErrCredentials},
 	} {
 		o := options(newWatch(t))
 		o.PlusOffered = c.plus
@@ -175,7 +181,7 @@ func TestSCRAM(t *testing.T) {
 func TestSCRAMFirst(t *testing.T) {
 	o := options(newWatch(t))
 	for _, first := range []string{"", "n", "n,", "n,,", ",,n=alice,r=x", "q,,n=alice,r=x", "nn,,n=alice,r=x", "p=,,n=alice,r=x", "n,alice,n=alice,r=x", "n,a=,n=alice,r=x", "n,a=a=b,n=alice,r=x",
-		"n,,r=x,n=alice", "n,,n=alice", "n,,n=,r=x", "n,,n=alice,r=", "n,,n=a=l,r=x", "n,,n=a=2c,r=x", "n,,n=al\x00ice,r=x", "n,,n=\xff,r=x", "n,,m=ext,n=alice,r=x", "n,,n=alice,m=ext,r=x",
+		"n,,r=x,n=alice", "n,,n=alice", "n,,n=,r=x", "n,,n=alice,r=", "n,,n=a=l,r=x", "n,,n=a=2c,r=x", "n,,n=al\x00ice,r=x", "n,,n=\xff,r=x", "n,,m=ext,n=alice,r=x", "n,,n=alice,m=ext,r=x", "n,,n=alice,r=x,m=ext",
 		"n,,n=alice,r=x y", "n,,n=alice,r=\x7f", "n,,n=alice,r=x,", "n,,n=alice,r=x,1=x", "n,,n=alice,r=x,y", "N,,n=alice,r=x", "n,,n=alice,r=" + strings.Repeat("x", maxNonce+1),
 		"n,,n=alice,r=x" + strings.Repeat(",x=y", 200)} {
 		if _, done, err := run(t, begin(t, "SCRAM-SHA-256", o), first); done || !errors.Is(err, ErrMalformed) {
