@@ -118,14 +118,18 @@ func makeRoom[K comparable, V any](m map[K]V, k K) {
 	}
 }
 
-// succeeded remembers the address, and forgives it.
+// succeeded remembers the address, and forgives it by half.
 func (p *penalties) succeeded(user string, ip netip.Addr, now time.Time) {
 	if ip = network(ip); !ip.IsValid() {
 		return
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	// One good password among many bad ones does not make a guesser honest: what the address has on it fades by half.
+	// One good password among many bad ones does not make a guesser honest: what the address has on it fades by half, and for one
+	// user's sake once in fadeEvery, or an account of his own between any two guesses would keep his sheet clean.
+	if last, ok := p.known[login{user, ip}]; ok && now.Sub(last) >= 0 && now.Sub(last) < fadeEvery {
+		return
+	}
 	if t := p.addrs[ip].faded(now); t.n > 0 {
 		p.addrs[ip] = tally{t.n / 2, now}
 	}

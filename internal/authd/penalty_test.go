@@ -63,6 +63,18 @@ func TestPenaltyIsOfTheAddressWhateverTheName(t *testing.T) {
 	}
 }
 
+// A03: who has an account here logs in with it between any two guesses at others.
+func TestAnAccountOfOnesOwnBuysNoGuesses(t *testing.T) {
+	p := newPenalties()
+	for i := range 20 {
+		p.failed(fmt.Sprint("user", i), here, then.Add(time.Duration(i)*time.Second))
+		p.succeeded("mallory", here, then.Add(time.Duration(i)*time.Second))
+	}
+	if got := p.wait("alice", here, then.Add(20*time.Second)); got != maxAddrWait {
+		t.Errorf("the 21st guess waits %v", got)
+	}
+}
+
 func TestIPv6CountsByNetwork(t *testing.T) {
 	p := newPenalties()
 	for i := range 10 {

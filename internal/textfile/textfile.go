@@ -21,7 +21,8 @@ type File[T any] struct {
 	Report func(error) // of a change that cannot be used, once for each
 
 	mu    sync.Mutex
-	seen  fs.FileInfo // of the last reading, good or bad
+	seen  fs.FileInfo // of the last reading, good or bad; nil: there was nothing to read
+	told  bool        // seen has been reported
 	good  bool        // there is a value
 	value T
 }
@@ -46,21 +47,22 @@ func (f *File[T]) Get() (T, error) {
 		v, err = f.Parse(f.Path, text)
 	}
 	if err != nil {
-		if f.seen != nil || f.good {
+		if (f.seen != nil || f.good) && !(f.told && f.seen == nil && info == nil) {
 			f.Report(err)
 		}
-		f.seen = info
+		f.seen, f.told = info, true
 		if f.good {
 			return f.value, nil
 		}
 		return v, err
 	}
-	f.seen, f.value, f.good = info, v, true
+	f.seen, f.told, f.value, f.good = info, false, v, true
 	return v, nil
 }
 
 func same(a, b fs.FileInfo) bool {
-	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime())
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) &&
+		a.Mode() == b.Mode() // chmod o-w is what was asked for, and leaves the time as it is
 }
 
 // readFile reads a regular file of at most max octets. It never waits, as a FIFO of that name would make it.

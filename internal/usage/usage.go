@@ -130,12 +130,13 @@ func (w window) line(name string) string {
 	return fmt.Sprintf(format, name, w.number, min(w.messages, most), min(w.rcpts, most), min(w.before, most), min(w.rcptsBefore, most))
 }
 
-// add counts a message in the window of now. A clock that went back goes on with the window that is there.
+// add counts a message in the window of now. A clock that was set back a little goes on with the window that is there; one that
+// went back further was wrong before, and what was counted in a future would stay until then.
 func (w *window) add(now time.Time, length time.Duration, rcpts int) {
 	switch n := now.Unix() / int64(length/time.Second); {
 	case n == w.number+1:
 		*w = window{number: n, before: w.messages, rcptsBefore: w.rcpts}
-	case n > w.number, w.number-n > 1000: // long ago; or in a future so far that somebody's clock was wrong
+	case n > w.number, n < w.number-1:
 		*w = window{number: n}
 	}
 	w.messages++
