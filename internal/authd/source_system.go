@@ -27,6 +27,7 @@ type System struct {
 type shadowLine struct {
 	hash                  string
 	changed, max, expires int64
+	unchanged             bool // shadow(5): changed is written as 0, the password is to be changed before it is used
 }
 
 // maxAccounts bounds what is read of either file, in octets.
@@ -64,7 +65,7 @@ func (s *System) Find(_ context.Context, name string) (*Account, error) {
 	}
 	today := s.now().Unix() / (24 * 60 * 60)
 	a.Disabled = l.expires > 0 && today >= l.expires
-	a.Expired = l.max > 0 && l.changed > 0 && today > l.changed+l.max
+	a.Expired = l.unchanged || l.max > 0 && l.changed > 0 && today > l.changed+l.max
 	return a, nil
 }
 
@@ -119,7 +120,7 @@ func parseShadow(_, text string) (map[string]shadowLine, error) {
 		}
 		if _, known := lines[f[0]]; !known {
 			days := func(s string) int64 { n, _ := strconv.ParseInt(s, 10, 32); return n }
-			lines[f[0]] = shadowLine{f[1], days(f[2]), days(f[4]), days(f[7])}
+			lines[f[0]] = shadowLine{f[1], days(f[2]), days(f[4]), days(f[7]), f[2] == "0"}
 		}
 	}
 	return lines, nil

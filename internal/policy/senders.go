@@ -58,8 +58,12 @@ type pattern struct {
 }
 
 func (r Rules) allow(login string, from addr.Mailbox) bool {
+	domain := from.Domain
+	if a, err := addr.ASCIIDomain(domain); err == nil { // rules have A-labels
+		domain = a
+	}
 	for _, p := range r[login] {
-		if p.any || p.domain != "" && strings.EqualFold(p.domain, from.Domain) || p.key != "" && p.key == from.Key() {
+		if p.any || p.domain != "" && strings.EqualFold(p.domain, domain) || p.key != "" && p.key == from.Key() {
 			return true
 		}
 	}
