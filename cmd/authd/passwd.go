@@ -84,8 +84,12 @@ func hash(args []string) int {
 	return 0
 }
 
-// edit changes a file as a whole, and keeps its owner and mode. Two edits at the same moment wait for each other.
+// edit changes a file as a whole, and keeps its owner and mode. Two edits at the same moment wait for each other. Of a symbolic link it
+// is the file behind that is changed.
 func edit(path string, change func(string) (string, error)) error {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	}
 	lock, err := os.OpenFile(filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".lock"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return err
@@ -117,14 +121,15 @@ func edit(path string, change func(string) (string, error)) error {
 	return durable.WriteFileOwned(path, []byte(changed), mode, uid, gid)
 }
 
-// setPassword changes the line of a user, or adds one. Every other byte stays as it is.
+// setPassword changes the line of a user, or adds one; or removes all of his lines, because the second would hold once the first is gone.
+// Every other byte stays as it is.
 func setPassword(text, user, stored string, remove bool) (string, error) {
 	var b strings.Builder
 	found := false
 	for line := range strings.Lines(text) {
 		name, rest, _ := strings.Cut(strings.TrimRight(line, "\r\n"), ":")
 		name, err := userdb.Canonical(name)
-		if found || err != nil || name != user || strings.HasPrefix(line, "#") {
+		if found && !remove || err != nil || name != user || strings.HasPrefix(line, "#") {
 			b.WriteString(line)
 			continue
 		}
@@ -169,7 +174,6 @@ func readPassword(prompt string) (string, error) {
 }
 
 func ask(in *bufio.Reader, prompt string) (string, error) {
-	fmt.Fprint(os.Stderr, prompt)
 	old, err := unix.IoctlGetTermios(0, termiosGet)
 	if err != nil {
 		return "", err
@@ -183,6 +187,7 @@ func ask(in *bufio.Reader, prompt string) (string, error) {
 		unix.IoctlSetTermios(0, termiosSet, old)
 		fmt.Fprintln(os.Stderr)
 	}()
+	fmt.Fprint(os.Stderr, prompt) // whoever types as soon as it is there must not be seen
 	return readLine(in)
 }
 
