@@ -30,7 +30,7 @@ import (
 var Programs = [...]string{"smtpd", "queued", "deliver"}
 
 // tools are programs of the suite that run when somebody calls them.
-var tools = [...]string{"queuectl"}
+var tools = [...]string{"queuectl", "authd"}
 
 // Config says what a System is like. The zero value serves example.test for alice and bob.
 type Config struct {
@@ -44,7 +44,8 @@ type Config struct {
 	VirtualAliases string // text of the virtual aliases file
 	Routes         string // text of the routes file
 	DNS            string // address of a name server, such as a stub.Server's; empty: none answers
-	TLS            bool   // a self-signed certificate for smtpd
+	TLS            bool   // a self-signed certificate for smtpd, and a listener with TLS from the start
+	Auth           bool   // authd runs, and everybody may log in with every mechanism that needs no certificate
 	Settings       string // further lines of postamt.conf; a key here replaces ours
 
 	// Prefix goes before the command line of each program when it is started: a program that executes its arguments in
@@ -59,6 +60,8 @@ type System struct {
 	Conf   string // postamt.conf
 	Addr   string // host:port of smtpd's mx listener
 	Submit string // host:port of smtpd's submission listener
+	Secure string // host:port of smtpd's submissions listener if Config.TLS
+	Auth   string // authd's client socket if Config.Auth
 	Socket string // path of smtpd's local listener
 	LMTP   string // path of deliver's listener
 	Queue  string // queue directory
@@ -69,9 +72,10 @@ type System struct {
 	// StartBy, by program, starts its command in place of cmd.Start: the way in for a supervisor. Set it before Launch.
 	StartBy map[string]func(*exec.Cmd) error
 
-	bin    string
-	prefix []string
-	remove bool
+	bin      string
+	programs []string // in the order in which a message passes them
+	prefix   []string
+	remove   bool
 
 	mu      sync.Mutex
 	running map[string]*program
@@ -99,7 +103,7 @@ func Start(t testing.TB, c Config) *System {
 			t.Error(err)
 		}
 		if t.Failed() {
-			for _, name := range Programs {
+			for _, name := range s.programs {
 				log := s.Log(name)
 				t.Logf("log of %s:\n%s", name, log[max(0, len(log)-8<<10):])
 			}
@@ -114,7 +118,7 @@ func Start(t testing.TB, c Config) *System {
 
 // New lays out a System without starting anything.
 func New(c Config) (*System, error) {
-	s := &System{Dir: c.Dir, Domain: c.Domain, Users: c.Users, bin: c.Bin, prefix: c.Prefix, running: map[string]*program{}}
+	s := &System{Dir: c.Dir, Domain: c.Domain, Users: c.Users, bin: c.Bin, prefix: c.Prefix, programs: Programs[:], running: map[string]*program{}}
 	if s.Domain == "" {
 		s.Domain = "example.test"
 	}
@@ -137,11 +141,14 @@ func New(c Config) (*System, error) {
 		}
 		s.remove = true
 	}
-	if s.Addr, err = peers.FreeAddr(); err == nil {
-		s.Submit, err = peers.FreeAddr()
+	for _, addr := range []*string{&s.Addr, &s.Submit, &s.Secure} {
+		if *addr, err = peers.FreeAddr(); err != nil {
+			return nil, err
+		}
 	}
-	if err != nil {
-		return nil, err
+	if c.Auth {
+		s.programs = append([]string{"authd"}, Programs[:]...)
+		s.Auth = filepath.Join(s.Dir, "run", "auth")
 	}
 	s.Conf = filepath.Join(s.Dir, "postamt.conf")
 	s.Queue = filepath.Join(s.Dir, "queue")
@@ -175,9 +182,9 @@ func (s *System) layout(c Config) error {
 		"queue_dir queue",
 		"run_dir run",
 		"log stderr",
-		"smtpd_listen " + s.Addr + "=mx " + s.Submit + "=submission unix:smtpd.sock=local",
 		"remote_loopback yes",
 	}
+	listen := "smtpd_listen " + s.Addr + "=mx " + s.Submit + "=submission unix:smtpd.sock=local"
 	files := map[string]string{"users": users.String(), "aliases": c.Aliases}
 	if c.VirtualAliases != "" {
 		files["virtual"] = c.VirtualAliases
@@ -198,6 +205,11 @@ func (s *System) layout(c Config) error {
 		}
 		s.Cert = cert
 		conf = append(conf, "tls_cert cert.pem", "tls_key key.pem")
+		listen += " " + s.Secure + "=submissions"
+	}
+	conf = append(conf, listen)
+	if c.Auth {
+		conf = append(conf, "state_dir state", "auth_mechanisms PLAIN LOGIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-1-PLUS SCRAM-SHA-256 SCRAM-SHA-256-PLUS")
 	}
 	files["postamt.conf"] = override(conf, c.Settings)
 	for name, text := range files {
@@ -263,9 +275,9 @@ func Build() (string, error) {
 
 // Run starts every program that is not running. They start at the same time; Run returns when all are ready.
 func (s *System) Run() error {
-	errs := make([]error, len(Programs))
+	errs := make([]error, len(s.programs))
 	var wg sync.WaitGroup
-	for i, name := range Programs {
+	for i, name := range s.programs {
 		if s.Pid(name) == 0 {
 			wg.Go(func() { errs[i] = s.Launch(name) })
 		}
@@ -331,7 +343,7 @@ func (s *System) Pid(name string) int {
 // Pids returns the process ids of all programs that were started and not ended.
 func (s *System) Pids() []int {
 	var pids []int
-	for _, name := range Programs {
+	for _, name := range s.programs {
 		if pid := s.Pid(name); pid != 0 {
 			pids = append(pids, pid)
 		}
@@ -380,9 +392,9 @@ func (s *System) end(name string, sig syscall.Signal) error {
 
 // End terminates every program that runs. The directory stays.
 func (s *System) End() error {
-	errs := make([]error, len(Programs))
+	errs := make([]error, len(s.programs))
 	var wg sync.WaitGroup
-	for i, name := range Programs {
+	for i, name := range s.programs {
 		wg.Go(func() { errs[i] = s.Terminate(name) })
 	}
 	wg.Wait()

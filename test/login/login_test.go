@@ -1,0 +1,408 @@
+// Package login has strangers log in: their mail programs at our smtpd, their servers at our authd, and our smtpd at theirs.
+//
+// What a test says it says by tools that are not ours, or byte by byte.
+package login
+
+import (
+	"bufio"
+	"encoding/base64"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"postamt/test/suite"
+)
+
+// limit is for whatever must happen soon; a machine under load may take its time.
+const limit = 60 * time.Second
+
+// programs are built once, not for each System.
+var programs = sync.OnceValues(suite.Build)
+
+// start runs a System.
+func start(t *testing.T, c suite.Config) *suite.System {
+	t.Helper()
+	bin, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Bin = bin
+	return suite.Start(t, c)
+}
+
+// tool returns the path of a program of the machine.
+func tool(t *testing.T, name string) string {
+	t.Helper()
+	path, err := exec.LookPath(name)
+	if err != nil {
+		t.Skip(name + " is not installed")
+	}
+	return path
+}
+
+// client is a connection on which a test says what it likes.
+type client struct {
+	t    testing.TB
+	conn net.Conn
+	r    *bufio.Reader
+}
+
+// dial connects from that address of loopback, "" for any, and says EHLO.
+func dial(t testing.TB, addr, from string) (*client, error) {
+	d := net.Dialer{Timeout: limit}
+	if from != "" {
+		d.LocalAddr = &net.TCPAddr{IP: net.ParseIP(from)}
+	}
+	conn, err := d.Dial("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(func() { conn.Close() })
+	conn.SetDeadline(time.Now().Add(2 * limit))
+	c := &client{t, conn, bufio.NewReader(conn)}
+	if _, err := c.reply(); err != nil {
+		return nil, err
+	}
+	_, err = c.say("EHLO client.test")
+	return c, err
+}
+
+func mustDial(t testing.TB, addr string) *client {
+	t.Helper()
+	c, err := dial(t, addr, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func (c *client) reply() (string, error) {
+	var all strings.Builder
+	for {
+		line, err := c.r.ReadString('\n')
+		all.WriteString(line)
+		if err != nil || len(line) < 4 || line[3] != '-' {
+			return all.String(), err
+		}
+	}
+}
+
+func (c *client) say(line string) (string, error) {
+	if _, err := c.conn.Write([]byte(line + "\r\n")); err != nil {
+		return "", err
+	}
+	return c.reply()
+}
+
+// want says a line to which the reply must begin with code.
+func (c *client) want(code, line string) {
+	c.t.Helper()
+	if r, err := c.say(line); err != nil || !strings.HasPrefix(r, code) {
+		c.t.Fatalf("%s: %q, %v, want %s", line, r, err, code)
+	}
+}
+
+// plain is AUTH PLAIN.
+func plain(user, password string) string {
+	return "AUTH PLAIN " + base64.StdEncoding.EncodeToString([]byte("\x00"+user+"\x00"+password))
+}
+
+// A program is somebody's, and sends the file message from alice to bob, who stands in it; only with the right password does it succeed.
+type program struct {
+	name    string
+	command func(t *testing.T, s *suite.System, message, password string) *exec.Cmd
+}
+
+func swaks(addr func(*suite.System) string, args ...string) func(*testing.T, *suite.System, string, string) *exec.Cmd {
+	return func(t *testing.T, s *suite.System, message, password string) *exec.Cmd {
+		cmd := exec.Command(tool(t, "swaks"), "--server", addr(s), "--helo", "client.test", "--from", "alice@example.test",
+			"--to", "bob@example.test", "--data", "@"+message, "--auth-user", "alice", "--auth-password", password)
+		cmd.Args = append(cmd.Args, args...)
+		if strings.Contains(strings.Join(args, " "), "--tls") {
+			cmd.Args = append(cmd.Args, "--tls-ca-path", s.Cert, "--tls-verify")
+		}
+		return cmd
+	}
+}
+
+func submit(s *suite.System) string { return s.Submit }
+func secure(s *suite.System) string { return s.Secure }
+
+func msmtp(method string) func(*testing.T, *suite.System, string, string) *exec.Cmd {
+	return func(t *testing.T, s *suite.System, message, password string) *exec.Cmd {
+		host, port, _ := net.SplitHostPort(s.Submit)
+		cmd := exec.Command(tool(t, "msmtp"), "--file=/dev/null", "--host="+host, "--port="+port, "--domain=client.test", "--tls=on",
+			"--tls-starttls=on", "--tls-trust-file="+s.Cert, "--auth="+method, "--user=alice", "--passwordeval=echo "+password,
+			"--from=alice@example.test", "bob@example.test")
+		in, err := os.Open(message)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { in.Close() })
+		cmd.Stdin = in
+		return cmd
+	}
+}
+
+func curl(scheme string, addr func(*suite.System) string, args ...string) func(*testing.T, *suite.System, string, string) *exec.Cmd {
+	return func(t *testing.T, s *suite.System, message, password string) *exec.Cmd {
+		cmd := exec.Command(tool(t, "curl"), "-sS", scheme+"://"+addr(s)+"/client.test", "--user", "alice:"+password, "--cacert", s.Cert,
+			"--mail-from", "alice@example.test", "--mail-rcpt", "bob@example.test", "--crlf", "--upload-file", message)
+		cmd.Args = append(cmd.Args, args...)
+		return cmd
+	}
+}
+
+var clients = []program{
+	{"swaks PLAIN in clear on loopback", swaks(submit, "--auth", "PLAIN")},
+	{"swaks PLAIN STARTTLS", swaks(submit, "--auth", "PLAIN", "--tls")},
+	{"swaks LOGIN STARTTLS", swaks(submit, "--auth", "LOGIN", "--tls")},
+	{"swaks CRAM-MD5 STARTTLS", swaks(submit, "--auth", "CRAM-MD5", "--tls")},
+	{"swaks PLAIN implicit TLS", swaks(secure, "--auth", "PLAIN", "--tls-on-connect")},
+	{"msmtp SCRAM-SHA-256", msmtp("scram-sha-256")},
+	{"msmtp SCRAM-SHA-1", msmtp("scram-sha-1")},
+	{"msmtp LOGIN", msmtp("login")},
+	{"curl STARTTLS", curl("smtp", submit, "--ssl-reqd")},
+	{"curl implicit TLS", curl("smtps", secure)},
+	{"curl LOGIN", curl("smtps", secure, "--login-options", "AUTH=LOGIN")},
+	{"python3 smtplib", func(t *testing.T, s *suite.System, message, password string) *exec.Cmd {
+		const script = `
+import smtplib, ssl, sys
+addr, message, cert, password = sys.argv[1:]
+host, port = addr.split(":")
+with smtplib.SMTP(host, int(port), local_hostname="client.test") as c:
+    c.starttls(context=ssl.create_default_context(cafile=cert))
+    c.login("alice@example.test", password)
+    c.sendmail("alice@example.test", ["bob@example.test"], open(message).read())
+`
+		return exec.Command(tool(t, "python3"), "-c", script, s.Submit, message, s.Cert, password)
+	}},
+	{"s-nail", func(t *testing.T, s *suite.System, _, password string) *exec.Cmd {
+		cmd := exec.Command(tool(t, "s-nail"), "-:/", "-S", "v15-compat=yes", "-S", "mta=smtp://alice:"+password+"@"+s.Submit,
+			"-S", "smtp-auth=plain", "-S", "smtp-use-starttls", "-S", "tls-verify=ignore", "-S", "hostname=client.test", "-S", "DEAD=/dev/null",
+			"-S", "from=alice@example.test", "-r", "alice@example.test", "-s", "a test", "bob@example.test")
+		cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "MAILRC=/dev/null")
+		cmd.Stdin = strings.NewReader("text\n")
+		return cmd
+	}},
+	{"git send-email", func(t *testing.T, s *suite.System, message, password string) *exec.Cmd {
+		if exec.Command("git", "send-email", "--dump-aliases").Run() != nil || exec.Command("perl", "-MAuthen::SASL", "-MMail::Address", "-e", "1").Run() != nil {
+			t.Skip("git-email, libauthen-sasl-perl or libmailtools-perl is not installed")
+		}
+		host, port, _ := net.SplitHostPort(s.Submit)
+		cmd := exec.Command("git", "send-email", "--quiet", "--smtp-server="+host, "--smtp-server-port="+port, "--smtp-encryption=tls",
+			"--smtp-ssl-cert-path="+s.Cert, "--smtp-user=alice", "--smtp-pass="+password, "--smtp-domain=client.test",
+			"--from=alice@example.test", "--to=bob@example.test", "--confirm=never", "--no-validate", message)
+		cmd.Dir = t.TempDir()
+		cmd.Env = append(os.Environ(), "HOME="+cmd.Dir)
+		return cmd
+	}},
+}
+
+// Everybody's program logs in and sends, and none does with a wrong password.
+func TestProgramsLogIn(t *testing.T) {
+	s := start(t, suite.Config{TLS: true, Auth: true})
+	message := filepath.Join(t.TempDir(), "message")
+	if err := os.WriteFile(message, []byte("From: alice@example.test\nTo: bob@example.test\nSubject: a test\n\ntext\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	for _, p := range clients {
+		t.Run(p.name, func(t *testing.T) {
+			if out, err := p.command(t, s, message, "alice").CombinedOutput(); err != nil {
+				t.Fatalf("%v\n%s", err, out)
+			}
+			n++
+			found, err := s.AwaitDelivered("bob", n, limit)
+			if err != nil {
+				t.Fatal(err)
+			}
+			newest := ""
+			for _, path := range found {
+				if b, _ := os.ReadFile(path); !seen[path] {
+					newest, seen[path] = string(b), true
+				}
+			}
+			protocol := "with ESMTPSA id" // RFC 3848
+			if strings.Contains(p.name, "clear") {
+				protocol = "with ESMTPA id"
+			}
+			if !strings.Contains(newest, protocol) {
+				t.Errorf("no %q in\n%s", protocol, newest)
+			}
+		})
+	}
+	for _, p := range clients[:9] { // each must wait longer than the one before
+		if p.name == "swaks PLAIN implicit TLS" || p.name == "msmtp SCRAM-SHA-256" || p.name == "swaks CRAM-MD5 STARTTLS" {
+			t.Run(p.name+" wrong", func(t *testing.T) {
+				if out, err := p.command(t, s, message, "wrong").CombinedOutput(); err == nil {
+					t.Errorf("a wrong password sends:\n%s", out)
+				}
+			})
+		}
+	}
+	if err := s.AwaitEmpty(limit); err != nil {
+		t.Error(err)
+	}
+	if got := len(s.Delivered("bob")); got != n {
+		t.Errorf("%d messages, want %d", got, n)
+	}
+}
+
+var seen = map[string]bool{}
+
+// Authd dies: logins wait, sessions live; it is back: they log in.
+func TestAuthdIsKilled(t *testing.T) {
+	s := start(t, suite.Config{Auth: true})
+	c := mustDial(t, s.Submit)
+	c.want("535", plain("alice", "wrong"))
+	s.Kill("authd")
+	c.want("454", plain("alice", "alice"))
+	c.want("454", plain("alice", "wrong"))
+	c.want("250", "NOOP")
+	c.want("530", "MAIL FROM:<alice@example.test>")
+	fresh := mustDial(t, s.Submit) // its EHLO had nobody to ask
+	fresh.want("454", plain("alice", "alice"))
+	mx := mustDial(t, s.Addr)
+	mx.want("250", "MAIL FROM:<x@client.test>")
+	mx.want("250", "RCPT TO:<alice@example.test>")
+	if err := s.Launch("authd"); err != nil {
+		t.Fatal(err)
+	}
+	c.want("235", plain("alice", "alice"))
+	fresh.want("235", plain("bob", "bob"))
+	c.want("250", "MAIL FROM:<alice@example.test>")
+}
+
+// A11: a password goes by none of the ways in which passwords get about.
+func TestCanary(t *testing.T) {
+	const canary = "c4naryXq7"
+	const guess = "gu3ssedZz9"
+	bin, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := suite.New(suite.Config{Bin: bin, Auth: true, TLS: true, Settings: "users secrets\n"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(s.Remove)
+	users := fmt.Sprintf("alice:{PLAIN}%s::::%s::\nbob:*::::%s::\nbroken:%s:::::\nworse:{PLAIN}%[1]s:nonsense::::\n", canary,
+		filepath.Join(s.Dir, "home/alice"), filepath.Join(s.Dir, "home/bob"), canary)
+	if err := os.WriteFile(filepath.Join(s.Dir, "secrets"), []byte(users), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.End() })
+	if err := s.Run(); err != nil {
+		t.Fatal(err)
+	}
+	b64 := base64.StdEncoding.EncodeToString
+	c := mustDial(t, s.Submit)
+	for _, user := range []string{"alice", "broken", "worse", "nobody"} {
+		if user != "alice" {
+			c.say(plain(user, canary))
+		}
+	}
+	c.want("535", plain("alice", guess))
+	c.want("5", "AUTH PLAIN "+canary)
+	c.want("334", "AUTH LOGIN")
+	c.want("334", b64([]byte("alice")))
+	c.want("235", b64([]byte(canary)))
+	c.want("250", "MAIL FROM:<alice@example.test>")
+	c.want("250", "RCPT TO:<bob@example.test>")
+	c.want("354", "DATA")
+	c.want("250", "From: alice@example.test\r\n\r\ntext\r\n.")
+	if _, err := s.AwaitDelivered("bob", 1, limit); err != nil {
+		t.Fatal(err)
+	}
+	look := map[string]string{}
+	for _, name := range []string{"authd", "smtpd", "queued", "deliver"} {
+		pid := s.Pid(name)
+		if pid == 0 {
+			t.Fatalf("%s does not run", name)
+		}
+		for _, file := range []string{"cmdline", "environ"} {
+			b, err := os.ReadFile(fmt.Sprintf("/proc/%d/%s", pid, file))
+			if err != nil {
+				t.Skip(err)
+			}
+			look[name+" "+file] = string(b)
+		}
+		look["log of "+name] = s.Log(name)
+	}
+	filepath.Walk(s.Dir, func(path string, st os.FileInfo, err error) error {
+		if err == nil && st.Mode().IsRegular() && filepath.Base(path) != "secrets" {
+			b, _ := os.ReadFile(path)
+			look[path] = string(b)
+		}
+		return nil
+	})
+	if len(look["authd cmdline"]) == 0 || !strings.Contains(look["log of authd"], "auth-failed") || !strings.Contains(look["log of authd"], "auth-ok") {
+		t.Errorf("not the places that were meant: %.300q", look["log of authd"])
+	}
+	for where, text := range look {
+		for _, secret := range []string{canary, guess, b64([]byte(canary)), b64([]byte("\x00alice\x00" + guess)), b64([]byte("\x00broken\x00" + canary))} {
+			if strings.Contains(text, secret) {
+				t.Errorf("%q is in %s", secret, where)
+			}
+		}
+	}
+}
+
+// What is beyond a login's limit waits until somebody has looked at it, and the postmaster hears of it once.
+func TestALimitHolds(t *testing.T) {
+	s := start(t, suite.Config{Auth: true, Aliases: "postmaster: bob\n", Users: []string{"alice", "bob", "carol"}, Settings: "login_messages_hour 2\n"})
+	c := mustDial(t, s.Submit)
+	c.want("235", plain("alice", "alice"))
+	for range 5 {
+		c.want("250", "MAIL FROM:<alice@example.test>")
+		c.want("250", "RCPT TO:<carol@example.test>")
+		c.want("354", "DATA")
+		c.want("250", "From: alice@example.test\r\nSubject: newsletter\r\n\r\ntext\r\n.")
+	}
+	if _, err := s.AwaitDelivered("carol", 2, limit); err != nil {
+		t.Fatal(err)
+	}
+	held := func() []string {
+		found, _ := filepath.Glob(filepath.Join(s.Queue, "hold", "*"))
+		more, _ := filepath.Glob(filepath.Join(s.Queue, "hold", "*", "*"))
+		var ids []string
+		for _, path := range append(found, more...) {
+			if st, err := os.Stat(path); err == nil && st.Mode().IsRegular() && !strings.Contains(filepath.Base(path), ".") {
+				ids = append(ids, filepath.Base(path))
+			}
+		}
+		return ids
+	}
+	if err := suite.Await(limit, "three held messages", func() bool { return len(held()) == 3 }); err != nil {
+		t.Fatalf("%v: %v\n%s", err, held(), s.Log("queued"))
+	}
+	notices, err := s.AwaitDelivered("bob", 1, limit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, _ := os.ReadFile(notices[0])
+	if !strings.Contains(string(b), "alice") || !strings.Contains(string(b), "more than 2 messages an hour") || !strings.Contains(string(b), "queuectl release") {
+		t.Errorf("the postmaster is told\n%s", b)
+	}
+	bin, _ := programs()
+	out, err := exec.Command(filepath.Join(bin, "queuectl"), append([]string{"-C", s.Conf, "release"}, held()...)...).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	if _, err := s.AwaitDelivered("carol", 5, limit); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.AwaitEmpty(limit); err != nil {
+		t.Error(err)
+	}
+	if n := len(s.Delivered("bob")); n != 1 {
+		t.Errorf("the postmaster is told %d times", n)
+	}
+}
