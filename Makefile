@@ -1,6 +1,6 @@
 # postamt. `make help` lists the targets.
 
-SERVICES    = smtpd queued deliver authd
+SERVICES    = smtpd queued deliver authd keyd
 PROGRAMS    = $(SERVICES) queuectl
 
 DESTDIR     =

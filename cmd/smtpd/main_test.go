@@ -65,6 +65,7 @@ smtpd_error_soft 30
 smtpd_error_hard 60
 queue_dir queue
 run_dir run
+tls_keys self
 `
 
 func newSystem(t testing.TB, conf string) *system {

@@ -14,8 +14,10 @@ import (
 
 	"postamt/internal/addr"
 	"postamt/internal/authwire"
+	"postamt/internal/certs"
 	"postamt/internal/config"
 	"postamt/internal/daemon"
+	"postamt/internal/keyd"
 	"postamt/internal/maillog"
 	"postamt/internal/queue"
 	"postamt/internal/route"
@@ -127,8 +129,8 @@ func settings(c *config.Config, log *maillog.Logger) (*smtpd.Config, error) {
 	if len(errs) == 0 {
 		n.Home = t.Current().LocalDomain
 	}
-	var err error
-	if n.TLS, err = certificates(c, log); err != nil {
+	err := withTLS(n, c, log)
+	if err != nil {
 		errs = append(errs, err)
 	}
 	if c.AuthServer != "" {
@@ -144,20 +146,34 @@ func settings(c *config.Config, log *maillog.Logger) (*smtpd.Config, error) {
 	return n, errors.Join(errs...)
 }
 
-func certificates(c *config.Config, log *maillog.Logger) (*tls.Config, error) {
+// alpn are the names that SMTP goes by where somebody names it. IANA has registered none (imap, pop3 and managesieve, yes);
+// Exim takes these two. A client that offers others only speaks another protocol.
+var alpn = []string{"smtp", "esmtp"}
+
+// withTLS adds certificates to n, if there are any. Each kind of listener is a service with tickets of its own.
+func withTLS(n *smtpd.Config, c *config.Config, log *maillog.Logger) error {
 	if len(c.TLSCert) == 0 {
 		for _, l := range c.SmtpdListen {
 			if l.Kind == smtpd.Submissions {
-				return nil, errors.New("smtpd_listen: a listener of kind submissions needs tls_cert")
+				return errors.New("smtpd_listen: a listener of kind submissions needs tls_cert")
 			}
 		}
-		return nil, nil
+		return nil
 	}
-	certs, err := daemon.LoadCertificates(c.TLSCert, c.TLSKey, log.Reload)
+	set, err := keyd.Certificates(c, log.Reload)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	return certs.ServerConfig(c.TLSMinVersion, "smtp", "esmtp"), nil // the names that Exim takes
+	services := make(map[string]*certs.Service)
+	for _, kind := range []string{smtpd.MX, smtpd.Submission, smtpd.Submissions, smtpd.Local} {
+		services[kind] = set.Service("smtpd."+kind, c.TLSMinVersion, alpn...)
+	}
+	n.TLS = services[smtpd.MX].Config()
+	n.BeginTLS = func(kind string) (*tls.Config, error) {
+		v := services[kind]
+		return v.Config(), v.Begin()
+	}
+	return nil
 }
 
 func limits(c *config.Config) daemon.Limits {

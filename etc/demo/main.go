@@ -142,6 +142,7 @@ users users
 smtpd_listen 127.0.0.1:%[2]d=mx 127.0.0.1:%[3]d=submission unix:smtpd.sock=local
 tls_cert tls.crt
 tls_key tls.key
+tls_keys self
 log stderr
 `, domain, port, submission),
 		"aliases": "# aliases(5)\npostmaster: alice\nall: alice, bob\n",

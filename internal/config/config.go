@@ -65,7 +65,9 @@ type Config struct {
 	DeliverListen []Listener
 	TLSCert       []string // files, as many as TLSKey
 	TLSKey        []string
-	TLSMinVersion uint16 // as in crypto/tls
+	TLSMinVersion uint16   // as in crypto/tls
+	TLSKeys       string   // who holds the keys: auto, keyd, self
+	KeydClients   []string // users who may sign
 
 	// Who may log in.
 	AuthListen          []Listener // kinds client and users

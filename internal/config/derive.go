@@ -118,6 +118,10 @@ func (c *Config) contradictions() []contradiction {
 	if len(c.TLSCert) != len(c.TLSKey) {
 		add("tls_key", fmt.Errorf("%d files, but tls_cert has %d: each certificate needs its key", len(c.TLSKey), len(c.TLSCert)))
 	}
+	// RFC 8446 section 4.2.3 and RFC 5246 section 7.4.1.4.1: older versions sign SHA-1, or MD5 with it.
+	if c.TLSKeys == "keyd" && c.TLSMinVersion < 0x0303 {
+		add("tls_min_version", errors.New("keyd signs for TLS 1.2 and later only: with tls_keys keyd, at least 1.2"))
+	}
 	if c.RetryMin > c.RetryMax {
 		add("retry_min", errors.New("is more than retry_max"))
 	}
@@ -149,7 +153,7 @@ func (c *Config) contradictions() []contradiction {
 	// The kernel's limit on the path of a socket: 108 bytes with the final NUL on Linux, 104 on the BSDs.
 	const sunPath = 103
 	for _, p := range []struct{ key, path string }{
-		{"run_dir", filepath.Join(c.RunDir, "queued")},
+		{"run_dir", filepath.Join(c.RunDir, "queued")}, // the longest of our own; "keyd" is shorter
 		{"smtpd_listen", longest(c.SmtpdListen)},
 		{"deliver_listen", longest(c.DeliverListen)},
 		{"local_transport", c.LocalTransport.Address},

@@ -39,12 +39,14 @@ func (c *Config) keys() []key {
 		{"tls_cert", "", paths{&c.TLSCert, dir}},
 		{"tls_key", "", paths{&c.TLSKey, dir}},
 		{"tls_min_version", "1.2", tlsVersion{&c.TLSMinVersion}},
+		{"tls_keys", "auto", choice{&c.TLSKeys, "auto keyd self"}},
+		{"keyd_clients", "pa-smtpd", words{&c.KeydClients}},
 
 		// Who may log in.
 		{"auth_listen", "unix:auth=client unix:auth-users=users", listeners{&c.AuthListen, "", "client users"}},
 		{"auth_server", "auth", word{&c.AuthServer}},
 		{"auth_sources", "users", sources{&c.AuthSources}},
-		{"auth_mechanisms", "PLAIN LOGIN", words{&c.AuthMechanisms, "PLAIN LOGIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-1-PLUS SCRAM-SHA-256 SCRAM-SHA-256-PLUS EXTERNAL OAUTHBEARER XOAUTH2"}},
+		{"auth_mechanisms", "PLAIN LOGIN", chosen{&c.AuthMechanisms, "PLAIN LOGIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-1-PLUS SCRAM-SHA-256 SCRAM-SHA-256-PLUS EXTERNAL OAUTHBEARER XOAUTH2"}},
 		{"auth_clear", "127.0.0.0/8 ::1", prefixes{&c.AuthClear}},
 		{"auth_hashes", "0", count{&c.AuthHashes, 0}},
 		{"auth_memory", "256m", size{&c.AuthMemory}},

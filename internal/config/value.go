@@ -24,6 +24,13 @@ func (v word) set(s string) error {
 	return nil
 }
 
+type words struct{ p *[]string }
+
+func (v words) set(s string) error {
+	*v.p = strings.Fields(s)
+	return nil
+}
+
 // hostname is a domain name or empty.
 type hostname struct{ p *string }
 
@@ -105,13 +112,13 @@ func (v prefixes) set(s string) error {
 	return nil
 }
 
-// words are some of a list, each once. The empty value is none of them.
-type words struct {
+// chosen are some words of a list, each once, in capitals. The empty value is none of them.
+type chosen struct {
 	p     *[]string
 	known string
 }
 
-func (v words) set(s string) error {
+func (v chosen) set(s string) error {
 	var l []string
 	for w := range strings.FieldsSeq(s) {
 		w = strings.ToUpper(w)

@@ -1,5 +1,5 @@
 // Package daemon is the process side of every program: how it finds its connections, says that it is ready, obeys
-// signals, limits its sessions and loads its certificates.
+// signals and limits its sessions.
 //
 // Connections come in the first of these ways that applies:
 //
@@ -12,7 +12,7 @@
 //
 // Promises: what a supervisor left in the environment for us is not seen by programs that we execute. A socket in the
 // file system is removed only when nobody answers on it. Running out of descriptors slows accepting down and ends
-// nothing (F10). A certificate that cannot be used never replaces one that can (T07).
+// nothing (F10).
 //
 // It never goes into the background, writes no file with its number, and knows nothing of mail.
 package daemon

@@ -1,6 +1,7 @@
 package smtpd
 
 import (
+	"crypto/tls"
 	"errors"
 
 	"postamt/internal/smtp"
@@ -66,29 +67,53 @@ func (s *session) cmdStartTLS(args string) *smtp.Reply {
 		s.close("protocol")
 		return smtp.NewReply(501, "5.5.4", "nothing may follow STARTTLS in clear")
 	}
+	conf, err := s.tlsConfig()
+	if err != nil {
+		// RFC 3207 section 4: 454 while TLS is not available for a temporary reason. The client may go on in clear, or not.
+		s.srv.Log.TLS(s.id, "", "", "", err)
+		return smtp.NewReply(454, "4.7.0", "TLS is not available now, try again later")
+	}
 	if s.c.WriteReply(smtp.NewReply(220, "2.0.0", "ready to start TLS")) != nil || s.c.Flush() != nil {
 		s.close("lost")
 		return nil
 	}
-	if !s.handshake() {
+	if !s.handshake(conf) {
 		s.close("tls")
 	}
 	return nil
 }
 
+// tlsConfig is for a handshake that begins now; the error says why it would fail.
+func (s *session) tlsConfig() (*tls.Config, error) {
+	switch {
+	case s.conf.TLS == nil:
+		return nil, errNoTLS
+	case s.conf.BeginTLS != nil:
+		return s.conf.BeginTLS(s.kind)
+	}
+	return s.conf.TLS, nil
+}
+
+// startsWithTLS makes the handshake of a connection that begins with it.
+func (s *session) startsWithTLS() bool {
+	conf, err := s.tlsConfig()
+	if err != nil {
+		s.srv.Log.TLS(s.id, "", "", "", err)
+		s.why = "tls"
+		return false
+	}
+	return s.handshake(conf)
+}
+
 // handshake starts TLS. RFC 3207 section 4.2: what was known before is discarded.
-func (s *session) handshake() bool {
+func (s *session) handshake(conf *tls.Config) bool {
 	s.reset()
 	s.helo, s.esmtp = "", false
 	if s.authed {
 		s.authed, s.peer.Login = false, ""
 	}
 	s.deadline(smtp.HandshakeTimeout) // T04
-	err := errNoTLS
-	if s.conf.TLS != nil {
-		err = s.c.StartTLS(s.conf.TLS, true)
-	}
-	if err != nil {
+	if err := s.c.StartTLS(conf, true); err != nil {
 		s.srv.Log.TLS(s.id, "", "", "", err)
 		s.why = "tls"
 		return false

@@ -74,6 +74,9 @@ type Config struct {
 	AuthInClear func(netip.Addr) bool // clients that may log in without TLS; nil: none
 	Senders     Senders               // which addresses a login may send from; nil: any
 	Usage       Usage                 // how much it may send; nil: any amount
+	// BeginTLS is asked before each handshake on a listener of the kind. What it returns is used in the place of TLS; an
+	// error says that a handshake would fail now. May be nil.
+	BeginTLS func(kind string) (*tls.Config, error)
 
 	Recipients Recipients
 }

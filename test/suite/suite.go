@@ -30,7 +30,7 @@ import (
 var Programs = [...]string{"smtpd", "queued", "deliver"}
 
 // tools are programs of the suite that run when somebody calls them.
-var tools = [...]string{"queuectl", "authd"}
+var tools = [...]string{"authd", "keyd", "queuectl"}
 
 // Config says what a System is like. The zero value serves example.test for alice and bob.
 type Config struct {
@@ -46,6 +46,7 @@ type Config struct {
 	DNS            string // address of a name server, such as a stub.Server's; empty: none answers
 	TLS            bool   // a self-signed certificate for smtpd, and a listener with TLS from the start
 	Auth           bool   // authd runs, and everybody may log in with every mechanism that needs no certificate
+	Keyd           bool   // the key of TLS is held by keyd, which runs too
 	Settings       string // further lines of postamt.conf; a key here replaces ours
 
 	// Prefix goes before the command line of each program when it is started: a program that executes its arguments in
@@ -150,6 +151,9 @@ func New(c Config) (*System, error) {
 		s.programs = append([]string{"authd"}, Programs[:]...)
 		s.Auth = filepath.Join(s.Dir, "run", "auth")
 	}
+	if c.Keyd {
+		s.programs = append(s.programs[:len(s.programs):len(s.programs)], "keyd")
+	}
 	s.Conf = filepath.Join(s.Dir, "postamt.conf")
 	s.Queue = filepath.Join(s.Dir, "queue")
 	s.Socket = filepath.Join(s.Dir, "run", "smtpd.sock")
@@ -204,7 +208,11 @@ func (s *System) layout(c Config) error {
 			return err
 		}
 		s.Cert = cert
-		conf = append(conf, "tls_cert cert.pem", "tls_key key.pem")
+		keys := "self" // and not auto: tests run as root too
+		if c.Keyd {
+			keys = "keyd"
+		}
+		conf = append(conf, "tls_cert cert.pem", "tls_key key.pem", "tls_keys "+keys)
 		listen += " " + s.Secure + "=submissions"
 	}
 	conf = append(conf, listen)

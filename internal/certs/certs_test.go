@@ -1,6 +1,7 @@
-package daemon
+package certs
 
 import (
+	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -27,19 +28,25 @@ func newPEM(t *testing.T, name string, from, to time.Time) (cert, key []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return pemOf(t, k, name, from, to)
+}
+
+// pemOf is newPEM for a key that is there.
+func pemOf(t *testing.T, k crypto.Signer, name string, from, to time.Time) (cert, key []byte) {
+	t.Helper()
 	tmpl := &x509.Certificate{
 		SerialNumber: big.NewInt(time.Now().UnixNano()), Subject: pkix.Name{CommonName: name}, DNSNames: []string{name},
 		NotBefore: from, NotAfter: to,
 	}
-	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, &k.PublicKey, k)
+	der, err := x509.CreateCertificate(rand.Reader, tmpl, tmpl, k.Public(), k)
 	if err != nil {
 		t.Fatal(err)
 	}
-	kd, err := x509.MarshalECPrivateKey(k)
+	kd, err := x509.MarshalPKCS8PrivateKey(k)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: kd})
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: kd})
 }
 
 func put(t *testing.T, name string, b []byte) {
@@ -51,8 +58,9 @@ func put(t *testing.T, name string, b []byte) {
 
 // certs is a set of pairs whose clock the test holds.
 type certs struct {
-	*Certificates
+	*Set
 	t       *testing.T
+	ring    Keyring
 	dir     string
 	clock   time.Time
 	mu      sync.Mutex
@@ -67,7 +75,7 @@ func (c *certs) load(names ...string) error {
 		cert, key = append(cert, c.file(n+".crt")), append(key, c.file(n+".key"))
 	}
 	var err error
-	c.Certificates, err = LoadCertificates(cert, key, func(what string, err error) {
+	c.Set, err = Load(cert, key, c.ring, func(what string, err error) {
 		c.mu.Lock()
 		c.reports = append(c.reports, fmt.Sprintf("%s: %v", filepath.Base(what), err))
 		c.mu.Unlock()
@@ -92,7 +100,7 @@ func (c *certs) name(sni string) string {
 	c.t.Helper()
 	a, b := net.Pipe()
 	defer a.Close()
-	srv := tls.Server(b, c.ServerConfig(tls.VersionTLS12))
+	srv := tls.Server(b, c.Service("test", tls.VersionTLS12).Config())
 	go func() {
 		srv.Handshake()
 		b.Close()
@@ -131,7 +139,7 @@ func TestT07_Renewal(t *testing.T) {
 		report string
 	}{
 		{"nothing changed", func() {}, "one.example", ""},
-		{"half a certificate", func() { put(t, c.file("a.crt"), cert2[:len(cert2)/2]) }, "one.example", "a.crt: daemon: certificate"},
+		{"half a certificate", func() { put(t, c.file("a.crt"), cert2[:len(cert2)/2]) }, "one.example", "a.crt: certs: certificate"},
 		{"still half: said once", func() {}, "one.example", ""},
 		{"the new certificate, the old key", func() { put(t, c.file("a.crt"), cert2) }, "one.example", "private key does not match"},
 		{"the certificate is gone for a moment", func() { os.Remove(c.file("a.crt")) }, "one.example", "no such file"},
@@ -199,7 +207,7 @@ func TestT07_Start(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "missing.crt") || !strings.Contains(err.Error(), "mismatched.key") {
 		t.Errorf("%v", err)
 	}
-	if _, err := LoadCertificates([]string{"a"}, nil, nil); err == nil {
+	if _, err := Load([]string{"a"}, nil, nil, nil); err == nil {
 		t.Error("a certificate without a key")
 	}
 }
@@ -236,24 +244,6 @@ func TestT07_Expired(t *testing.T) {
 	}
 	if r := c.took(); !strings.Contains(r, "expired") {
 		t.Errorf("reported %q", r)
-	}
-}
-
-func TestChoice(t *testing.T) {
-	c := newCerts(t)
-	from, to := time.Now().Add(-time.Hour), time.Now().Add(time.Hour)
-	for _, n := range []string{"one", "two"} {
-		cert, key := newPEM(t, n+".example", from, to)
-		put(t, c.file(n+".crt"), cert)
-		put(t, c.file(n+".key"), key)
-	}
-	if err := c.load("one", "two"); err != nil {
-		t.Fatal(err)
-	}
-	for sni, want := range map[string]string{"": "one.example", "one.example": "one.example", "two.example": "two.example", "three.example": "one.example"} {
-		if n := c.name(sni); n != want {
-			t.Errorf("for %q: %s", sni, n)
-		}
 	}
 }
 
