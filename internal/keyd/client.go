@@ -31,7 +31,7 @@ const (
 	maxUnderWay = 16
 	maxIdle     = 8
 	// answerTime is for a question as a whole, with the wait for a place. It is well below the time for a handshake.
-	answerTime = 5 * time.Second
+	answerTime = 3 * time.Second
 )
 
 // NewClient is for the server with its socket at path.

@@ -1,0 +1,256 @@
+package tls
+
+import (
+	"bytes"
+	"crypto/tls"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// hello is the record with the ClientHello that Go's client would send.
+func hello(t testing.TB, conf *tls.Config) []byte {
+	t.Helper()
+	a, b := net.Pipe()
+	defer a.Close()
+	defer b.Close()
+	go tls.Client(a, conf).Handshake()
+	var head [5]byte
+	if _, err := io.ReadFull(b, head[:]); err != nil {
+		t.Fatal(err)
+	}
+	rest := make([]byte, binary.BigEndian.Uint16(head[3:]))
+	if _, err := io.ReadFull(b, rest); err != nil {
+		t.Fatal(err)
+	}
+	return append(head[:], rest...)
+}
+
+// records cuts a handshake message into records of at most n octets.
+func records(message []byte, n int) []byte {
+	var out []byte
+	for len(message) > 0 {
+		k := min(n, len(message))
+		out = append(out, 22, 3, 1, byte(k>>8), byte(k))
+		out = append(out, message[:k]...)
+		message = message[k:]
+	}
+	return out
+}
+
+// longName is a ClientHello with one name of n octets in place of conf's.
+func longName(h []byte, name string, n int) []byte {
+	m := bytes.Clone(h[5:])
+	i := bytes.Index(m, []byte(name))
+	long := bytes.Repeat([]byte("a"), n)
+	m = append(m[:i:i], append(long, m[i+len(name):]...)...)
+	grow := n - len(name)
+	add16 := func(at int) { binary.BigEndian.PutUint16(m[at:], uint16(int(binary.BigEndian.Uint16(m[at:]))+grow)) }
+	add16(i - 2)      // the name
+	add16(i - 5)      // the list
+	add16(i - 7)      // the extension
+	sid := 4 + 2 + 32 // message header, version, random
+	p := sid + 1 + int(m[sid])
+	p += 2 + int(binary.BigEndian.Uint16(m[p:]))
+	p += 1 + int(m[p])
+	add16(p) // all extensions
+	size := len(m) - 4
+	m[1], m[2], m[3] = byte(size>>16), byte(size>>8), byte(size)
+	return m
+}
+
+// say writes in to a connection that begins with TLS, and reads until the server closes it. A TLS alert comes back as its
+// number, anything else as -1.
+func (s *system) say(in []byte, bytewise bool) (alert int, more []byte, err error) {
+	nc, err := net.Dial("tcp", s.submissions)
+	if err != nil {
+		return -1, nil, err
+	}
+	defer nc.Close()
+	nc.SetDeadline(time.Now().Add(20 * time.Second))
+	go func() {
+		if !bytewise {
+			nc.Write(in)
+			return
+		}
+		for i := range in {
+			if _, err := nc.Write(in[i : i+1]); err != nil {
+				return
+			}
+		}
+	}()
+	var head [7]byte
+	if _, err := io.ReadFull(nc, head[:]); err != nil {
+		return -1, nil, err
+	}
+	if head[0] == 21 {
+		return int(head[6]), nil, nil
+	}
+	return -1, head[:], nil
+}
+
+// T04, T05: what is no ClientHello, or too much of one, ends the connection, soon, and costs no memory.
+func TestT04_Hellos(t *testing.T) {
+	t.Parallel()
+	s := start(t, false, "")
+	h := hello(t, &tls.Config{ServerName: "mx.example.test"})
+	message := h[5:]
+	if _, more, err := s.say(h, false); err != nil || len(more) == 0 || more[0] != 22 {
+		t.Fatalf("a good one: %x %v", more, err)
+	}
+	// Fragmented, in records of one octet and in segments of one octet: read all the same.
+	if _, more, err := s.say(records(message, 1), false); err != nil || len(more) == 0 || more[0] != 22 {
+		t.Errorf("records of one octet: %x %v", more, err)
+	}
+	if _, more, err := s.say(h, true); err != nil || len(more) == 0 || more[0] != 22 {
+		t.Errorf("segments of one octet: %x %v", more, err)
+	}
+	// A name of 30,000 octets fits the message; it is nobody's, and gets the first certificate.
+	if _, more, err := s.say(records(longName(h, "mx.example.test", 30000), 16000), false); err != nil || len(more) == 0 || more[0] != 22 {
+		t.Errorf("a name of 30,000 octets: %x %v", more, err)
+	}
+	huge := append([]byte{1, 0xff, 0xff, 0xff}, bytes.Repeat([]byte{0}, 16<<20-1)...)
+	sslv2 := []byte{0x80, 0x2e, 1, 0, 2, 0, 0x15, 0, 0, 0, 0x10, 1, 0, 0x80, 2, 0, 0x80, 3, 0, 0x80, 4, 0, 0x80, 5, 0, 0x80, 6, 0, 0x40, 7, 0, 0xc0}
+	for what, in := range map[string][]byte{
+		"a name of 64 kB":         records(longName(h, "mx.example.test", 65000), 16000),
+		"16 MB":                   records(huge, 16384),
+		"a record of 64 kB":       append([]byte{22, 3, 1, 0xff, 0xff}, make([]byte, 65535)...),
+		"SSLv2":                   append(sslv2, make([]byte, 16)...),
+		"HTTP":                    []byte("GET / HTTP/1.1\r\nHost: mx.example.test\r\n\r\n"),
+		"SMTP":                    []byte("EHLO client.test\r\nQUIT\r\n"),
+		"empty records":           bytes.Repeat([]byte{22, 3, 1, 0, 0}, 10000),
+		"change_cipher_spec":      bytes.Repeat([]byte{20, 3, 3, 0, 1, 1}, 10000),
+		"application data":        append([]byte{23, 3, 3, 0, 16}, make([]byte, 16)...),
+		"a hello cut in itself":   records(append([]byte{1, 0, 0, 40}, message[4:44]...), 100),
+		"zeros":                   make([]byte, 1<<20),
+		"warnings without an end": bytes.Repeat([]byte{21, 3, 3, 0, 2, 1, 90}, 10000),
+	} {
+		start := time.Now()
+		alert, more, err := s.say(in, false)
+		var ne net.Error
+		if len(more) > 0 && more[0] == 22 || errors.As(err, &ne) && ne.Timeout() || time.Since(start) > 10*time.Second {
+			t.Errorf("%s: alert %d, %x, %v after %v", what, alert, more, err, time.Since(start))
+		}
+	}
+	if _, err := s.serial(); err != nil {
+		t.Error(err)
+	}
+	if kb := s.memory(); kb > 100<<10 {
+		t.Errorf("smtpd has %d kB", kb)
+	}
+}
+
+// memory is the resident memory of smtpd, in kB.
+func (s *system) memory() int {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.Pid("smtpd")))
+	if err != nil {
+		return 0
+	}
+	_, after, _ := strings.Cut(string(b), "VmRSS:")
+	n, _ := strconv.Atoi(strings.Fields(after)[0])
+	return n
+}
+
+// T04: thousands of handshakes that never end, silent or an octet a second. Others are served meanwhile; each ends in its
+// 30 seconds; memory stays in bounds.
+func TestT04_Unfinished(t *testing.T) {
+	t.Parallel()
+	const n = 2000
+	s := start(t, false, "smtpd_session_limit 5000\n")
+	h := hello(t, &tls.Config{ServerName: "mx.example.test"})
+	begin := time.Now()
+	var ended, early atomic.Int32
+	var all sync.WaitGroup
+	for i := range n {
+		nc, err := net.Dial("tcp", s.submissions)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer nc.Close()
+		all.Go(func() {
+			at := 0
+			if i%2 == 0 {
+				at = len(h) / 2
+				nc.Write(h[:at])
+			}
+			buf := make([]byte, 1)
+			for time.Since(begin) < 60*time.Second {
+				if i%4 == 0 && at < len(h)-1 {
+					nc.Write(h[at : at+1])
+					at++
+				}
+				nc.SetReadDeadline(time.Now().Add(time.Second))
+				_, err := nc.Read(buf)
+				var ne net.Error
+				if err != nil && !(errors.As(err, &ne) && ne.Timeout()) {
+					if time.Since(begin) < 5*time.Second {
+						early.Add(1)
+					}
+					ended.Add(1)
+					return
+				}
+			}
+		})
+	}
+	t.Logf("%d connections after %v, smtpd has %d kB", n, time.Since(begin), s.memory())
+	for range 5 {
+		start := time.Now()
+		if _, err := s.serial(); err != nil {
+			t.Errorf("among them: %v", err)
+		}
+		if d := time.Since(start); d > 10*time.Second {
+			t.Errorf("among them: %v", d)
+		}
+	}
+	if kb := s.memory(); kb > 200<<10 {
+		t.Errorf("smtpd has %d kB", kb)
+	}
+	all.Wait()
+	if e := ended.Load(); e != n || early.Load() > 0 {
+		t.Errorf("%d of %d ended, %d of them in the first 5 s", e, n, early.Load())
+	}
+	if d := time.Since(begin); d > 50*time.Second {
+		t.Errorf("it took %v", d)
+	}
+}
+
+// T01, T02: commands in the segment of STARTTLS are not executed, before or after the handshake; nor is anything that
+// arrives between the 220 and the ClientHello.
+func TestT01_PlaintextBehindSTARTTLS(t *testing.T) {
+	t.Parallel()
+	s := start(t, true, "")
+	for _, in := range []string{"STARTTLS\r\nMAIL FROM:<a@client.test>\r\n", "STARTTLS\r\nRSET\r\n", "STARTTLS\r\nEHLO x\r\nQUIT\r\n", "STARTTLS\r\nX"} {
+		nc, r, err := dial(s.Addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(nc, in)
+		out, err := io.ReadAll(r)
+		nc.Close()
+		if !strings.HasPrefix(string(out), "501 5.5.4 ") || strings.Count(string(out), "\n") != 1 {
+			t.Errorf("%q: %q %v", in, out, err)
+		}
+	}
+	nc, r, err := dial(s.Addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	io.WriteString(nc, "STARTTLS\r\n")
+	if l, err := reply(r); err != nil || !strings.HasPrefix(l, "220 ") {
+		t.Fatal(l, err)
+	}
+	io.WriteString(nc, "RSET\r\nQUIT\r\n")
+	if out, _ := io.ReadAll(r); bytes.Contains(out, []byte("250")) || bytes.Contains(out, []byte("221")) {
+		t.Errorf("%q", out)
+	}
+}
