@@ -47,6 +47,10 @@ race: ## all tests with the race detector (needs a C compiler)
 crash: ## kill and fail the programs at every one of their file-system calls (about half an hour)
 	CRASH_POINTS=all $(GO) test -timeout 60m -count 1 -run 'AtEach|InACrash|SyncFailsOnce' ./test/crash
 
+testssl: all ## let testssl.sh rate the listeners; no finding above LOW; about ten minutes
+	DEPS=testssl ./test/deps.sh
+	TESTSSL=1 $(GO) test -count=1 -timeout 30m -run TestTestSSL -v ./test/tls
+
 fuzz: ## every fuzz target for FUZZTIME
 	@for p in $$(grep -rl '^func Fuzz' --include='*_test.go' internal cmd | xargs -n1 dirname | sort -u); do \
 	  for f in $$(grep -rhoE '^func Fuzz[A-Za-z0-9_]+' $$p/*_test.go | sed 's/func //'); do \
@@ -96,4 +100,4 @@ clean: ## remove what was built; ./run (the demo's mail) stays
 help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
 
-.PHONY: all run test deps check race crash fuzz powercut backlog bench imports install uninstall clean help
+.PHONY: all run test deps check race crash testssl fuzz powercut backlog bench imports install uninstall clean help

@@ -6,6 +6,8 @@
 # $PEERS_DIR (default: .cache/peers in this tree, ignored by git), where test/peers finds them. The only trace
 # of them outside is the account Debian-exim, whose name is compiled into Debian's Exim.
 #
+# DEPS=testssl names the needs of "make testssl" instead.
+#
 # Without root or apt: names what is missing and exits 1; with SKIP_MISSING=1 it names it and exits 0, and the
 # tests that need it skip themselves. Prints nothing when nothing is missing.
 set -eu
@@ -34,8 +36,17 @@ mkfs.ext4    e2fsprogs
 mkfs.xfs     xfsprogs
 mkfs.btrfs   btrfs-progs
 losetup      mount
+openssl      openssl
 update-ca-certificates ca-certificates
 '
+# For one target only: DEPS=testssl.
+case ${DEPS:-} in
+testssl) needs='
+testssl      testssl.sh
+ps           procps
+hexdump      bsdextrautils
+' ;;
+esac
 
 PATH=$PATH:/usr/sbin:/sbin
 missing_commands= missing_packages=
@@ -47,27 +58,28 @@ while read -r command package; do
 done <<END
 $needs
 END
-# smtplib needs more than Debian's python3-minimal.
-if command -v python3 >/dev/null && ! [ -e "$(echo /usr/lib/python3*/smtplib.py)" ]; then
-	missing_commands="$missing_commands python3(smtplib)" missing_packages="$missing_packages python3"
-fi
+missing_peers= missing_account=
+if [ -z "${DEPS:-}" ]; then
+	# smtplib needs more than Debian's python3-minimal.
+	if command -v python3 >/dev/null && ! [ -e "$(echo /usr/lib/python3*/smtplib.py)" ]; then
+		missing_commands="$missing_commands python3(smtplib)" missing_packages="$missing_packages python3"
+	fi
 
-# swaks speaks TLS only with this module.
-if ! ls /usr/lib/*/perl5/*/Net/SSLeay.pm >/dev/null 2>&1; then
-	missing_commands="$missing_commands perl(Net::SSLeay)" missing_packages="$missing_packages libnet-ssleay-perl"
-fi
+	# swaks speaks TLS only with this module.
+	if ! ls /usr/lib/*/perl5/*/Net/SSLeay.pm >/dev/null 2>&1; then
+		missing_commands="$missing_commands perl(Net::SSLeay)" missing_packages="$missing_packages libnet-ssleay-perl"
+	fi
 
-missing_peers=
-[ -x "$PEERS_DIR/usr/lib/postfix/sbin/master" ] || missing_peers="$missing_peers postfix"
-[ -x "$PEERS_DIR/usr/sbin/exim4" ] || missing_peers="$missing_peers exim4-daemon-light"
-for program in sbin/dovecot lib/dovecot/imap lib/dovecot/pop3 lib/dovecot/lmtp; do
-	[ -x "$PEERS_DIR/usr/$program" ] || missing_dovecot=' dovecot-imapd+dovecot-pop3d+dovecot-lmtpd'
-done
-missing_peers=$missing_peers${missing_dovecot-}
-# The Exim that can ask Dovecot for authentication has the same file names as the one above.
-[ -x "$PEERS_DIR/heavy/usr/sbin/exim4" ] || missing_peers="$missing_peers exim4-daemon-heavy"
-missing_account=
-getent passwd Debian-exim >/dev/null || missing_account=Debian-exim
+	[ -x "$PEERS_DIR/usr/lib/postfix/sbin/master" ] || missing_peers="$missing_peers postfix"
+	[ -x "$PEERS_DIR/usr/sbin/exim4" ] || missing_peers="$missing_peers exim4-daemon-light"
+	for program in sbin/dovecot lib/dovecot/imap lib/dovecot/pop3 lib/dovecot/lmtp; do
+		[ -x "$PEERS_DIR/usr/$program" ] || missing_dovecot=' dovecot-imapd+dovecot-pop3d+dovecot-lmtpd'
+	done
+	missing_peers=$missing_peers${missing_dovecot-}
+	# The Exim that can ask Dovecot for authentication has the same file names as the one above.
+	[ -x "$PEERS_DIR/heavy/usr/sbin/exim4" ] || missing_peers="$missing_peers exim4-daemon-heavy"
+	getent passwd Debian-exim >/dev/null || missing_account=Debian-exim
+fi
 
 [ -n "$missing_commands$missing_peers$missing_account" ] || exit 0
 
