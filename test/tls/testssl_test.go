@@ -32,7 +32,8 @@ func TestTestSSL(t *testing.T) {
 		arg  []string
 	}{{"mx", []string{"-t", "smtp", s.Addr}}, {"submission", []string{"-t", "smtp", s.Submit}}, {"submissions", []string{s.submissions}}} {
 		t.Run(x.kind, func(t *testing.T) {
-			ctx, cancel := context.WithTimeout(context.Background(), 8*time.Minute)
+			t.Parallel() // it waits more than it works
+			ctx, cancel := context.WithTimeout(context.Background(), 25*time.Minute)
 			defer cancel()
 			out := filepath.Join(s.dir, x.kind+".json")
 			where := strings.Replace(x.arg[len(x.arg)-1], "127.0.0.1", "mx.example.test", 1)
@@ -57,6 +58,9 @@ func TestTestSSL(t *testing.T) {
 			for _, f := range found {
 				switch f.Severity {
 				case "OK", "INFO", "DEBUG":
+				case "WARN":
+					// What could not be tried is no finding about us; it is shown, so that nobody thinks it was tried.
+					t.Logf("WARN: %s: %s", f.ID, f.Finding)
 				case "LOW":
 					if _, known := low[f.ID]; known {
 						t.Logf("LOW, known: %s: %s", f.ID, f.Finding)
