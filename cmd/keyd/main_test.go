@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -58,7 +57,7 @@ func newKey(t *testing.T, name string) *ecdsa.PublicKey {
 type system struct {
 	t   *testing.T
 	dir string
-	log bytes.Buffer
+	log *os.File
 }
 
 func newSystem(t *testing.T, conf string) *system {
@@ -69,20 +68,35 @@ func newSystem(t *testing.T, conf string) *system {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	s := &system{t: t, dir: dir}
+	if s.log, err = os.Create(filepath.Join(dir, "log")); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.log.Close() })
 	s.configure(conf)
 	return s
 }
 
 func (s *system) configure(conf string) {
 	s.t.Helper()
-	if err := os.WriteFile(filepath.Join(s.dir, "postamt.conf"), []byte("run_dir run\nkeyd_clients\n"+conf), 0o600); err != nil {
+	name := filepath.Join(s.dir, "postamt.conf")
+	err := os.WriteFile(name+".new", []byte("run_dir run\nkeyd_clients\n"+conf), 0o600)
+	if err == nil {
+		err = os.Rename(name+".new", name)
+	}
+	if err != nil {
 		s.t.Fatal(err)
 	}
 }
 
+// said is what the program wrote to its standard error.
+func (s *system) said() string {
+	b, _ := os.ReadFile(s.log.Name())
+	return string(b)
+}
+
 func (s *system) command(arg ...string) *exec.Cmd {
 	c := exec.Command(binary, append([]string{"-C", filepath.Join(s.dir, "postamt.conf")}, arg...)...)
-	c.Stderr = &s.log
+	c.Stderr = s.log
 	return c
 }
 
@@ -108,12 +122,13 @@ func TestExitCodes(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			s.configure(c.conf)
-			s.log.Reset()
+			s.log.Truncate(0)
+			s.log.Seek(0, 0)
 			cmd := s.command(c.arg...)
 			err := cmd.Run()
 			for _, w := range c.says {
-				if cmd.ProcessState.ExitCode() != c.code || !strings.Contains(s.log.String(), w) {
-					t.Errorf("%v, want %d %q\n%s", err, c.code, w, s.log.String())
+				if cmd.ProcessState.ExitCode() != c.code || !strings.Contains(s.said(), w) {
+					t.Errorf("%v, want %d %q\n%s", err, c.code, w, s.said())
 				}
 			}
 		})
@@ -168,6 +183,11 @@ func TestSignals(t *testing.T) {
 	await("after HUP", two, nil)
 	s.configure("tls_cert a\ntls_key none\n")
 	c.Process.Signal(syscall.SIGHUP)
+	for end := time.Now().Add(10 * time.Second); !strings.Contains(s.said(), "none: no such file"); time.Sleep(10 * time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the bad configuration is not in the log:\n%s", s.said())
+		}
+	}
 	await("after HUP with a bad configuration", two, nil)
 	three := newKey(t, filepath.Join(s.dir, "other"))
 	s.configure("tls_cert a\ntls_key other\n")
@@ -177,9 +197,6 @@ func TestSignals(t *testing.T) {
 	c.Process.Signal(syscall.SIGTERM)
 	ended = true
 	if err := c.Wait(); err != nil {
-		t.Errorf("%v\n%s", err, s.log.String())
-	}
-	if !strings.Contains(s.log.String(), "none: no such file") {
-		t.Errorf("the bad configuration is not in the log:\n%s", s.log.String())
+		t.Errorf("%v\n%s", err, s.said())
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -25,6 +26,7 @@ type Client struct {
 
 	mu   sync.Mutex
 	idle []net.Conn // the last used at the end
+	had  map[keyID]time.Time
 }
 
 const (
@@ -36,7 +38,7 @@ const (
 
 // NewClient is for the server with its socket at path.
 func NewClient(path string) *Client {
-	return &Client{path: path, timeout: answerTime, room: make(chan struct{}, maxUnderWay)}
+	return &Client{path: path, timeout: answerTime, room: make(chan struct{}, maxUnderWay), had: make(map[keyID]time.Time)}
 }
 
 // Signer is the private key of pub as certs.Keyring has it; it asks nothing yet.
@@ -51,14 +53,52 @@ func (c *Client) Signer(pub crypto.PublicKey) (crypto.Signer, error) {
 	return &signer{c, pub, id}, nil
 }
 
-// Has asks for the key of pub: nil, certs.ErrNoKey, or why the server cannot be asked.
+// hadFor is how long a yes is good without another question, while the server's end of a connection is open.
+const hadFor = time.Second
+
+// Has asks for the key of pub: nil, certs.ErrNoKey, or why the server cannot be asked. It comes before each handshake, so
+// it does not ask for what it just heard, unless the server has gone since.
 func (c *Client) Has(pub crypto.PublicKey) error {
 	id, err := idOf(pub)
 	if err != nil {
 		return err
 	}
-	_, err = c.ask(&question{op: opHas, key: id})
+	if c.knows(id) {
+		return nil
+	}
+	if _, err = c.ask(&question{op: opHas, key: id}); err == nil {
+		c.mu.Lock()
+		c.had[id] = time.Now()
+		c.mu.Unlock()
+	}
 	return err
+}
+
+// knows says whether the server had the key a moment ago and is there.
+func (c *Client) knows(id keyID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	d := time.Since(c.had[id])
+	if d < 0 || d >= hadFor {
+		delete(c.had, id)
+		return false
+	}
+	n := len(c.idle)
+	return n > 0 && isOpen(c.idle[n-1])
+}
+
+// isOpen says whether the other end has neither closed a connection nor said anything unasked.
+func isOpen(nc net.Conn) bool {
+	raw, err := nc.(syscall.Conn).SyscallConn()
+	if err != nil {
+		return false
+	}
+	open := false
+	raw.Control(func(fd uintptr) {
+		_, _, err := unix.Recvfrom(int(fd), make([]byte, 1), unix.MSG_PEEK|unix.MSG_DONTWAIT)
+		open = err == unix.EAGAIN
+	})
+	return open
 }
 
 // Tickets asks for the keys of a service's session tickets, as certs.Keyring has it.

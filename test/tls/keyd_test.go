@@ -87,6 +87,10 @@ func TestKeydGone(t *testing.T) {
 	if err := s.Signal("keyd", syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	// smtpd does not ask again for a second whether keyd is well; one that is stopped, and not gone, costs a handshake.
+	if _, err := s.serial(); err == nil {
+		t.Error("stopped: a handshake")
+	}
 	fails("stopped")
 	s.Signal("keyd", syscall.SIGCONT)
 	works("continued")
@@ -166,6 +170,7 @@ func TestKeydOtherUsers(t *testing.T) {
 		t.Skip("not root")
 	}
 	need(t, "setpriv")
+	need(t, "socat")
 	t.Parallel()
 	const smtpdUID, keydUID, otherUID = 64001, 64002, 64003
 	s := start(t, true, fmt.Sprintf("keyd_clients %d\n", smtpdUID))
@@ -266,16 +271,36 @@ func TestKeydOtherUsers(t *testing.T) {
 		t.Error("keyd cannot read the key")
 	}
 	// A question of a stranger: the connection is closed without an answer, and the log says whose it was.
-	if _, err := exec.LookPath("socat"); err == nil {
-		out, _ := exec.Command("setpriv", "--reuid", fmt.Sprint(otherUID), "--regid", fmt.Sprint(otherUID), "--clear-groups",
-			"sh", "-c", "head -c 300 /dev/zero | socat -t 5 - UNIX-CONNECT:"+socket).CombinedOutput()
-		if strings.Contains(string(out), "PKY1") {
-			t.Errorf("a stranger got %q", out)
-		}
-		if err := suite.Await(5*time.Second, "a line in the log", func() bool {
-			return strings.Contains(s.Log("keyd2"), fmt.Sprintf("uid %d ", otherUID))
-		}); err != nil {
-			t.Errorf("%v\n%s", err, s.Log("keyd2"))
-		}
+	out, _ := exec.Command("setpriv", "--reuid", fmt.Sprint(otherUID), "--regid", fmt.Sprint(otherUID), "--clear-groups",
+		"sh", "-c", "head -c 300 /dev/zero | socat -t 5 - UNIX-CONNECT:"+socket).CombinedOutput()
+	if strings.Contains(string(out), "PKY1") {
+		t.Errorf("a stranger got %q", out)
+	}
+	if err := suite.Await(5*time.Second, "a line in the log", func() bool {
+		return strings.Contains(s.Log("keyd2"), fmt.Sprintf("uid %d ", otherUID))
+	}); err != nil {
+		t.Errorf("%v\n%s", err, s.Log("keyd2"))
+	}
+
+	// A socket in the place of keyd's, made by a user who may write in run: smtpd does not ask it.
+	os.Remove(socket)
+	os.Chmod(s.dir+"/run", 0o777)
+	impostor := exec.Command("setpriv", "--reuid", fmt.Sprint(otherUID), "--regid", fmt.Sprint(otherUID), "--clear-groups",
+		"socat", "UNIX-LISTEN:"+socket+",mode=666,fork", "/dev/null")
+	if err := impostor.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer impostor.Wait()
+	defer impostor.Process.Kill()
+	if err := suite.Await(10*time.Second, "the other socket", func() bool { _, err := os.Stat(socket); return err == nil }); err != nil {
+		t.Fatal(err)
+	}
+	keyd.Process.Signal(syscall.SIGSTOP) // connections that are there would be used still
+	defer keyd.Process.Signal(syscall.SIGCONT)
+	if err := suite.Await(20*time.Second, "a refusal to ask the other socket", func() bool {
+		s.serial()
+		return strings.Contains(s.Log("smtpd2"), fmt.Sprintf("made by uid %d", otherUID))
+	}); err != nil {
+		t.Errorf("%v\n%s", err, s.Log("smtpd2"))
 	}
 }
