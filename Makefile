@@ -49,7 +49,7 @@ crash: ## kill and fail the programs at every one of their file-system calls (ab
 
 testssl: all ## let testssl.sh rate the listeners; no finding above LOW; about ten minutes
 	DEPS=testssl ./test/deps.sh
-	TESTSSL=1 $(GO) test -count=1 -timeout 30m -parallel 3 -run TestTestSSL -v ./test/tls
+	TESTSSL=1 $(GO) test -count=1 -timeout 60m -parallel 3 -run TestTestSSL -v ./test/tls
 
 fuzz: ## every fuzz target for FUZZTIME
 	@for p in $$(grep -rl '^func Fuzz' --include='*_test.go' internal cmd | xargs -n1 dirname | sort -u); do \

@@ -163,7 +163,7 @@ func TestT07_RenewalWithKeyd(t *testing.T) {
 	stays("half a key")
 }
 
-// The wall: smtpd runs where it cannot read the key, as another user, and serves TLS all the same; a user who is not on
+// The wall: smtpd runs where it cannot read the key, as another user, asks keyd therefore, and serves TLS all the same; a user who is not on
 // the list is refused by keyd, and nobody but root reads its memory.
 func TestKeydOtherUsers(t *testing.T) {
 	if os.Getuid() != 0 {
@@ -173,7 +173,7 @@ func TestKeydOtherUsers(t *testing.T) {
 	need(t, "socat")
 	t.Parallel()
 	const smtpdUID, keydUID, otherUID = 64001, 64002, 64003
-	s := start(t, true, fmt.Sprintf("keyd_clients %d\n", smtpdUID))
+	s := start(t, true, fmt.Sprintf("keyd_clients %d\ntls_keys auto\n", smtpdUID))
 	for _, name := range []string{"smtpd", "keyd"} {
 		if err := s.Terminate(name); err != nil {
 			t.Fatal(err)
@@ -188,9 +188,15 @@ func TestKeydOtherUsers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	bin, err := suite.Build()
+	built, err := suite.Build()
 	if err != nil {
 		t.Fatal(err)
+	}
+	bin := s.dir // the tree that we are in may be closed to others
+	for _, name := range []string{"smtpd", "keyd"} {
+		if out, err := exec.Command("install", "-m", "755", built+"/"+name, bin).CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
 	}
 	// As systemd does: root makes the sockets and passes them.
 	socket := s.dir + "/run/keyd"

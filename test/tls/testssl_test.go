@@ -33,7 +33,7 @@ func TestTestSSL(t *testing.T) {
 	}{{"mx", []string{"-t", "smtp", s.Addr}}, {"submission", []string{"-t", "smtp", s.Submit}}, {"submissions", []string{s.submissions}}} {
 		t.Run(x.kind, func(t *testing.T) {
 			t.Parallel() // it waits more than it works
-			ctx, cancel := context.WithTimeout(context.Background(), 25*time.Minute)
+			ctx, cancel := context.WithTimeout(context.Background(), 40*time.Minute)
 			defer cancel()
 			out := filepath.Join(s.dir, x.kind+".json")
 			where := strings.Replace(x.arg[len(x.arg)-1], "127.0.0.1", "mx.example.test", 1)

@@ -139,12 +139,11 @@ func start(t testing.TB, withKeyd bool, settings string) *system {
 		}
 	}
 	s.submissions = addrs[2]
-	keys := "self"
-	if withKeyd {
-		keys = "keyd"
+	if !strings.Contains(settings, "tls_keys ") {
+		settings += "tls_keys " + map[bool]string{false: "self", true: "keyd"}[withKeyd] + "\n"
 	}
 	conf := fmt.Sprintf("smtpd_listen %s=mx %s=submission %s=submissions unix:smtpd.sock=local\n", addrs[0], addrs[1], addrs[2]) +
-		"tls_cert ec.crt rsa.crt wild.crt\ntls_key ec.key rsa.key wild.key\nsmtpd_client_limit 0\ntls_keys " + keys + "\n" + settings
+		"tls_cert ec.crt rsa.crt wild.crt\ntls_key ec.key rsa.key wild.key\nsmtpd_client_limit 0\n" + settings
 	s.System = suite.Start(t, suite.Config{Dir: dir, Keyd: withKeyd, Settings: conf})
 	s.Addr, s.Submit = addrs[0], addrs[1]
 	return s
