@@ -189,9 +189,9 @@ func PeerCred(c net.Conn) (Cred, error) {
 	if !ok {
 		return Cred{}, errors.New("daemon: peer credentials: not a local socket")
 	}
-	// Who came to a socket with a name is who speaks. The other end of a pair is whoever made it: socat, or stunnel, which pass
+	// Who came to a socket with a name, or has one, is who speaks. The other end of a pair is whoever made it: socat, or stunnel, which pass
 	// on what strangers say.
-	if name := u.LocalAddr().String(); name == "" || name == "@" {
+	if !named(u.LocalAddr()) && !named(u.RemoteAddr()) {
 		return Cred{}, errors.New("daemon: peer credentials: the socket has no name")
 	}
 	raw, err := u.SyscallConn()
@@ -208,6 +208,9 @@ func PeerCred(c net.Conn) (Cred, error) {
 	}
 	return cred, nil
 }
+
+// named: the socket was bound to a path, or to a name of the abstract kind.
+func named(a net.Addr) bool { return a != nil && a.String() != "" && a.String() != "@" }
 
 // RemoteIP is the address of the peer, not valid if it has none (a local socket).
 func RemoteIP(c net.Conn) netip.Addr {

@@ -3,7 +3,6 @@ package smtpd
 import (
 	"errors"
 	"io"
-	"sync/atomic"
 	"time"
 
 	"postamt/internal/maillog"
@@ -258,28 +257,21 @@ func tooLongHeader() *smtp.Reply {
 // removed when the disk comes back (S30): a client that waits too long for a reply goes away, and sends the message again.
 // One of the two, 451 or a message that others see, has happened first, and then the other does not.
 func (s *session) commit(w Writer) (late bool, err error) {
-	if s.conf.TimeoutCommit <= 0 {
+	limit := s.conf.TimeoutCommit
+	if limit <= 0 {
 		return false, s.srv.commit(w, nil)
 	}
-	var decided atomic.Bool
-	told := make(chan struct{})
-	t := time.AfterFunc(s.conf.TimeoutCommit, func() {
-		defer close(told)
-		if decided.CompareAndSwap(false, true) {
-			late = true
-			// The session waits in commit, so the connection is ours.
-			r := smtp.NewReply(451, "4.3.0", "storage does not answer, try again later")
-			s.rejected("", r, "timeout of commit")
-			if s.c.WriteReply(r) != nil || s.c.Flush() != nil {
-				s.close("lost")
-			}
+	p := &pending{due: time.Now().Add(limit), refuse: func() {
+		r := smtp.NewReply(451, "4.3.0", "storage does not answer, try again later")
+		s.rejected("", r, "timeout of commit")
+		if s.c.WriteReply(r) != nil || s.c.Flush() != nil {
+			s.close("lost")
 		}
-	})
-	err = s.srv.commit(w, func() bool { return decided.CompareAndSwap(false, true) })
-	if !t.Stop() {
-		<-told
-	}
-	return late, err
+	}}
+	s.srv.late.watch(p, limit/8)
+	err = s.srv.commit(w, p.keep)
+	s.srv.late.unwatch(p)
+	return p.wasLate(), err
 }
 
 func bareNewline() *smtp.Reply {

@@ -623,6 +623,7 @@ func TestS30_LateCommit(t *testing.T) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
+		defer c.Close()
 		serve(t, m, MX, conf, c)
 	}()
 	go io.WriteString(client, opening+"DATA\r\nA: b\r\n\r\n.\r\n")

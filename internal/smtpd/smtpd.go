@@ -146,6 +146,7 @@ type Server struct {
 
 	conf      atomic.Pointer[Config]
 	committed chan struct{} // a place for each session in commit
+	late      lateness
 	lastID    atomic.Int64
 }
 
