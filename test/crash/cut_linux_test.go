@@ -356,7 +356,7 @@ func (rec *recording) remote(t testing.TB, n int, cut time.Time) []smtptest.Mess
 
 // again is the time in which queued must have recorded durably what another host has taken: a hundred times what it takes,
 // for a busy machine.
-const again = 2 * time.Second
+const again = 5 * time.Second
 
 // TestPowerCutAtAnyWrite is P1 and P2 (F06, F21, Q16, Q20, M01): power goes at a random moment, and of what the disk had not
 // flushed by then each write, or each sector, is there or not. Everybody who was told 250 has his message, once and
