@@ -138,6 +138,19 @@ func (l *load) count(f fate) int {
 	return n
 }
 
+// acknowledged returns the numbers of the messages whose 250 has been read.
+func (l *load) acknowledged() map[int]bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	numbers := map[int]bool{}
+	for i := range l.sent {
+		if l.sent[i].fate == acknowledged {
+			numbers[l.sent[i].number] = true
+		}
+	}
+	return numbers
+}
+
 // random is the chance that belongs to one message: the same whenever it is asked.
 func (l *load) random(number int) *rand.Rand { return rand.New(rand.NewPCG(l.seed, uint64(number))) }
 

@@ -3,6 +3,7 @@ package crash
 import (
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -31,6 +32,32 @@ func TestPowerCut(t *testing.T) {
 				t.Run(fmt.Sprint(round), func(t *testing.T) { powerCut(t, c.kind, c.size) })
 			}
 		})
+	}
+}
+
+// stopAll stops the programs, but for calls to a disk that are under way.
+func stopAll(t *testing.T, s *suite.System) {
+	t.Helper()
+	for _, name := range suite.Programs {
+		if err := s.Signal(name, unix.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+	}
+	stopped := func() bool {
+		for _, pid := range s.Pids() {
+			threads, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+			for _, path := range threads {
+				text, _ := os.ReadFile(path)
+				_, state, _ := strings.Cut(string(text), ") ")
+				if state != "" && !strings.ContainsRune("TD", rune(state[0])) {
+					return false
+				}
+			}
+		}
+		return true
+	}
+	if err := suite.Await(patience, "the programs to stop", stopped); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -74,11 +101,19 @@ func powerCut(t *testing.T, kind string, size int64) {
 	if n := l.count(refused); n > 0 {
 		t.Errorf("%d messages were refused before the cut", n)
 	}
-	// Either may be the first to stop, by microseconds.
+	// Power goes for all at the same time: nobody may act on what one disk says while the other still works. XFS needs that,
+	// whose fsync can return success when the shutdown comes while it runs: of 20 shutdowns under load, 5 left a file out
+	// whose sync, and whose directory's, had returned 0. No program can guard against that, and no power cut does it.
+	stopAll(t, s)
+	before := l.acknowledged()
 	first := r.IntN(2)
 	disks[first].cut(t)
 	disks[1-first].cut(t)
-	// Whoever is told 250 from here on must not be deceived either.
+	begun := int(l.next.Load())
+	for _, name := range suite.Programs {
+		s.Signal(name, unix.SIGCONT)
+	}
+	// Whoever begins from here on must not be deceived either.
 	dark := l.finished.Load()
 	if err := suite.Await(patience, "messages after the cut", func() bool { return l.finished.Load() > dark+50 }); err != nil {
 		t.Error(err)
@@ -87,7 +122,14 @@ func powerCut(t *testing.T, kind string, size int64) {
 	// A sync that failed may have reached the disk for all that, and a dead disk lets nobody remove the file: who was refused
 	// because of the cut knows as little as who lost his connection.
 	for i := range l.sent {
-		if m := &l.sent[i]; m.fate == refused {
+		m := &l.sent[i]
+		if m.fate == acknowledged && !before[m.number] {
+			if m.number >= begun {
+				t.Errorf("%s: acknowledged after the cut: %q", m.id(), m.reply)
+			}
+			m.fate = unknown // for XFS, as above
+		}
+		if m.fate == refused {
 			if !strings.HasPrefix(m.reply, "451 4.3.0 ") {
 				t.Errorf("%s: refused with %q", m.id(), m.reply)
 			}
