@@ -85,6 +85,7 @@ install: all ## install programs, pages, service files and a default configurati
 	$(put) 644 $(DESTDIR)$(PREFIX)/lib/sysusers.d etc/systemd/postamt.sysusers && mv $(DESTDIR)$(PREFIX)/lib/sysusers.d/postamt.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/postamt.conf
 	$(put) 644 $(DESTDIR)$(PREFIX)/lib/tmpfiles.d etc/systemd/postamt.tmpfiles && mv $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/postamt.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/postamt.conf
 	for p in $(SERVICES); do install -d $(DESTDIR)$(EXAMPLEDIR)/s6/$$p; $(put) 755 $(DESTDIR)$(EXAMPLEDIR)/s6/$$p etc/s6/$$p/run; install -m 644 etc/s6/$$p/notification-fd $(DESTDIR)$(EXAMPLEDIR)/s6/$$p; done
+	install -d $(DESTDIR)$(EXAMPLEDIR)/fail2ban/filter.d; $(put) 644 $(DESTDIR)$(EXAMPLEDIR)/fail2ban/filter.d etc/fail2ban/filter.d/postamt.conf
 	$(put) 644 $(DESTDIR)$(EXAMPLEDIR) etc/inetd.conf.example; $(put) 644 $(DESTDIR)$(EXAMPLEDIR)/s6 etc/s6/README
 
 uninstall: ## remove programs and pages; configuration and mail stay

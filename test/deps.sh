@@ -31,6 +31,8 @@ iptables     iptables
 ip6tables    iptables
 nsenter      util-linux
 gsasl        gsasl
+fail2ban-regex fail2ban
+/usr/lib/git-core/git-send-email git-email
 mkpasswd     whois
 mkfs.ext4    e2fsprogs
 mkfs.xfs     xfsprogs
@@ -80,6 +82,20 @@ if [ -z "${DEPS:-}" ]; then
 	[ -x "$PEERS_DIR/heavy/usr/sbin/exim4" ] || missing_peers="$missing_peers exim4-daemon-heavy"
 	getent passwd Debian-exim >/dev/null || missing_account=Debian-exim
 fi
+# git send-email logs in with these.
+if ! ls /usr/share/perl5/Authen/SASL.pm /usr/share/perl5/Mail/Address.pm >/dev/null 2>&1; then
+	missing_commands="$missing_commands perl(Authen::SASL,Mail::Address)" missing_packages="$missing_packages libauthen-sasl-perl libmailtools-perl"
+fi
+
+missing_peers=
+[ -x "$PEERS_DIR/usr/lib/postfix/sbin/master" ] || missing_peers="$missing_peers postfix"
+[ -x "$PEERS_DIR/usr/sbin/exim4" ] || missing_peers="$missing_peers exim4-daemon-light"
+for program in sbin/dovecot lib/dovecot/imap lib/dovecot/pop3 lib/dovecot/lmtp; do
+	[ -x "$PEERS_DIR/usr/$program" ] || missing_dovecot=' dovecot-imapd+dovecot-pop3d+dovecot-lmtpd'
+done
+missing_peers=$missing_peers${missing_dovecot-}
+missing_account=
+getent passwd Debian-exim >/dev/null || missing_account=Debian-exim
 
 [ -n "$missing_commands$missing_peers$missing_account" ] || exit 0
 

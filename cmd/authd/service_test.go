@@ -109,8 +109,11 @@ func (r *running) want(user, given, want string) {
 
 // A reload with an error keeps what was; without one, new sources and mechanisms hold at once, on connections that are open, too.
 func TestReload(t *testing.T) {
-	conf, users := layout(t, "alice:{PLAIN}one\n", "")
+	conf, _ := layout(t, "alice:{PLAIN}one\n", "")
 	r := start(t, conf)
+	if log := r.logged(); strings.Contains(log, "problem") {
+		t.Errorf("it starts with complaints:\n%s", log)
+	}
 	r.want("alice", "one", "ok alice")
 	r.want("alice@example.test", "one", "ok alice")
 	good := read(t, conf)
@@ -141,7 +144,6 @@ func TestReload(t *testing.T) {
 	if _, err := r.users.Lookup(context.Background(), &authwire.Query{User: "alice", Service: "smtp"}); !errors.Is(err, authwire.ErrNotFound) {
 		t.Errorf("alice: %v", err)
 	}
-	_ = users
 }
 
 // A13: a password that was changed holds at the next login, without a signal.

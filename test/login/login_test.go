@@ -200,7 +200,8 @@ with smtplib.SMTP(host, int(port), local_hostname="client.test") as c:
 			"--smtp-ssl-cert-path="+s.Cert, "--smtp-user=alice", "--smtp-pass="+password, "--smtp-domain=client.test",
 			"--from=alice@example.test", "--to=bob@example.test", "--confirm=never", "--no-validate", message)
 		cmd.Dir = t.TempDir()
-		cmd.Env = append(os.Environ(), "HOME="+cmd.Dir)
+		cmd.Env = append(os.Environ(), "HOME="+cmd.Dir, "GIT_CONFIG_NOSYSTEM=1", "GIT_COMMITTER_NAME=alice", "GIT_COMMITTER_EMAIL=alice@example.test",
+			"GIT_AUTHOR_NAME=alice", "GIT_AUTHOR_EMAIL=alice@example.test")
 		return cmd
 	}},
 }

@@ -46,6 +46,7 @@ func TestSmtpdAsksDovecot(t *testing.T) {
 	c := mustDial(t, s.Submit)
 	c.want("235", plain("alice", "dovesecret"))
 	c.want("250", "MAIL FROM:<alice@example.test>")
+	c.want("250", "RSET")
 	c.want("553", "MAIL FROM:<bob@example.test>")
 	c = mustDial(t, s.Submit)
 	c.want("535", plain("alice", "alice"))
