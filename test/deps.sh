@@ -72,6 +72,11 @@ if [ -z "${DEPS:-}" ]; then
 		missing_commands="$missing_commands perl(Net::SSLeay)" missing_packages="$missing_packages libnet-ssleay-perl"
 	fi
 
+	# git send-email logs in with these.
+	if ! ls /usr/share/perl5/Authen/SASL.pm /usr/share/perl5/Mail/Address.pm >/dev/null 2>&1; then
+		missing_commands="$missing_commands perl(Authen::SASL,Mail::Address)" missing_packages="$missing_packages libauthen-sasl-perl libmailtools-perl"
+	fi
+
 	[ -x "$PEERS_DIR/usr/lib/postfix/sbin/master" ] || missing_peers="$missing_peers postfix"
 	[ -x "$PEERS_DIR/usr/sbin/exim4" ] || missing_peers="$missing_peers exim4-daemon-light"
 	for program in sbin/dovecot lib/dovecot/imap lib/dovecot/pop3 lib/dovecot/lmtp; do
@@ -82,21 +87,6 @@ if [ -z "${DEPS:-}" ]; then
 	[ -x "$PEERS_DIR/heavy/usr/sbin/exim4" ] || missing_peers="$missing_peers exim4-daemon-heavy"
 	getent passwd Debian-exim >/dev/null || missing_account=Debian-exim
 fi
-# git send-email logs in with these.
-if ! ls /usr/share/perl5/Authen/SASL.pm /usr/share/perl5/Mail/Address.pm >/dev/null 2>&1; then
-	missing_commands="$missing_commands perl(Authen::SASL,Mail::Address)" missing_packages="$missing_packages libauthen-sasl-perl libmailtools-perl"
-fi
-
-missing_peers=
-[ -x "$PEERS_DIR/usr/lib/postfix/sbin/master" ] || missing_peers="$missing_peers postfix"
-[ -x "$PEERS_DIR/usr/sbin/exim4" ] || missing_peers="$missing_peers exim4-daemon-light"
-for program in sbin/dovecot lib/dovecot/imap lib/dovecot/pop3 lib/dovecot/lmtp; do
-	[ -x "$PEERS_DIR/usr/$program" ] || missing_dovecot=' dovecot-imapd+dovecot-pop3d+dovecot-lmtpd'
-done
-missing_peers=$missing_peers${missing_dovecot-}
-missing_account=
-getent passwd Debian-exim >/dev/null || missing_account=Debian-exim
-
 [ -n "$missing_commands$missing_peers$missing_account" ] || exit 0
 
 give_up() {

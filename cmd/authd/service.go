@@ -19,7 +19,9 @@ import (
 	"postamt/internal/daemon"
 	"postamt/internal/durable"
 	"postamt/internal/maillog"
+	"postamt/internal/oauth"
 	"postamt/internal/password"
+	"postamt/internal/sasl"
 	"postamt/internal/tables"
 	"postamt/internal/userdb"
 )
@@ -109,6 +111,21 @@ func (s *service) configure(c *config.Config) error {
 	}
 	if o.Hashes == 0 {
 		o.Hashes = runtime.GOMAXPROCS(0)
+	}
+	if c.OAuthIntrospection != "" || c.OAuthJWTKeys != "" {
+		v, err := oauth.New(oauth.Options{Introspection: c.OAuthIntrospection, Credentials: c.OAuthCredentials, Keys: c.OAuthJWTKeys,
+			Issuer: c.OAuthIssuer, Audience: c.OAuthAudience, Claim: c.OAuthClaim, Timeout: c.AuthTimeout,
+			Report: func(err error) { s.log.Problem("", "oauth", err) }})
+		if err != nil {
+			return err
+		}
+		o.Token = func(ctx context.Context, token string) (string, error) {
+			user, err := v.User(ctx, token)
+			if errors.Is(err, oauth.ErrToken) {
+				err = fmt.Errorf("%w: %w", sasl.ErrCredentials, err)
+			}
+			return user, err
+		}
 	}
 	var sample password.Stored
 	for _, name := range c.AuthSources {

@@ -79,6 +79,12 @@ type Config struct {
 	AuthMemory          int64    // bytes that those may need together
 	AuthTimeout         time.Duration
 	MinUID              int
+	OAuthIntrospection  string // URL; "" none
+	OAuthCredentials    string // file; "" none
+	OAuthJWTKeys        string // file; "" none
+	OAuthIssuer         string
+	OAuthAudience       string
+	OAuthClaim          string
 	SenderCheck         string // yes, envelope, no
 	Senders             string // file; "" none
 	LoginMessagesHour   int    // 0 any number

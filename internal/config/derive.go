@@ -139,6 +139,14 @@ func (c *Config) contradictions() []contradiction {
 			add("smtpd_listen", fmt.Errorf("%s=local: only a unix socket tells who is at the other end", s.Address))
 		}
 	}
+	for _, m := range c.AuthMechanisms {
+		if (m == "OAUTHBEARER" || m == "XOAUTH2") && c.OAuthIntrospection == "" && c.OAuthJWTKeys == "" {
+			add("auth_mechanisms", fmt.Errorf("%s needs oauth_introspection or oauth_jwt_keys", m))
+		}
+	}
+	if c.OAuthJWTKeys != "" && (c.OAuthIssuer == "" || c.OAuthAudience == "") {
+		add("oauth_jwt_keys", errors.New("needs oauth_issuer and oauth_audience: the same keys sign tokens for other services"))
+	}
 	// A domain of two classes would be delivered by whichever is looked at first.
 	for _, n := range c.VirtualDomains.Names {
 		if c.LocalDomains.names(n) {
