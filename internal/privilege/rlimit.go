@@ -1,0 +1,16 @@
+//go:build !freebsd
+
+package privilege
+
+import "golang.org/x/sys/unix"
+
+// lower sets a limit, soft and hard, to at most n.
+func lower(resource int, n uint64) error {
+	var l unix.Rlimit
+	if err := unix.Getrlimit(resource, &l); err != nil {
+		return err
+	}
+	l.Max = min(l.Max, n)
+	l.Cur = l.Max
+	return unix.Setrlimit(resource, &l)
+}
