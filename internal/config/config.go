@@ -56,6 +56,15 @@ type Config struct {
 	MailboxDir string // home of users who have none: MailboxDir/DOMAIN/USER
 	Maildir    string // pattern: "~" the home, "%u" "%n" "%d" user, name, domain
 
+	// Accounts and workers, of programs that are started as root.
+	LoginUser   string // name or uid:gid; "" do not split
+	MailboxUser string // of users without a uid
+	QueueUser   string // owns the sockets that queued connects to
+	MinUID      int
+	WorkerLimit int
+	WorkerIdle  time.Duration
+	WorkerWait  time.Duration
+
 	// Logging and process.
 	Log          string // auto, stderr, syslog
 	DrainTimeout time.Duration
@@ -256,19 +265,35 @@ func Default() *Config {
 
 // Load reads and checks the file at path. Its error is an Errors.
 func Load(path string) (*Config, error) {
-	abs, err := filepath.Abs(path)
+	abs, text, err := Text(path)
 	if err != nil {
-		return nil, Errors{{File: path, Err: err}}
-	}
-	text, err := read(abs)
-	if err != nil {
-		return nil, Errors{{File: path, Err: err}}
+		return nil, err
 	}
 	c := &Config{File: abs, dir: filepath.Dir(abs)}
 	if errs := c.parse(path, text); len(errs) > 0 {
 		return nil, errs
 	}
 	return c, nil
+}
+
+// Parse is Load for a text that was read already, from the file at path, which must be absolute.
+func Parse(path, text string) (*Config, error) {
+	c := &Config{File: path, dir: filepath.Dir(path)}
+	if errs := c.parse(path, text); len(errs) > 0 {
+		return nil, errs
+	}
+	return c, nil
+}
+
+// Text is the text of the file at path, as Load reads it.
+func Text(path string) (abs, text string, err error) {
+	if abs, err = filepath.Abs(path); err != nil {
+		return "", "", Errors{{File: path, Err: err}}
+	}
+	if text, err = read(abs); err != nil {
+		return "", "", Errors{{File: path, Err: err}}
+	}
+	return abs, text, nil
 }
 
 // read returns the text of the file, or why it is not one that can be a configuration.

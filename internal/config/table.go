@@ -29,6 +29,15 @@ func (c *Config) keys() []key {
 		{"mailbox_dir", "/var/mail", place{&c.MailboxDir, dir}},
 		{"maildir", "~/Maildir", pattern{&c.Maildir}},
 
+		// Accounts and workers.
+		{"login_user", "pa-login", word{&c.LoginUser}},
+		{"mailbox_user", "vmail", word{&c.MailboxUser}},
+		{"queue_user", "pa-queue", word{&c.QueueUser}},
+		{"min_uid", "100", count{&c.MinUID, 1}},
+		{"worker_limit", "500", count{&c.WorkerLimit, 1}},
+		{"worker_idle", "1m", duration{&c.WorkerIdle, 0}},
+		{"worker_wait", "1m", duration{&c.WorkerWait, 1}},
+
 		// Logging and process.
 		{"log", "auto", choice{&c.Log, "auto stderr syslog"}},
 		{"drain_timeout", "20s", duration{&c.DrainTimeout, 0}},
