@@ -1,0 +1,331 @@
+package monitor
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"runtime"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"postamt/internal/maillog"
+)
+
+// Monitor is the root of a program that is split.
+type Monitor struct {
+	opt   Options
+	forks chan func()
+
+	front *child
+	ended chan struct{} // the front exited
+	slots chan struct{} // requests with a lookup that may wait (homes on a dead file server, tickets)
+	homes homes
+
+	mu       sync.Mutex
+	lookup   func(string) (Account, error)
+	text     string             // the configuration, for workers to come
+	workers  map[uint32]*worker // those that take connections, by uid
+	alive    map[*worker]bool   // and those that are leaving
+	deaths   map[uint32]*deaths
+	said     map[string]time.Time // refusals that were logged
+	hurried  time.Time
+	stopping bool
+	allGone  chan struct{} // closed when no worker is alive; nil before somebody waits
+}
+
+// child is a process of ours.
+type child struct {
+	cmd  *exec.Cmd
+	sock *socket
+}
+
+// Start executes the front. The text of the configuration is for it and for the workers.
+func Start(o Options, text string) (*Monitor, error) {
+	m := &Monitor{opt: o, forks: make(chan func()), ended: make(chan struct{}), slots: make(chan struct{}, 32), homes: make(homes, 16), lookup: o.Lookup, text: text,
+		workers: map[uint32]*worker{}, alive: map[*worker]bool{}, deaths: map[uint32]*deaths{}, said: map[string]time.Time{}}
+	go m.fork()
+	c, err := m.execute("front", o.Front.UID, o.Front.GID, o.Listeners, o.Names)
+	if err != nil {
+		return nil, fmt.Errorf("monitor: start the front: %w", err)
+	}
+	m.front = c
+	if err := c.configure(text); err != nil {
+		return nil, fmt.Errorf("monitor: start the front: %w", err)
+	}
+	return m, nil
+}
+
+// fork starts processes. PDEATHSIG comes when the thread that forked ends, not the process: this one never does.
+func (m *Monitor) fork() {
+	runtime.LockOSThread()
+	for f := range m.forks {
+		f()
+	}
+}
+
+// execute starts this program again in a role, as a user with one group, with nothing open but the null device, our stderr,
+// files and its end of a socketpair, and nothing in its environment but what says so.
+func (m *Monitor) execute(role string, uid, gid uint32, files []*os.File, names []string) (*child, error) {
+	ours, theirs, err := pair(seqpacket)
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	sock, err := newSocket(ours)
+	if err != nil {
+		return nil, err
+	}
+	cmd := &exec.Cmd{Path: self(), Args: []string{m.opt.Program + ": " + role}, Dir: "/", Stderr: os.Stderr,
+		ExtraFiles: append(append([]*os.File{}, files...), theirs), SysProcAttr: attributes(uid, gid)}
+	cmd.Env = []string{roleVariable + "=" + role + " " + strconv.Itoa(firstFD+len(files)), "PATH=/usr/bin:/bin"}
+	if len(files) > 0 {
+		cmd.Env = append(cmd.Env, "LISTEN_FDS="+strconv.Itoa(len(files)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
+	}
+	done := make(chan error)
+	m.forks <- func() { done <- cmd.Start() }
+	if err := <-done; err != nil {
+		sock.close()
+		return nil, err
+	}
+	return &child{cmd, sock}, nil
+}
+
+// configure sends a child the configuration.
+func (c *child) configure(text string) error {
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	if err := c.tell(order{kind: kindConfiguration}, r); err != nil {
+		w.Close()
+		return err
+	}
+	go func() { // a child that does not read it holds nobody up
+		io.WriteString(w, text)
+		w.Close()
+	}()
+	return nil
+}
+
+func (c *child) tell(o order, f *os.File) error {
+	b, err := o.encode()
+	if err != nil {
+		return err
+	}
+	return c.sock.sendNow(b, f)
+}
+
+// Reload gives front and workers another configuration, and looks users up by another table from now on.
+func (m *Monitor) Reload(text string, lookup func(string) (Account, error)) {
+	m.mu.Lock()
+	m.text, m.lookup = text, lookup
+	children := []*child{m.front}
+	for w := range m.alive {
+		children = append(children, w.child)
+	}
+	m.mu.Unlock()
+	for _, c := range children {
+		if err := c.configure(text); err != nil {
+			m.problem("reload", err)
+		}
+	}
+}
+
+// Run serves the children until ctx ends and they have finished, at most for Grace. The error says that the front ended by itself;
+// nothing is left then either.
+func (m *Monitor) Run(ctx context.Context) error {
+	var exit error
+	go func() {
+		exit = m.front.cmd.Wait()
+		close(m.ended)
+	}()
+	serving := make(chan error, 1)
+	go func() { serving <- m.serveFront() }()
+	var err error
+	ended := false
+	select {
+	case <-ctx.Done():
+		m.front.tell(order{kind: kindStop}, nil)
+		m.await(m.ended)
+	case <-m.ended:
+		ended = true
+	case err = <-serving:
+		// ECONNRESET: it died with answers unread.
+		if ended = errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET); ended {
+			m.await(m.ended)
+		}
+	}
+	m.front.cmd.Process.Kill()
+	if ended {
+		how := "it has closed its link"
+		select {
+		case <-m.ended:
+			how = state(exit)
+		default:
+		}
+		err = fmt.Errorf("monitor: the front ended: %s", how)
+	}
+	m.stopWorkers()
+	m.front.sock.close()
+	return err
+}
+
+func (m *Monitor) await(done <-chan struct{}) {
+	t := time.NewTimer(m.opt.Grace)
+	defer t.Stop()
+	select {
+	case <-done:
+	case <-t.C:
+	}
+}
+
+// serveFront answers the front until that ends.
+func (m *Monitor) serveFront() error {
+	return m.serve(m.front, func(r request, f *os.File) error {
+		switch r.kind {
+		case kindReady:
+			if f != nil {
+				return errRecord
+			}
+			m.opt.Ready()
+			return nil
+		case kindWho, kindConnect, kindHand:
+			if (f != nil) != (r.kind == kindHand) || r.name == "" && m.opt.Tickets == nil {
+				return errRecord
+			}
+			m.slots <- struct{}{}
+			go func() {
+				a := m.forFront(r, f)
+				<-m.slots
+				if a != nil {
+					// The front keeps count of what it asks: its socket has room for every answer.
+					m.problem("answer the front", a)
+				}
+			}()
+			return nil
+		}
+		return errRecord
+	})
+}
+
+// serve reads a child's requests. An error ends the child: it is not ours any more.
+func (m *Monitor) serve(c *child, answer func(request, *os.File) error) error {
+	b := make([]byte, requestSize+1)
+	for {
+		n, f, err := c.sock.receive(b)
+		if err != nil {
+			return err
+		}
+		r, err := decodeRequest(b[:n])
+		if err == nil {
+			err = answer(r, f)
+		}
+		if err != nil {
+			if f != nil {
+				f.Close()
+			}
+			return err
+		}
+	}
+}
+
+// forFront answers one request of the front. f is the client to hand over; it is closed.
+func (m *Monitor) forFront(r request, f *os.File) error {
+	if f != nil {
+		defer f.Close()
+	}
+	o := order{kind: kindAnswer, serial: r.serial}
+	name, err := r.name, error(nil)
+	if m.opt.Tickets != nil && r.kind != kindWho {
+		name, err = m.opt.Tickets.Redeem(r.ticket)
+	}
+	var a Account
+	if err == nil {
+		a, err = m.account(name)
+	}
+	var theirs *os.File
+	if err == nil && r.kind != kindWho {
+		theirs, err = m.connect(a, name, f)
+	}
+	if theirs != nil {
+		defer theirs.Close()
+	}
+	m.outcome(&o, name, err)
+	o.uid = a.UID
+	return m.front.tell(o, theirs)
+}
+
+// account is who is behind a name, by our own rules.
+func (m *Monitor) account(name string) (Account, error) {
+	m.mu.Lock()
+	lookup := m.lookup
+	m.mu.Unlock()
+	a, err := lookup(name)
+	if err == nil {
+		err = m.opt.judge(name, a)
+	}
+	if err == nil {
+		err = m.homes.own(name, a)
+	}
+	return a, err
+}
+
+// outcome puts an error into an answer, and into the log what the answer does not say.
+func (m *Monitor) outcome(o *order, name string, err error) {
+	var refusal Refusal
+	switch {
+	case err == nil:
+	case errors.As(err, &refusal):
+		o.status, o.value = statusRefused, string(refusal)[:min(len(refusal), MaxValue)]
+	case errors.Is(err, errFull):
+		o.status = statusFull
+	default:
+		o.status = statusFailed
+		m.complain(name, err)
+	}
+}
+
+// complain logs why a name is not acted for, once a minute for each name.
+func (m *Monitor) complain(name string, err error) {
+	m.mu.Lock()
+	now := time.Now()
+	last, ok := m.said[name]
+	quiet := ok && now.Sub(last) < time.Minute
+	if !quiet {
+		if len(m.said) > 1000 {
+			clear(m.said)
+		}
+		m.said[name] = now
+	}
+	m.mu.Unlock()
+	if !quiet {
+		m.problem("act for user", err)
+	}
+}
+
+func (m *Monitor) problem(op string, err error) { m.opt.Log.Problem("", op, err) }
+
+func (m *Monitor) event(what string, w *worker, why string) {
+	kv := []maillog.KV{{Key: "state", Val: what}, {Key: "uid", Val: strconv.FormatUint(uint64(w.uid), 10)},
+		{Key: "pid", Val: strconv.Itoa(w.cmd.Process.Pid)}}
+	if why != "" {
+		kv = append(kv, maillog.KV{Key: "why", Val: why})
+	}
+	m.opt.Log.Event("", "worker", kv...)
+}
+
+// state is how a process ended, for people.
+func state(err error) string {
+	if err == nil {
+		return "exit status 0"
+	}
+	return err.Error()
+}

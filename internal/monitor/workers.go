@@ -1,0 +1,217 @@
+package monitor
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// worker is a process for one user id.
+type worker struct {
+	*child
+	uid  uint32
+	sent uint32 // connections that it was given
+	left bool   // it may go
+}
+
+// deaths is what is remembered of a uid whose workers die.
+type deaths struct {
+	last  time.Time
+	delay time.Duration // from then on
+}
+
+const (
+	minDelay = time.Second
+	maxDelay = time.Minute
+	forgiven = 10 * time.Minute
+)
+
+// errFull: there are as many workers as there may be.
+var errFull = errors.New("monitor: too many workers")
+
+// connect gives the worker of an account a connection, and returns the other end of it; or, with a client, gives it that.
+func (m *Monitor) connect(a Account, name string, client *os.File) (*os.File, error) {
+	o := order{kind: kindSession, uid: a.UID}
+	if client != nil {
+		o.value = name
+		return nil, m.give(a, o, client)
+	}
+	ours, theirs, err := pair(unix.SOCK_STREAM)
+	if err != nil {
+		return nil, err
+	}
+	defer theirs.Close()
+	if err := m.give(a, o, theirs); err != nil {
+		ours.Close()
+		return nil, err
+	}
+	return ours, nil
+}
+
+// give sends the worker of an account a connection; it is started if there is none.
+func (m *Monitor) give(a Account, o order, f *os.File) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	w := m.workers[a.UID]
+	if w == nil {
+		var err error
+		if w, err = m.start(a); err != nil {
+			return err
+		}
+	}
+	if err := w.tell(o, f); err != nil {
+		// EAGAIN: it is stopped, or hangs; EPIPE: it has just died.
+		return fmt.Errorf("worker of uid %d: %w", a.UID, err)
+	}
+	w.sent++
+	return nil
+}
+
+// start executes a worker; m is locked.
+func (m *Monitor) start(a Account) (*worker, error) {
+	if m.stopping {
+		return nil, errors.New("monitor: stopping")
+	}
+	now := time.Now()
+	if d := m.deaths[a.UID]; d != nil {
+		switch age := now.Sub(d.last); {
+		case age < 0 || age > forgiven:
+			delete(m.deaths, a.UID)
+		case age < d.delay:
+			return nil, fmt.Errorf("uid %d: its worker has died, another is started in %v", a.UID, (d.delay - age).Round(time.Millisecond))
+		}
+	}
+	if len(m.alive) >= m.opt.Workers {
+		if now.Sub(m.hurried) > 100*time.Millisecond {
+			m.hurried = now
+			for w := range m.alive {
+				w.tell(order{kind: kindHurry}, nil) // if it does not read, it does not idle either
+			}
+		}
+		return nil, errFull
+	}
+	c, err := m.execute("worker", a.UID, a.GID, nil, nil)
+	if err != nil {
+		return nil, fmt.Errorf("start a worker for uid %d: %w", a.UID, err)
+	}
+	w := &worker{child: c, uid: a.UID}
+	// Before any connection: it is what the worker reads first.
+	if err := c.configure(m.text); err != nil {
+		m.problem("configure a worker", err)
+	}
+	m.workers[a.UID] = w
+	m.alive[w] = true
+	m.event("started", w, "")
+	go m.attend(w)
+	return w, nil
+}
+
+// attend serves a worker until it ends.
+func (m *Monitor) attend(w *worker) {
+	err := m.serve(w.child, func(r request, f *os.File) error {
+		if f != nil {
+			return errRecord
+		}
+		switch r.kind {
+		case kindMailbox:
+			return m.forWorker(w, r)
+		case kindLeave:
+			m.mu.Lock()
+			defer m.mu.Unlock()
+			if w.left || r.serial != w.sent {
+				return nil
+			}
+			w.left = true
+			if m.workers[w.uid] == w {
+				delete(m.workers, w.uid)
+			}
+			return w.tell(order{kind: kindGo}, nil)
+		}
+		return errRecord
+	})
+	if errors.Is(err, errRecord) {
+		m.problem("worker", fmt.Errorf("uid %d: %w: it is ended", w.uid, err))
+	}
+	// No more records: it is dead, or as good as dead. Without CAP_KILL it is not we who end it, but it cannot do anything for us.
+	m.mu.Lock()
+	if m.workers[w.uid] == w {
+		delete(m.workers, w.uid)
+	}
+	m.mu.Unlock()
+	w.sock.close()
+	if errors.Is(err, errRecord) {
+		w.cmd.Process.Kill()
+	}
+	exit := w.cmd.Wait()
+	m.buried(w, exit)
+}
+
+// forWorker answers a worker that asks who is behind a name: only if it is the user whose worker it is.
+func (m *Monitor) forWorker(w *worker, r request) error {
+	o := order{kind: kindAnswer, serial: r.serial, uid: w.uid}
+	a, err := m.account(r.name)
+	if err == nil && a.UID != w.uid {
+		err = fmt.Errorf("%s: uid %d: the worker of uid %d asks for it", r.name, a.UID, w.uid)
+	}
+	m.outcome(&o, r.name, err)
+	if err == nil {
+		o.value = a.Value
+	}
+	if err := w.tell(o, nil); err != nil && !errors.Is(err, unix.EPIPE) {
+		return err
+	}
+	return nil
+}
+
+// buried remembers how a worker ended.
+func (m *Monitor) buried(w *worker, exit error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.alive, w)
+	if len(m.alive) == 0 && m.allGone != nil {
+		close(m.allGone)
+		m.allGone = nil
+	}
+	if w.left || m.stopping {
+		m.event("left", w, "")
+		return
+	}
+	m.event("died", w, state(exit))
+	if len(m.deaths) > 10000 {
+		clear(m.deaths)
+	}
+	now := time.Now()
+	d := m.deaths[w.uid]
+	if d == nil || now.Sub(d.last) > forgiven {
+		d = &deaths{delay: minDelay / 2}
+		m.deaths[w.uid] = d
+	}
+	d.last, d.delay = now, min(2*d.delay, maxDelay)
+}
+
+// stopWorkers tells them to finish and waits for them, at most for Grace; then it ends those that we may end.
+func (m *Monitor) stopWorkers() {
+	m.mu.Lock()
+	m.stopping = true
+	var gone chan struct{}
+	if len(m.alive) > 0 {
+		gone = make(chan struct{})
+		m.allGone = gone
+	}
+	for w := range m.alive {
+		w.tell(order{kind: kindStop}, nil)
+	}
+	m.mu.Unlock()
+	if gone == nil {
+		return
+	}
+	m.await(gone)
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	for w := range m.alive {
+		w.cmd.Process.Kill()
+	}
+}
