@@ -12,8 +12,7 @@ import (
 	"postamt/internal/userdb"
 )
 
-// Actor decides whether this process may act for a user id. For now there is
-// Self alone; one that becomes the user comes with the monitor.
+// Actor decides whether this process may act for a user id.
 type Actor interface {
 	// MayActFor returns nil, or why not, which is temporary.
 	MayActFor(uid userdb.ID) error
@@ -31,6 +30,13 @@ func (s Self) MayActFor(uid userdb.ID) error {
 	return fmt.Errorf("lmtpd: running as uid %d, cannot act for uid %d", s, uid)
 }
 
+// Anybody is the Actor of a process that has others act: the monitor, whose own
+// rules come after.
+type Anybody struct{}
+
+// MayActFor implements Actor.
+func (Anybody) MayActFor(userdb.ID) error { return nil }
+
 // Accounts is the Mailboxes of an installation: the resolver that smtpd and
 // queued ask too, and the user database. Its fields are not changed once it is
 // in use.
@@ -45,6 +51,7 @@ type Accounts struct {
 	Maildir    string        // where a user without a maildir of his own has it: see userdb.User.Place
 	Quota      maildir.Quota // of those who have none of their own
 	Actor      Actor
+	MinUID     userdb.ID // users with a lower user id get no mail; 0: 1
 }
 
 func noSuchUser() *smtp.Reply { return smtp.NewReply(550, "5.1.1", "No such user here") }
@@ -76,12 +83,13 @@ func (a *Accounts) open(user, domain, tag string) (Mailbox, error) {
 	if !ok {
 		return Mailbox{}, noSuchUser()
 	}
-	if err := u.Check(1); err != nil {
+	if err := u.Check(max(a.MinUID, 1)); err != nil {
 		return Mailbox{}, err
 	}
 	if err := a.Actor.MayActFor(u.UID); err != nil {
 		return Mailbox{}, fmt.Errorf("user %s: %w", u.Name, err)
 	}
+	box := Mailbox{User: u.Name, UID: u.UID, GID: u.GID, Home: u.Home}
 	local, own, ok := strings.Cut(u.Name, "@")
 	if ok {
 		domain = own
@@ -108,7 +116,8 @@ func (a *Accounts) open(user, domain, tag string) (Mailbox, error) {
 	default:
 		t.Base = filepath.Dir(path)
 	}
-	return Mailbox{User: u.Name, Target: t}, nil
+	box.Target = t
+	return box, nil
 }
 
 // below reports whether path is dir or in it.

@@ -22,6 +22,10 @@
 // failed), the session ends without the reply, which is just what the client
 // must think.
 //
+// Where each user's mail is stored by a process of his own (package monitor) there
+// are two of these sessions in a row: a front, whose Router sends each recipient
+// on to the worker of his user id, and in the worker this one with a Store.
+//
 // Promises: lines end in CRLF and nothing else; a message with a bare CR or LF
 // that is not BINARYMIME is refused; memory is bounded by the mebibyte that
 // maildir holds of a message and a few hundred bytes for each recipient; after a
@@ -36,6 +40,7 @@ import (
 	"postamt/internal/addr"
 	"postamt/internal/maildir"
 	"postamt/internal/maillog"
+	"postamt/internal/userdb"
 )
 
 // Mailboxes says who is behind an address. It is asked from many sessions at once.
@@ -47,8 +52,10 @@ type Mailboxes interface {
 
 // Mailbox is where mail for a recipient goes.
 type Mailbox struct {
-	User   string // its name in the user database
-	Target maildir.Target
+	User     string // its name in the user database
+	Target   maildir.Target
+	UID, GID userdb.ID // whose it is; userdb.NoID: whoever delivers
+	Home     string    // of the user, as the user database has it; "" none
 }
 
 // Config is what an administrator decides.
@@ -66,6 +73,7 @@ type Server struct {
 	Config    Config
 	Mailboxes Mailboxes
 	Store     *maildir.Store
+	Router    *Router // not nil: takes all mail instead of Store, and of a Mailbox only UID is used
 	Log       *maillog.Logger
 	Now       func() time.Time // nil: time.Now
 }

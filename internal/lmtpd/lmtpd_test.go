@@ -38,6 +38,7 @@ type host struct {
 	trusted bool
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
+	behind  func() // ends what is behind a front
 }
 
 type users struct{ t *userdb.Table }
@@ -96,6 +97,9 @@ func newHost(t testing.TB, o maildir.Options, change ...func(*host)) *host {
 		cancel()
 		l.Close()
 		h.wg.Wait()
+		if h.behind != nil {
+			h.behind()
+		}
 		h.server.Store.Close()
 		h.leftovers()
 	})
@@ -153,29 +157,34 @@ func TestTranscripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			h := newHost(t, maildir.Options{}, func(h *host) {
-				for _, set := range s.Head {
-					key, value := set.Key, set.Value
-					if key == "set" {
-						key, value, _ = strings.Cut(value, " ")
-					}
-					n, _ := strconv.Atoi(value)
-					switch key {
-					case "trusted":
-						h.trusted = true
-					case "size":
-						h.server.Config.SizeLimit = int64(n)
-					case "recipients":
-						h.server.Config.RecipientLimit = n
-					default:
-						t.Fatalf("no setting %q", key)
-					}
-				}
-			})
+			h := newHost(t, maildir.Options{}, settings(t, s))
 			if err := s.Run(h, transcript.Options{}); err != nil {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// settings does what the head of a transcript says.
+func settings(t *testing.T, s *transcript.Script) func(*host) {
+	return func(h *host) {
+		for _, set := range s.Head {
+			key, value := set.Key, set.Value
+			if key == "set" {
+				key, value, _ = strings.Cut(value, " ")
+			}
+			n, _ := strconv.Atoi(value)
+			switch key {
+			case "trusted":
+				h.trusted = true
+			case "size":
+				h.server.Config.SizeLimit = int64(n)
+			case "recipients":
+				h.server.Config.RecipientLimit = n
+			default:
+				t.Fatalf("no setting %q", key)
+			}
+		}
 	}
 }
 

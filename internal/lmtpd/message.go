@@ -15,11 +15,17 @@ import (
 type body struct {
 	id    string
 	start time.Time
-	d     *maildir.Delivery
+	d     delivery
 	limit int64
 	size  int64
 	lines *lineio.Newlines // looks for bare CR and LF in chunks; DATA has its own check
 	bare  bool
+}
+
+// delivery is a message on its way into maildirs, or to who has them.
+type delivery interface {
+	Write([]byte) (int, error)
+	Abort()
 }
 
 // Write takes everything: the client's stream must be read to the end of the
@@ -46,11 +52,17 @@ func (s *session) begin() *body {
 	} else if p.Arrived > 0 {
 		m.Arrived = time.UnixMicro(p.Arrived)
 	}
+	b := &body{id: m.ID, start: s.srv.now(), limit: s.conf.SizeLimit}
+	if s.srv.Router != nil {
+		b.d = s.srv.Router.begin(s.tx, m, trace)
+		return b
+	}
 	copies := make([]maildir.Copy, len(s.tx.rcpts))
 	for i, r := range s.tx.rcpts {
 		copies[i] = maildir.Copy{Target: r.box.Target, Header: Header(s.tx.from, r.to.String(), trace)}
 	}
-	return &body{id: m.ID, start: s.srv.now(), d: s.srv.Store.Begin(m, copies), limit: s.conf.SizeLimit}
+	b.d = s.srv.Store.Begin(m, copies)
+	return b
 }
 
 // Header is what stands above a stored message. RFC 5321 section 4.4: the
@@ -161,6 +173,21 @@ func (s *session) stream(from io.WriterTo) bool {
 	return true
 }
 
+// acceptRouted is the rest of accept for a message that went to the workers, who
+// have logged what became of it.
+func (s *session) acceptRouted(tx *transaction, d *routed) {
+	d.commit(func() { s.c.Flush() }, func(i int, r *smtp.Reply) {
+		if r.Code >= 400 {
+			s.rejected++
+			s.srv.Log.Reject(s.id, maillog.Rejected{Client: s.client(), Verb: "DATA", From: tx.from, Rcpt: tx.rcpts[i].to.String(), Reply: r.Error()})
+		}
+		s.rcpts++
+		s.send(r)
+	})
+	s.messages++
+	s.faults = 0
+}
+
 // accept ends the transaction with a reply for each recipient.
 func (s *session) accept() {
 	tx := s.tx
@@ -182,7 +209,11 @@ func (s *session) accept() {
 		}
 		return
 	}
-	results := b.d.Commit()
+	if d, ok := b.d.(*routed); ok {
+		s.acceptRouted(tx, d)
+		return
+	}
+	results := b.d.(*maildir.Delivery).Commit()
 	took := s.srv.now().Sub(b.start)
 	stored := smtp.NewReply(250, "2.0.0", "Stored as "+b.id)
 	silent := false
