@@ -539,3 +539,30 @@ func TestD15_LMTPReplies(t *testing.T) {
 		}
 	}
 }
+
+// D19: deliver says that a worker died with the whole message: the next attempt must look first. Of a stranger's 4.4.2 we know no such thing.
+func TestD19_LostBehindDeliver(t *testing.T) {
+	for _, c := range []struct{ keyword, want string }{
+		{"XQID", "done/data/250 deferred/data/451/maybe done/data/250"},
+		{"X", "done/data/250 deferred/data/451 done/data/250"},
+	} {
+		cfg := smtptest.Config{LMTP: true, Socket: filepath.Join(t.TempDir(), "s"), Offer: []string{"PIPELINING", "CHUNKING", "8BITMIME", c.keyword},
+			Reply: func(_ int, verb, args string) string {
+				if verb == "." && args == "<b@x.test>" {
+					return "451 4.4.2 lost"
+				}
+				return ""
+			}}
+		s := smtptest.New(t, cfg)
+		conn, err := Dial(context.Background(), endpoint(s, cfg), options())
+		if err != nil {
+			t.Fatal(err)
+		}
+		tr := text(hello, "a@x.test", "b@x.test", "c@x.test")
+		out, err := conn.Send(context.Background(), tr)
+		if show(out) != c.want || err != nil || !conn.Usable() {
+			t.Errorf("%s: %s, %v", c.keyword, show(out), err)
+		}
+		conn.Close()
+	}
+}

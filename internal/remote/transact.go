@@ -251,6 +251,8 @@ func (s *send) results() error {
 			break
 		}
 		s.settle(i, StageData, r, false)
+		// RFC 3463 section 3.5, X.4.2: behind the peer a connection broke. Our own deliver says it of a worker that has the whole message.
+		s.out[i].MaybeDelivered = s.ext.XQID && r.Temporary() && r.Enhanced == smtp.EnhancedCode{4, 4, 2}
 		if s.broken != nil && k < len(s.good)-1 {
 			return s.broken
 		}
