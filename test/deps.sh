@@ -39,6 +39,7 @@ mkfs.xfs     xfsprogs
 mkfs.btrfs   btrfs-progs
 losetup      mount
 openssl      openssl
+newuidmap    uidmap
 update-ca-certificates ca-certificates
 '
 # For one target only: DEPS=testssl.

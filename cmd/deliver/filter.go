@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"time"
 
@@ -39,7 +40,7 @@ func filter(file string, e envelope, in io.Reader, errs io.Writer) int {
 	}
 	// Without a users file nobody exists, which no message should be returned for.
 	// Slips in the tables that are not this user's are for the log of the daemons.
-	boxes, err := accounts(c, func(error) {})
+	boxes, err := accounts(c, lmtpd.Self(os.Geteuid()), func(error) {})
 	if err != nil {
 		return fail(exTempFail, err)
 	}

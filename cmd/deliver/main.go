@@ -11,6 +11,8 @@ import (
 
 	"postamt/internal/config"
 	"postamt/internal/daemon"
+	"postamt/internal/monitor"
+	"postamt/internal/privilege"
 )
 
 // Exit codes: sysexits(3).
@@ -33,6 +35,9 @@ func main() { os.Exit(run(os.Args[1:])) }
 func run(args []string) int {
 	// A file size limit is to be an error of write, not our end.
 	signal.Ignore(syscall.SIGXFSZ)
+	if link, err := monitor.Inherited(); link != nil || err != nil {
+		return part(link, err)
+	}
 	flags := flag.NewFlagSet("deliver", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	file := flags.String("C", "", "configuration file")
@@ -50,11 +55,14 @@ func run(args []string) int {
 		e.user = flags.Arg(0)
 		return filter(config.Path(*file), e, os.Stdin, os.Stderr)
 	}
+	return lmtp(daemon.Start(*notify), config.Path(*file))
+}
 
-	p := daemon.Start(*notify)
+// lmtp runs the service: configuration, listeners, split or sandbox, serve.
+func lmtp(p *daemon.Process, file string) int {
 	log := p.Log("auto", "deliver")
 	defer func() { log.Close() }()
-	c, err := config.Load(config.Path(*file))
+	c, err := config.Load(file)
 	if err != nil {
 		complain(log, "configuration", err)
 		return exConfig
@@ -63,14 +71,21 @@ func run(args []string) int {
 		log.Close()
 		log = p.Log(c.Log, "deliver")
 	}
+	sockets, err := p.Open(want(c))
+	if err != nil {
+		complain(log, "listen", err)
+		return exOSErr
+	}
+	if privilege.Root() && c.LoginUser != "" {
+		return watch(p, c, sockets, log)
+	}
 	s, err := newService(c, log)
 	if err != nil {
 		complain(log, "configuration", err)
 		return exConfig
 	}
-	sockets, err := p.Open(daemon.Want{Own: c.DeliverListen, Kind: "lmtp", Kinds: []string{"lmtp"}, SocketMode: 0o660})
-	if err != nil {
-		complain(log, "listen", err)
+	if err := confine(c, privilege.Sandbox{Write: []string{"/"}}); err != nil {
+		complain(log, "sandbox", err)
 		return exOSErr
 	}
 	ctx := p.Signals(daemon.Hooks{Reload: s.reload})

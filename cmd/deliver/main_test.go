@@ -48,7 +48,7 @@ func newSite(t testing.TB, more ...string) *site {
 	s := &site{t: t, dir: t.TempDir()}
 	s.conf = s.dir + "/postamt.conf"
 	s.file("postamt.conf", "hostname mx.example.org\norigin example.org\nlocal_domains example.org\nrun_dir "+s.dir+"/run\nqueue_dir "+s.dir+"/queue\n"+
-		"mailbox_dir "+s.dir+"/mail\nlog stderr\n"+strings.Join(more, "\n")+"\n")
+		"mailbox_dir "+s.dir+"/mail\nlog stderr\nlogin_user\n"+strings.Join(more, "\n")+"\n")
 	s.file("users", "bob\nalice:::::"+s.dir+"/nohome\nforeign::54321:54321::/nowhere\nquota:::::::quota=1k\n")
 	s.file("aliases", "")
 	for _, d := range []string{"run", "queue", "mail"} {

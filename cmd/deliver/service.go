@@ -21,17 +21,22 @@ import (
 	"postamt/internal/userdb"
 )
 
-// service is the LMTP service put together. What a reload exchanges is in lmtp;
-// the maildirs that are open stay.
+// service is the LMTP service put together, whole or a part of it. What a reload
+// exchanges is in lmtp; the maildirs that are open stay.
 type service struct {
-	log   *maillog.Logger
-	store *maildir.Store
-	lmtp  atomic.Pointer[lmtpd.Server]
-	conf  atomic.Pointer[config.Config]
+	log  *maillog.Logger
+	make func(*config.Config) (*lmtpd.Server, error)
+	lmtp atomic.Pointer[lmtpd.Server]
+	conf atomic.Pointer[config.Config]
 }
 
+// newService is the whole in one process.
 func newService(c *config.Config, log *maillog.Logger) (*service, error) {
-	s := &service{log: log, store: newStore(c)}
+	store := newStore(c)
+	s := &service{log: log, make: func(c *config.Config) (*lmtpd.Server, error) {
+		boxes, err := accounts(c, lmtpd.Self(os.Geteuid()), func(err error) { log.Problem("", "tables", err) }, usersByDefault(c))
+		return &lmtpd.Server{Mailboxes: boxes, Store: store}, err
+	}}
 	if err := s.configure(c); err != nil {
 		return nil, err
 	}
@@ -39,14 +44,13 @@ func newService(c *config.Config, log *maillog.Logger) (*service, error) {
 }
 
 func (s *service) configure(c *config.Config) error {
-	boxes, err := accounts(c, func(err error) { s.log.Problem("", "tables", err) }, usersByDefault(c))
+	v, err := s.make(c)
 	if err != nil {
 		return err
 	}
-	s.lmtp.Store(&lmtpd.Server{
-		Config:    lmtpd.Config{Hostname: c.Hostname, SizeLimit: c.MessageSizeLimit},
-		Mailboxes: boxes, Store: s.store, Log: s.log,
-	})
+	v.Config = lmtpd.Config{Hostname: c.Hostname, SizeLimit: c.MessageSizeLimit}
+	v.Log = s.log
+	s.lmtp.Store(v)
 	s.conf.Store(c)
 	return nil
 }
@@ -87,6 +91,11 @@ func (s *service) serve(ctx context.Context, sockets *daemon.Sockets, stopping f
 	return srv.Wait(s.conf.Load().DrainTimeout)
 }
 
+// want is what the service listens on.
+func want(c *config.Config) daemon.Want {
+	return daemon.Want{Own: c.DeliverListen, Kind: "lmtp", Kinds: []string{"lmtp"}, SocketMode: 0o660}
+}
+
 // newStore keeps as many maildirs open as descriptors allow, three each, with
 // as many again for messages, connections, and directories that were just made.
 func newStore(c *config.Config) *maildir.Store {
@@ -102,7 +111,7 @@ func newStore(c *config.Config) *maildir.Store {
 func usersByDefault(c *config.Config) string { return filepath.Join(filepath.Dir(c.File), "users") }
 
 // accounts is who has a mailbox here, and where. The optional files may be missing.
-func accounts(c *config.Config, report func(error), optional ...string) (*lmtpd.Accounts, error) {
+func accounts(c *config.Config, actor lmtpd.Actor, report func(error), optional ...string) (*lmtpd.Accounts, error) {
 	// Aliases are none of our business: who comes here is the end of an expansion. Nor is it whether there is a
 	// postmaster, which smtpd and queued complain of: any address keeps the tables from it.
 	t, errs := tables.Open(tables.Files{
@@ -115,7 +124,7 @@ func accounts(c *config.Config, report func(error), optional ...string) (*lmtpd.
 	return &lmtpd.Accounts{
 		Resolve:    func(m addr.Mailbox) route.Verdict { return t.Current().ResolveFinal(m) },
 		Lookup:     func(name string) (userdb.User, bool, error) { return t.Users().Lookup(name) },
-		MailboxDir: c.MailboxDir, Maildir: c.Maildir, Quota: maildir.Quota{Bytes: c.QuotaDefault}, Actor: lmtpd.Self(os.Geteuid()),
+		MailboxDir: c.MailboxDir, Maildir: c.Maildir, Quota: maildir.Quota{Bytes: c.QuotaDefault}, Actor: actor,
 	}, nil
 }
 

@@ -137,6 +137,8 @@ local_domains %[1]s localhost
 queue_dir queue
 run_dir run
 state_dir state
+# Each program is one process, root's if root runs this.
+login_user
 aliases aliases
 users users
 smtpd_listen 127.0.0.1:%[2]d=mx 127.0.0.1:%[3]d=submission unix:smtpd.sock=local

@@ -87,7 +87,6 @@ type Config struct {
 	AuthHashes          int      // computed at once; 0 as many as there are processors
 	AuthMemory          int64    // bytes that those may need together
 	AuthTimeout         time.Duration
-	MinUID              int
 	OAuthIntrospection  string // URL; "" none
 	OAuthCredentials    string // file; "" none
 	OAuthJWTKeys        string // file; "" none

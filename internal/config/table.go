@@ -60,7 +60,6 @@ func (c *Config) keys() []key {
 		{"auth_hashes", "0", count{&c.AuthHashes, 0}},
 		{"auth_memory", "256m", size{&c.AuthMemory}},
 		{"auth_timeout", "10s", duration{&c.AuthTimeout, 1}},
-		{"min_uid", "1000", count{&c.MinUID, 1}},
 		{"oauth_introspection", "", word{&c.OAuthIntrospection}},
 		{"oauth_credentials", "", path{&c.OAuthCredentials, dir}},
 		{"oauth_jwt_keys", "", path{&c.OAuthJWTKeys, dir}},

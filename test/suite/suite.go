@@ -185,6 +185,7 @@ func (s *System) layout(c Config) error {
 		"local_domains " + s.Domain + " localhost",
 		"queue_dir queue",
 		"run_dir run",
+		"login_user", // one process each, whoever runs the test
 		"log stderr",
 		"remote_loopback yes",
 	}

@@ -1,0 +1,354 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"postamt/internal/addr"
+	"postamt/internal/config"
+	"postamt/internal/daemon"
+	"postamt/internal/lmtpd"
+	"postamt/internal/maildir"
+	"postamt/internal/maillog"
+	"postamt/internal/monitor"
+	"postamt/internal/privilege"
+	"postamt/internal/smtp"
+	"postamt/internal/userdb"
+)
+
+// Deliver as root is three kinds of processes (package monitor). The monitor has the tables and says whose an address is; the front
+// speaks LMTP with clients and passes on what they send; a worker is the LMTP session that is the whole program without root, for
+// one user id. The order is the same in each: configuration, listeners, what it is to be, sandbox, serve.
+
+// check looks at what the program is about to trust. Sockets that it inherits are the affair of whoever made them.
+func check(c *config.Config, sockets *daemon.Sockets) error {
+	uses := []privilege.Use{
+		{Path: c.File, Owners: []uint32{0}, Mode: 0o755},
+		{Path: c.Users, Mode: 0o775},
+		{Path: c.MailboxDir, Type: fs.ModeDir, Mode: 0o775},
+	}
+	for _, l := range c.DeliverListen {
+		if l.Network != "unix" || sockets.How != "own" {
+			continue
+		}
+		q, err := privilege.Find(c.QueueUser)
+		if err != nil {
+			return fmt.Errorf("queue_user: %w", err)
+		}
+		uses = append(uses, privilege.Use{Path: filepath.Dir(l.Address), Type: fs.ModeDir, Owners: []uint32{q.UID}, Mode: 0o775})
+	}
+	return privilege.Check(uses...)
+}
+
+// watch splits the program, and is its monitor from then on.
+func watch(p *daemon.Process, c *config.Config, sockets *daemon.Sockets, log *maillog.Logger) int {
+	defer sockets.Close()
+	if err := check(c, sockets); err != nil {
+		complain(log, "check", err)
+		return exConfig
+	}
+	login, err := privilege.Find(c.LoginUser)
+	if err != nil {
+		complain(log, "configuration", fmt.Errorf("login_user: %w (useradd --system %s makes it)", err, c.LoginUser))
+		return exConfig
+	}
+	if sockets.Conn != nil {
+		complain(log, "listen", errors.New("a single connection as root: let the super-server run deliver as the user whose mail it is"))
+		return exConfig
+	}
+	who, err := lookup(c, log)
+	if err != nil {
+		complain(log, "configuration", err)
+		return exConfig
+	}
+	files, names, err := hand(c, sockets)
+	if err == nil {
+		err = confineRoot()
+	}
+	if err != nil {
+		complain(log, "listen", err)
+		return exOSErr
+	}
+	_, text, err := config.Text(c.File)
+	if err != nil {
+		complain(log, "configuration", err)
+		return exConfig
+	}
+	m, err := monitor.Start(monitor.Options{
+		Program: "deliver", Front: login, MinUID: uint32(c.MinUID), Workers: c.WorkerLimit, Grace: c.DrainTimeout,
+		Listeners: files, Names: names, Lookup: who, Log: log, Ready: p.Ready,
+	}, withFile(c.File, text))
+	if err != nil {
+		complain(log, "start", err)
+		return exOSErr
+	}
+	for _, f := range files {
+		f.Close()
+	}
+	ctx := p.Signals(daemon.Hooks{Reload: func() { reloadAll(m, c.File, log) }})
+	context.AfterFunc(ctx, p.Stopping)
+	if err := m.Run(ctx); err != nil {
+		complain(log, "serve", err)
+		return exOSErr
+	}
+	log.Stop("signal", 0)
+	return exOK
+}
+
+// reloadAll gives all parts a new configuration, if it is one.
+func reloadAll(m *monitor.Monitor, file string, log *maillog.Logger) {
+	err := func() error {
+		file, text, err := config.Text(file)
+		if err != nil {
+			return err
+		}
+		c, err := config.Parse(file, text)
+		if err != nil {
+			return err
+		}
+		who, err := lookup(c, log)
+		if err == nil {
+			m.Reload(withFile(file, text), who)
+		}
+		return err
+	}()
+	log.Reload(file, err)
+}
+
+// hand makes copies of the listeners for the front, and gives sockets in the file system to the one who is to connect to them.
+func hand(c *config.Config, sockets *daemon.Sockets) (files []*os.File, names []string, err error) {
+	for _, l := range sockets.Listeners {
+		if a := l.Addr(); sockets.How == "own" && a.Network() == "unix" {
+			q, err := privilege.Find(c.QueueUser)
+			if err == nil {
+				err = os.Chown(a.String(), int(q.UID), int(q.GID))
+			}
+			if err != nil {
+				return nil, nil, fmt.Errorf("queue_user: %w", err)
+			}
+		}
+		f, err := l.Listener.(interface{ File() (*os.File, error) }).File()
+		if err != nil {
+			return nil, nil, err
+		}
+		files = append(files, f)
+		names = append(names, l.Kind)
+	}
+	return files, names, nil
+}
+
+// lookup is what the monitor knows of an address.
+func lookup(c *config.Config, log *maillog.Logger) (func(string) (monitor.Account, error), error) {
+	boxes, err := accounts(c, lmtpd.Anybody{}, func(err error) { log.Problem("", "tables", err) }, usersByDefault(c))
+	if err != nil {
+		return nil, err
+	}
+	boxes.MinUID = userdb.ID(c.MinUID)
+	return func(name string) (monitor.Account, error) {
+		to, _, err := smtp.ParseRcpt("TO:<"+name+">", smtp.Extensions{UTF8: true})
+		var box lmtpd.Mailbox
+		if err == nil {
+			box, err = boxes.Mailbox(to)
+		}
+		var r *smtp.Reply
+		if errors.As(err, &r) {
+			return monitor.Account{}, monitor.Refusal(r.Error())
+		}
+		if err != nil {
+			return monitor.Account{}, err
+		}
+		a := monitor.Account{UID: uint32(box.UID), GID: uint32(box.GID), Home: box.Home, Value: encode(box)}
+		switch {
+		case box.UID == userdb.NoID:
+			u, err := privilege.Find(c.MailboxUser)
+			if err != nil {
+				return a, fmt.Errorf("user %s has no uid; mailbox_user: %w", box.User, err)
+			}
+			a.UID, a.GID = u.UID, u.GID
+		case box.GID == userdb.NoID:
+			return a, fmt.Errorf("user %s has a uid and no gid", box.User)
+		}
+		if len(a.Value) > monitor.MaxValue {
+			return a, fmt.Errorf("user %s: the path of the maildir is too long", box.User)
+		}
+		return a, nil
+	}, nil
+}
+
+// part is a child of the monitor.
+func part(link *monitor.Link, err error) int {
+	p := daemon.Start(0)
+	log := p.Log("auto", "deliver")
+	defer func() { log.Close() }()
+	if err != nil {
+		complain(log, "start", err)
+		return exOSErr
+	}
+	text, ok := link.Configuration()
+	if !ok {
+		return exTempFail
+	}
+	c, err := parse(text)
+	if err != nil {
+		complain(log, "configuration", err)
+		return exConfig
+	}
+	if c.Log != "auto" {
+		log.Close()
+		log = p.Log(c.Log, "deliver")
+	}
+	if link.Role == monitor.Front {
+		return front(p, link, c, log)
+	}
+	return worker(link, c, log)
+}
+
+// front has no files: whose an address is, and connections to the workers, it asks the monitor for.
+func front(p *daemon.Process, link *monitor.Link, c *config.Config, log *maillog.Logger) int {
+	sockets, err := p.Open(want(c))
+	if err == nil {
+		err = became(c.LoginUser)
+	}
+	if err == nil {
+		err = confine(c, privilege.Sandbox{})
+	}
+	if err != nil {
+		complain(log, "start", err)
+		return exOSErr
+	}
+	r := &lmtpd.Router{Hostname: c.Hostname, Patience: c.WorkerWait, Keep: max(min(c.WorkerIdle/2, keepIdle), time.Millisecond), Log: log}
+	r.Connect = func(ctx context.Context, to addr.Mailbox) (net.Conn, error) { return connect(ctx, link, r, to) }
+	boxes := &asked{ask: func(name string) (lmtpd.Mailbox, error) {
+		uid, err := link.Who(name)
+		return lmtpd.Mailbox{UID: userdb.ID(uid)}, err
+	}}
+	s := &service{log: log, make: func(*config.Config) (*lmtpd.Server, error) { return &lmtpd.Server{Mailboxes: boxes, Router: r}, nil }}
+	s.configure(c)
+	go s.follow(link)
+	if err := link.Ready(); err != nil {
+		return exTempFail
+	}
+	s.serve(link.Context(), sockets, func() {})
+	r.CloseIdle()
+	return exOK
+}
+
+// worker is lmtpd for one user id.
+func worker(link *monitor.Link, c *config.Config, log *maillog.Logger) int {
+	store := newStore(c)
+	uid := os.Geteuid()
+	err := became(fmt.Sprintf("%d:%d", uid, os.Getegid()))
+	if err == nil {
+		err = confine(c, privilege.Sandbox{Write: []string{"/"}})
+	}
+	if err != nil {
+		complain(log, "start", err)
+		return exOSErr
+	}
+	boxes := &asked{ask: func(name string) (lmtpd.Mailbox, error) {
+		value, err := link.Mailbox(name)
+		if err != nil {
+			return lmtpd.Mailbox{}, err
+		}
+		return decode(value)
+	}}
+	s := &service{log: log, make: func(c *config.Config) (*lmtpd.Server, error) {
+		return &lmtpd.Server{Mailboxes: boxes, Store: store}, nil
+	}}
+	s.configure(c)
+	go s.follow(link)
+	sessions := &daemon.Server{Log: log, Handle: func(ctx context.Context, nc net.Conn, _ string) {
+		v := *s.lmtp.Load()
+		// The front holds messages to the limit, and puts a trace field above them.
+		if v.Config.SizeLimit > 0 {
+			v.Config.SizeLimit += traceRoom
+		}
+		v.Serve(ctx, nc, true)
+	}}
+	link.Serve(c.WorkerIdle, c.DrainTimeout, func(ctx context.Context, n monitor.Session) { sessions.ServeConn(ctx, n.Conn, "lmtp") })
+	return exOK
+}
+
+// follow takes new configurations from the monitor, which has checked them.
+func (s *service) follow(link *monitor.Link) {
+	for {
+		text, ok := link.Configuration()
+		if !ok {
+			return
+		}
+		if c, err := parse(text); err == nil {
+			s.configure(c)
+		}
+	}
+}
+
+// became checks that the monitor has executed us as it should.
+func became(account string) error {
+	a, err := privilege.Find(account)
+	if err != nil {
+		return err
+	}
+	return privilege.Became(a)
+}
+
+// confine is the last step before strangers are heard.
+func confine(c *config.Config, s privilege.Sandbox) error {
+	l := privilege.Limits{}
+	// A log that is a file is not to end at the size of a message.
+	var st unix.Stat_t
+	if unix.Fstat(2, &st) == nil && st.Mode&unix.S_IFMT != unix.S_IFREG && c.MessageSizeLimit > 0 {
+		l.FileSize = uint64(c.MessageSizeLimit) + 1<<20
+	}
+	if c.Log != "stderr" {
+		s.Sockets = append(s.Sockets, "/dev/log", "/run/systemd/journal")
+	}
+	err := l.Set()
+	if err == nil {
+		err = privilege.NoNew()
+	}
+	if err == nil {
+		_, err = s.Enter()
+	}
+	return err
+}
+
+// confineRoot is what the monitor, and so all its children, can do without.
+func confineRoot() error {
+	if err := (privilege.Limits{}).Set(); err != nil {
+		return err
+	}
+	return privilege.NoNew()
+}
+
+// withFile puts the name of the configuration before its text: relative names in it are below its directory.
+func withFile(file, text string) string { return file + "\n" + text }
+
+func parse(text string) (*config.Config, error) {
+	file, text, _ := strings.Cut(text, "\n")
+	return config.Parse(file, text)
+}
+
+// encode is what a worker gets to know of a mailbox.
+func encode(b lmtpd.Mailbox) string {
+	t := b.Target
+	return strings.Join([]string{b.User, t.Owner, t.Base, t.Path, t.Tag, fmt.Sprint(t.Quota.Bytes), fmt.Sprint(t.Quota.Messages)}, "\x00")
+}
+
+func decode(value string) (b lmtpd.Mailbox, err error) {
+	f := strings.Split(value, "\x00")
+	if len(f) != 7 {
+		return b, errors.New("the monitor speaks another version")
+	}
+	b = lmtpd.Mailbox{User: f[0], Target: maildir.Target{Owner: f[1], Base: f[2], Path: f[3], Tag: f[4]}}
+	_, err = fmt.Sscan(f[5]+" "+f[6], &b.Target.Quota.Bytes, &b.Target.Quota.Messages)
+	return b, err
+}
