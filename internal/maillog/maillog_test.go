@@ -72,6 +72,11 @@ func emit(l *Logger) {
 	l.Accepted(qid, Acceptance{Session: "s1", Client: client, From: "alice@example.org", Size: 4711, Rcpts: 2, Took: 1500 * time.Microsecond})
 	l.Disconnect("s1", Session{Client: client, Why: "quit", Messages: 1, Rcpts: 2, Took: 2 * time.Second})
 	l.Limit("s2", client, "client", 3)
+	l.Login("s3", client, "SCRAM-SHA-256")
+	login := Auth{Session: "s4", User: "alice", IP: client.IP, Service: "smtp", Mechanism: "PLAIN", Reason: "wrong", Wait: time.Second}
+	l.AuthOK(login)
+	l.AuthFailed(login)
+	l.Event("", "worker", KV{"uid", "1000"}, KV{"state", "started"}) // internal/monitor
 	l.Adopted(qid, "alice@example.org", 4711, 2, "new")
 	l.Delivered(qid, a)
 	l.Deferred(qid, a)
