@@ -1,6 +1,7 @@
 package crash
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -75,7 +76,20 @@ func makeImage(t testing.TB, path, kind string, size int64, options ...string) {
 // attach mounts the image; the loop device goes with the mount.
 func (d *disk) attach(t testing.TB) {
 	t.Helper()
-	tool(t, "mount", "-t", d.kind, "-o", "loop", d.image, d.mount)
+	// A mount namespace that another test made meanwhile holds a copy of the mount, and with it the file system that was shut
+	// down: until that namespace ends, mounting the image again gives the dead file system back.
+	for range 600 {
+		tool(t, "mount", "-t", d.kind, "-o", "loop", d.image, d.mount)
+		probe := filepath.Join(d.mount, ".probe")
+		err := os.WriteFile(probe, nil, 0o600)
+		if !errors.Is(err, unix.EIO) {
+			os.Remove(probe)
+			return
+		}
+		d.detach(t)
+		time.Sleep(100 * time.Millisecond)
+	}
+	t.Fatalf("%s is still shut down after a minute", d.image)
 }
 
 // detach unmounts. A program that has just been killed may keep the file system busy for a moment.
