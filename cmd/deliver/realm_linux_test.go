@@ -118,7 +118,8 @@ func (r *realm) run(change ...func(*exec.Cmd)) {
 		c.Process.Kill()
 		<-done
 		if r.t.Failed() {
-			r.t.Logf("log:\n%.20000s", r.log())
+			log := r.log()
+			r.t.Logf("log, its end:\n%s", log[max(0, len(log)-20000):])
 		}
 	})
 	ready.SetReadDeadline(time.Now().Add(20 * time.Second))

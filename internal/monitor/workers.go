@@ -136,11 +136,7 @@ func (m *Monitor) attend(w *worker) {
 		m.problem("worker", fmt.Errorf("uid %d: %w: it is ended", w.uid, err))
 	}
 	// No more records: it is dead, or as good as dead. Without CAP_KILL it is not we who end it, but it cannot do anything for us.
-	m.mu.Lock()
-	if m.workers[w.uid] == w {
-		delete(m.workers, w.uid)
-	}
-	m.mu.Unlock()
+	m.lost(w)
 	w.sock.close()
 	if errors.Is(err, errRecord) {
 		w.cmd.Process.Kill()
@@ -166,7 +162,30 @@ func (m *Monitor) forWorker(w *worker, r request) error {
 	return nil
 }
 
-// buried remembers how a worker ended.
+// lost takes a worker out of those that serve, and remembers that it died unless it was let go. Both at once: its successor must not
+// slip in before the death counts.
+func (m *Monitor) lost(w *worker) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.workers[w.uid] == w {
+		delete(m.workers, w.uid)
+	}
+	if w.left || m.stopping {
+		return
+	}
+	if len(m.deaths) > 10000 {
+		clear(m.deaths)
+	}
+	now := time.Now()
+	d := m.deaths[w.uid]
+	if d == nil || now.Sub(d.last) > forgiven {
+		d = &deaths{delay: minDelay / 2}
+		m.deaths[w.uid] = d
+	}
+	d.last, d.delay = now, min(2*d.delay, maxDelay)
+}
+
+// buried notes that a worker's process is gone.
 func (m *Monitor) buried(w *worker, exit error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -180,16 +199,6 @@ func (m *Monitor) buried(w *worker, exit error) {
 		return
 	}
 	m.event("died", w, state(exit))
-	if len(m.deaths) > 10000 {
-		clear(m.deaths)
-	}
-	now := time.Now()
-	d := m.deaths[w.uid]
-	if d == nil || now.Sub(d.last) > forgiven {
-		d = &deaths{delay: minDelay / 2}
-		m.deaths[w.uid] = d
-	}
-	d.last, d.delay = now, min(2*d.delay, maxDelay)
 }
 
 // stopWorkers tells them to finish and waits for them, at most for Grace; then it ends those that we may end.
