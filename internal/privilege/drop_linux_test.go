@@ -30,7 +30,7 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-var children = map[string]func(){"drop": dropped, "sandbox": sandboxed, "limits": limited}
+var children = map[string]func(){"drop": dropped, "sandbox": sandboxed, "connect": connecting, "limits": limited}
 
 // manyThreads is what a program may have before it drops.
 func manyThreads() {
@@ -157,7 +157,62 @@ func TestSandbox(t *testing.T) {
 	}
 	defer victim.Wait()
 	defer victim.Process.Kill()
-	said(t, child(t, "sandbox", dir, l.Addr().String(), strconv.Itoa(victim.Process.Pid)), 15)
+	said(t, child(t, "sandbox", dir, l.Addr().String(), strconv.Itoa(victim.Process.Pid)), 24)
+}
+
+// What may be used of the Internet is TCP and UDP, and nothing that Landlock does not know.
+func TestSandboxConnect(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	said(t, child(t, "connect", l.Addr().String()), 5)
+}
+
+func connecting() {
+	NoNew()
+	by, err := Sandbox{Connect: true}.Enter()
+	if !strings.Contains(by, "seccomp") && err == nil {
+		fmt.Println("skip: no seccomp:", by)
+		return
+	}
+	c, err := net.Dial("tcp", os.Args[1])
+	expect("connect", err == nil, err)
+	if err == nil {
+		c.Close()
+	}
+	_, err = net.Dial("udp", "[::1]:53")
+	expect("UDP", err == nil, err)
+	for _, s := range []struct{ family, typ, protocol int }{{unix.AF_INET6, unix.SOCK_STREAM, unix.IPPROTO_MPTCP},
+		{unix.AF_INET, unix.SOCK_RAW, unix.IPPROTO_ICMP}, {unix.AF_PACKET, unix.SOCK_RAW, 0}} {
+		_, err := unix.Socket(s.family, s.typ, s.protocol)
+		expect(fmt.Sprint("socket ", s), err == unix.EACCES, err)
+	}
+}
+
+// inMemory executes a program that no path leads to.
+func inMemory(program []byte) error {
+	fd, err := unix.MemfdCreate("x", 0)
+	if err != nil {
+		return err
+	}
+	if _, err := unix.Write(fd, program); err != nil {
+		return err
+	}
+	empty, _ := unix.BytePtrFromString("")
+	argv := []*byte{empty, nil}
+	_, _, e := unix.Syscall6(unix.SYS_EXECVEAT, uintptr(fd), uintptr(unsafe.Pointer(empty)), uintptr(unsafe.Pointer(&argv[0])), 0, unix.AT_EMPTY_PATH, 0)
+	return e
+}
+
+// x32 asks for its user id as x32 programs do.
+func x32() error {
+	if runtime.GOARCH != "amd64" {
+		return unix.EPERM
+	}
+	_, _, e := unix.Syscall(0x40000000|unix.SYS_GETUID, 0, 0, 0)
+	return e
 }
 
 func sandboxed() {
@@ -168,16 +223,21 @@ func sandboxed() {
 		fmt.Println(err)
 		return
 	}
+	program, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
 	if err := NoNew(); err != nil {
 		fmt.Println("no_new_privs:", err)
 	}
 	by, err := Sandbox{Read: []string{filepath.Join(dir, "read"), "/no/such/file", "/proc"}, Write: []string{filepath.Join(dir, "write")}}.Enter()
-	if by == "none" && err == nil {
-		fmt.Println("skip: no Landlock, or a program with cgo")
+	abi := 0
+	if n, _ := fmt.Sscanf(by, "landlock %d, seccomp", &abi); n == 0 && err == nil {
+		fmt.Println("skip: no Landlock or seccomp, or a program with cgo:", by)
 		return
 	}
-	expect("enter", err == nil && strings.HasPrefix(by, "landlock "), err)
-	abi, _ := strconv.Atoi(strings.TrimPrefix(by, "landlock "))
+	expect("enter", err == nil, err)
 	denied := func(err error) bool { return errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) }
 	at := func(d, f string) string { return filepath.Join(dir, d, f) }
 	allowed := func(what string, err error) { expect(what, err == nil, err) }
@@ -196,14 +256,28 @@ func sandboxed() {
 	_, err = opened.Read(make([]byte, 1))
 	allowed("read what was open", err)
 	refused("execute", exec.Command("/bin/true").Run())
-	if abi >= 4 {
-		_, err = net.DialTimeout("tcp", addr, time.Second)
-		refused("connect", err)
-		_, err = net.Listen("tcp", "127.0.0.1:0")
-		refused("bind", err)
-	} else {
-		fmt.Println("old kernel: connect: ok\nold kernel: bind: ok")
+	refused("execute a program in memory", inMemory(program))
+	_, err = net.DialTimeout("tcp", addr, time.Second)
+	refused("connect", err)
+	_, err = net.Listen("tcp", "127.0.0.1:0") // Multipath TCP first, which Landlock lets through
+	refused("bind", err)
+	_, err = net.Dial("udp", addr)
+	refused("UDP", err)
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM, 0)
+	allowed("Unix socket", err)
+	unix.Close(fd)
+	_, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW, 0)
+	refused("netlink", err)
+	refused("namespace", unix.Unshare(unix.CLONE_NEWUSER))
+	_, _, e := unix.RawSyscall6(unix.SYS_CLONE, unix.CLONE_NEWUSER|unix.CLONE_NEWNET|uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
+	if e == 0 { // in either of both
+		os.Exit(0)
 	}
+	refused("process in a namespace", e)
+	_, _, e = unix.Syscall(unix.SYS_IO_URING_SETUP, 1, uintptr(unsafe.Pointer(&[32]uint64{})), 0)
+	refused("io_uring", e)
+	refused("trace", unix.PtraceAttach(pid))
+	refused("another machine's call", x32())
 	if abi >= 6 {
 		refused("signal", syscall.Kill(pid, syscall.SIGKILL))
 	} else {

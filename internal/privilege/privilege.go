@@ -6,14 +6,14 @@
 //	Limits     no core files, so many descriptors, files of at most so many bytes
 //	NoNew      no set-id program ever gives anything back (no_new_privs)
 //	Undumpable nobody reads our memory, for programs that hold secrets
-//	Sandbox    the paths that it needs and no others, no network that it does not use (Landlock)
+//	Sandbox    the paths that it needs and no others, no network that it does not use (Landlock, seccomp)
 //
 // Without root the same calls are made. Drop has nothing to give away then, and the program stays who it is: who acts for others has
 // to ask for itself (lmtpd.Self). Limits, NoNew and Sandbox work the same for everyone.
 //
 // Promises: after Drop, the old ids are tried once more and it is an error if that works. What a kernel lacks is left out without an
 // error, and Sandbox says what there was; what a kernel has and refuses is an error. Everything holds for all threads: that needs a
-// program without cgo, and with it (the race detector) NoNew and Sandbox do nothing.
+// program without cgo; with it (the race detector) NoNew does nothing, and a Sandbox is the filter of system calls alone.
 //
 // It has no state and must be used before the program starts goroutines that open files.
 package privilege
@@ -103,13 +103,15 @@ func (l Limits) Set() error {
 }
 
 // Sandbox is all that the process may still do with files and the network; files that are open already stay usable. Paths that do
-// not exist are left out. With Landlock a rule holds for the directory that was there when it was made, not for its name.
+// not exist are left out. With Landlock a rule holds for the directory that was there when it was made, not for its name. The filter of
+// system calls (seccomp) denies sockets of families that it does not name, programs unless there is Exec, and what nobody needs:
+// other namespaces, tracing, io_uring, kernel keys, BPF.
 type Sandbox struct {
 	Read    []string // files, and directories with everything below
 	Write   []string // the same, to read, make, change, rename and remove
 	Exec    []string // the same, to read and execute
 	Sockets []string // sockets in the file system to connect to, or directories with such (kernels that can tell)
-	Connect bool     // TCP connections to others
+	Connect bool     // TCP connections and UDP to others
 	Bind    bool     // TCP listeners that are not open yet
 }
 

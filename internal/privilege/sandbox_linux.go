@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"strings"
 	"syscall"
 	"unsafe"
 
@@ -58,21 +59,29 @@ const (
 	errataSignal = 1 << 1 // before it, threads of one process could not signal each other, which the Go runtime does
 )
 
-// Enter restricts the process for good, and says by what: "landlock 7", or "none" where the kernel has or allows none. NoNew must
-// have been called.
+// Enter restricts the process for good, and says by what: "landlock 7, seccomp", one of them, or "none" where the kernel has or allows
+// neither. NoNew must have been called.
 func (s Sandbox) Enter() (string, error) {
+	by := make([]string, 0, 2)
 	abi, _, e := unix.Syscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
-	if e != 0 {
-		return "none", nil // ENOSYS, EOPNOTSUPP; EPERM by a seccomp filter
+	if e == 0 { // else ENOSYS, EOPNOTSUPP; EPERM by a filter
+		switch err := s.enter(int(abi)); {
+		case err == nil:
+			by = append(by, fmt.Sprintf("landlock %d", abi))
+		case !errors.Is(err, errNotAll):
+			return "none", fmt.Errorf("privilege: landlock %d: %w", abi, err)
+		}
 	}
-	err := s.enter(int(abi))
-	if errors.Is(err, errNotAll) {
+	switch ok, err := s.seccomp(); {
+	case err != nil:
+		return "none", err
+	case ok:
+		by = append(by, "seccomp")
+	}
+	if len(by) == 0 {
 		return "none", nil
 	}
-	if err != nil {
-		return "none", fmt.Errorf("privilege: landlock %d: %w", abi, err)
-	}
-	return fmt.Sprintf("landlock %d", abi), nil
+	return strings.Join(by, ", "), nil
 }
 
 var errNotAll = errors.New("not for all threads")
