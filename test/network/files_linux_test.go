@@ -112,10 +112,10 @@ func TestF10_QueueOutOfDescriptors(t *testing.T) {
 			if name == "queued" {
 				// Its socket did not hold so many wakeups. The directory would tell, and cannot be read: that is tried again soon,
 				// not in five minutes.
-				if err := s.Wake("scan"); err != nil {
-					t.Fatal(err)
-				}
 				await(t, "queued to fail to read the queue", func() bool {
+					if err := s.Wake("scan"); err != nil { // again: a scan may find the descriptors that an attempt has just closed
+						t.Log(err)
+					}
 					return strings.Contains(s.Log("queued"), `problem op="read queue"`)
 				})
 			}
