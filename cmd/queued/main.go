@@ -65,6 +65,8 @@ func run(args []string) int {
 	}
 	ctx := p.Signals(daemon.Hooks{Reload: s.reload, Dump: s.dump, Flush: s.server.Flush})
 	log.Start(daemon.Version(), c.QueueDir)
+	beat := p.Beat()
+	s.server.Watch(beat.Every(), beat.Round)
 	p.Ready()
 	s.serve(ctx, p.Stopping)
 	log.Stop("signal", 0)

@@ -53,7 +53,12 @@ func child() int {
 	srv := &Server{
 		Log:     log,
 		Limiter: NewLimiter(Limits{Client: 3}),
-		Refuse:  func(c net.Conn, kind string, met Limit) { fmt.Fprintf(c, "421 %s %v\r\n", kind, met) },
+		Refuse: func(c net.Conn, kind string, met Limit) {
+			fmt.Fprintf(c, "421 %s %v\r\n", kind, met)
+			if os.Getenv("CHILD_STUCK") != "" {
+				select {}
+			}
+		},
 		Handle: func(ctx context.Context, c net.Conn, kind string) {
 			session(ctx, c, kind, s.How)
 		},
@@ -96,7 +101,7 @@ func session(ctx context.Context, c net.Conn, kind, how string) {
 	var nofile unix.Rlimit
 	unix.Getrlimit(unix.RLIMIT_NOFILE, &nofile)
 	fmt.Fprintf(c, "220 kind=%s how=%s remote=%s local=%s uid=%s full=%v left=%q\r\n", kind, how, c.RemoteAddr(), c.LocalAddr(), cred,
-		nofile.Cur == nofile.Max, os.Getenv("LISTEN_FDS")+os.Getenv("LISTEN_PID")+os.Getenv("LISTEN_FDNAMES")+os.Getenv("NOTIFY_SOCKET"))
+		nofile.Cur == nofile.Max, os.Getenv("LISTEN_FDS")+os.Getenv("LISTEN_PID")+os.Getenv("LISTEN_FDNAMES")+os.Getenv("NOTIFY_SOCKET")+os.Getenv("WATCHDOG_USEC"))
 	stop := context.AfterFunc(ctx, func() { c.SetReadDeadline(time.Unix(1, 0)) })
 	defer stop()
 	r := bufio.NewReader(c)

@@ -29,7 +29,7 @@ func listenAll(w Want) (*Sockets, error) {
 			}
 			return s, err
 		}
-		s.Listeners = append(s.Listeners, Listener{l, o.Kind})
+		s.Listeners = append(s.Listeners, Listener{Listener: l, Kind: o.Kind})
 	}
 	if len(s.Listeners) == 0 {
 		if len(s.Skipped) > 0 {

@@ -29,6 +29,7 @@ type Want struct {
 type Listener struct {
 	net.Listener
 	Kind string
+	beat *Beat
 }
 
 // Sockets is what there is to serve: either listeners, or one connection.
@@ -74,6 +75,9 @@ func (p *Process) Open(w Want) (*Sockets, error) {
 			s.Close()
 		}
 		return nil, fmt.Errorf("daemon: %w", err)
+	}
+	for i := range s.Listeners {
+		s.Listeners[i].beat = p.Beat()
 	}
 	return s, nil
 }
@@ -156,7 +160,7 @@ func fileListener(fd int, w Want, name string) (Listener, error) {
 	if u, ok := l.(*net.UnixListener); ok {
 		u.SetUnlinkOnClose(false) // whoever bound it owns the name
 	}
-	return Listener{l, kindOf(w, name, l.Addr().String())}, nil
+	return Listener{Listener: l, Kind: kindOf(w, name, l.Addr().String())}, nil
 }
 
 // fileConn makes a connection of fd and closes fd.

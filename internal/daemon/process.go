@@ -36,6 +36,7 @@ type Process struct {
 	env            environment
 	stdin          stdinKind
 	stderrIsClient bool
+	watchdog       *watchdog // nil when nobody watches
 
 	mu       sync.Mutex
 	notifyFD *os.File // s6; nil when there is none or it was used
@@ -46,6 +47,8 @@ type environment struct {
 	fds        int      // LISTEN_FDS if it was meant for us
 	names      []string // LISTEN_FDNAMES
 	notify     string   // NOTIFY_SOCKET
+	watchdog   string   // WATCHDOG_USEC
+	watched    string   // WATCHDOG_PID
 	remoteAddr string   // REMOTE_ADDR and REMOTE_PORT of systemd's Accept=yes
 	remotePort string
 }
@@ -64,14 +67,15 @@ const listenFD = 3
 // maxListenFDs bounds LISTEN_FDS: no supervisor passes more, and the number is a stranger's.
 const maxListenFDs = 256
 
-// Start takes over from the program that executed us. It is the first call of main: it removes LISTEN_* and
-// NOTIFY_SOCKET from the environment, keeps a connection that is also stderr from getting our messages, and lets
+// Start takes over from the program that executed us. It is the first call of main: it removes LISTEN_*,
+// NOTIFY_SOCKET and WATCHDOG_* from the environment, keeps a connection that is also stderr from getting our messages, and lets
 // broken pipes be errors of write(2). notifyFD is a descriptor for s6's readiness, 0 or less for none.
 //
 // The limit on open files is at its hard value already: the Go runtime raises it, and gives commands that we execute
 // the old one back.
 func Start(notifyFD int) *Process {
 	p := &Process{env: takeEnvironment(os.Getpid())}
+	p.watchdog = newWatchdog(p.env.watchdog, p.env.watched, os.Getpid(), func() { p.tell("WATCHDOG=1") })
 	if notifyFD > 0 {
 		syscall.CloseOnExec(notifyFD)
 		p.notifyFD = os.NewFile(uintptr(notifyFD), "notification-fd")
@@ -101,6 +105,7 @@ func takeEnvironment(pid int) environment {
 	who, n, names := take("LISTEN_PID"), take("LISTEN_FDS"), take("LISTEN_FDNAMES")
 	os.Unsetenv("LISTEN_PIDFDID")
 	e.notify = take("NOTIFY_SOCKET")
+	e.watchdog, e.watched = take("WATCHDOG_USEC"), take("WATCHDOG_PID")
 	e.remoteAddr, e.remotePort = os.Getenv("REMOTE_ADDR"), os.Getenv("REMOTE_PORT")
 	// sd_listen_fds(3): the variables are for the process of that number only; a child that inherited them by
 	// accident has other things at fd 3. s6-fdholder's users have no LISTEN_PID to give: then it is unset.

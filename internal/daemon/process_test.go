@@ -325,6 +325,54 @@ func TestSignalsAndReadiness(t *testing.T) {
 	}
 }
 
+// The watchdog is told as long as each listener accepts, idle or busy, and not when one does not any more, whatever the others do.
+func TestWatchdog(t *testing.T) {
+	dir := t.TempDir()
+	notify := listenNotify(t, dir)
+	path := filepath.Join(dir, "s")
+	p := run(t, []string{"CHILD_OWN=tcp4,127.0.0.1:0,mx unix," + path + ",local", "CHILD_STUCK=1", "NOTIFY_SOCKET=" + notify.path, "WATCHDOG_USEC=200000"}, nil)
+	_, addr, _ := strings.Cut(p.saw("start"), `on="`)
+	addr, _, _ = strings.Cut(addr, `\x3d`)
+	notify.expect("READY=1")
+	for range 5 {
+		notify.expect("WATCHDOG=1")
+	}
+	for range 3 {
+		d := dial(t, "tcp", addr)
+		d.expect("220", `left=""`)
+		notify.expect("WATCHDOG=1")
+	}
+	d := dial(t, "tcp", addr)
+	d.expect("421 mx client") // and its listener hangs now
+	notify.SetReadDeadline(time.Now().Add(time.Second))
+	b := make([]byte, 100)
+	n := 0
+	for ; n < 1000; n++ {
+		if _, err := notify.Read(b); err != nil {
+			break
+		}
+	}
+	if n > 3 { // under way before
+		t.Errorf("%d pings of a program that hangs", n)
+	}
+	dial(t, "unix", path).expect("220")
+}
+
+// WATCHDOG_PID of another process is not for us.
+func TestWatchdogOfAnother(t *testing.T) {
+	for _, c := range []struct {
+		usec, pid string
+		every     time.Duration
+	}{{"4000000", "", time.Second}, {"4000000", "7", time.Second}, {"4000000", "8", 0}, {"0", "", 0}, {"-1", "", 0}, {"", "7", 0}, {"x", "", 0}} {
+		p := &Process{watchdog: newWatchdog(c.usec, c.pid, 7, func() {})}
+		b := p.Beat()
+		if b.Every() != c.every {
+			t.Errorf("%q of %q: %v", c.usec, c.pid, b.Every())
+		}
+		b.Round()
+	}
+}
+
 // F17: nobody reads stderr any more. SIGPIPE does not kill us, and mail goes on.
 func TestF17_BrokenStderr(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "s")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"runtime/debug"
 	"sync"
 	"time"
@@ -46,10 +47,14 @@ func (s *Server) Serve(ctx context.Context, l Listener) error {
 	backOff := time.Duration(0)
 	var quiet maillog.Throttle
 	for {
+		l.beat.accepting(l.Listener)
 		c, err := l.Accept()
 		if err != nil {
 			if ctx.Err() != nil {
 				return nil
+			}
+			if errors.Is(err, os.ErrDeadlineExceeded) {
+				continue // the watchdog's
 			}
 			if errors.Is(err, net.ErrClosed) {
 				return fmt.Errorf("daemon: accept on %s: %w", l.Addr(), err)

@@ -73,6 +73,10 @@ type Server struct {
 	room   chan struct{} // capacity 1: there may be room in active again
 
 	toldHeld map[string]time.Time // logins whose held mail the postmaster was told of
+
+	every time.Duration
+	alive func()
+	pulse <-chan time.Time // time for alive; nil without Watch
 }
 
 type task struct {
@@ -106,6 +110,9 @@ func New(o Options, q *queue.Queue, tables func() *route.Tables, c Courier, log 
 	}
 	return s
 }
+
+// Watch has dispatch call alive so often, if every is not 0: as long as it goes round, be it that it waits for room. Before Run.
+func (s *Server) Watch(every time.Duration, alive func()) { s.every, s.alive = every, alive }
 
 // loaders is how many messages are opened, verified, routed and expanded at once. The work is reading
 // files and, for aliases, writing children: a few more than there are processors keeps a disk busy.
@@ -198,6 +205,11 @@ func (s *Server) submit(m *message) {
 func (s *Server) dispatch(ctx context.Context) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
+	if s.every > 0 {
+		t := time.NewTicker(s.every)
+		defer t.Stop()
+		s.pulse = t.C
+	}
 	for ctx.Err() == nil {
 		if s.index.lacks(s.now(), s.sched.waiting()) {
 			s.Rescan()
@@ -226,6 +238,8 @@ func (s *Server) dispatch(ctx context.Context) {
 			s.takeFresh(ctx, f)
 		case <-s.index.wake:
 		case <-timer.C:
+		case <-s.pulse:
+			s.alive()
 		case <-ctx.Done():
 		}
 	}
@@ -245,12 +259,16 @@ func (s *Server) doubt(t task) task {
 }
 
 func (s *Server) hand(ctx context.Context, t task) bool {
-	select {
-	case s.work <- t:
-		return true
-	case <-ctx.Done():
-		s.release(t.id)
-		return false
+	for {
+		select {
+		case s.work <- t:
+			return true
+		case <-s.pulse:
+			s.alive()
+		case <-ctx.Done():
+			s.release(t.id)
+			return false
+		}
 	}
 }
 
@@ -279,6 +297,8 @@ func (s *Server) claim(ctx context.Context, id queue.ID, fresh bool) bool {
 			case <-s.room:
 			case f := <-s.fresh:
 				s.takeFresh(ctx, f)
+			case <-s.pulse:
+				s.alive()
 			case <-ctx.Done():
 				return false
 			}
@@ -286,6 +306,8 @@ func (s *Server) claim(ctx context.Context, id queue.ID, fresh bool) bool {
 		}
 		select {
 		case <-s.room:
+		case <-s.pulse:
+			s.alive()
 		case <-ctx.Done():
 			return false
 		}

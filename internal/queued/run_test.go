@@ -218,3 +218,53 @@ func TestQ08_MoreThanTheIndexHolds(t *testing.T) {
 	}
 	stop()
 }
+
+// The watchdog is told while dispatch goes round, waiting for room included, and not while it hangs.
+func TestWatch(t *testing.T) {
+	o := newOffice(t)
+	leave := make(chan struct{})
+	hanging := make(chan struct{}, 100)
+	o.courier.hang = func(ctx context.Context, _ Destination) error {
+		hanging <- struct{}{}
+		<-leave
+		return nil
+	}
+	beats := make(chan struct{})
+	over := make(chan struct{})
+	o.s.opt.Active = 4 // of which three are for what is found in the queue
+	o.s.Watch(time.Millisecond, func() {
+		select {
+		case beats <- struct{}{}:
+		case <-over:
+		}
+	})
+	o.now = time.Now().Add(-time.Hour)
+	var last queue.ID
+	for range 6 {
+		last = o.put("", "someone@d.example")
+	}
+	stop := o.run(time.Second)
+	for range 2 {
+		<-hanging
+	}
+	for range 100 {
+		<-beats
+	}
+	o.s.mu.Lock()
+	o.s.Wake(last)
+	stuck := false
+	for n := 0; !stuck && n < 10_000; n++ {
+		select {
+		case <-beats:
+		case <-time.After(time.Second):
+			stuck = true
+		}
+	}
+	if !stuck {
+		t.Error("it hangs, and is alive")
+	}
+	close(over)
+	close(leave)
+	o.s.mu.Unlock()
+	stop()
+}
