@@ -41,6 +41,7 @@ losetup      mount
 openssl      openssl
 newuidmap    uidmap
 update-ca-certificates ca-certificates
+systemd-analyze systemd
 '
 # For one target only: DEPS=testssl.
 case ${DEPS:-} in
