@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"postamt/test/proc"
 )
 
@@ -133,7 +135,22 @@ func TestF08_MonitorKilled(t *testing.T) {
 	replies, err := r.client().send("m", "", "x", "u1", "u2")
 	r.want(replies, err, "250", "250")
 	tree := proc.Tree(r.cmd.Process.Pid)
-	syscall.Kill(r.children("worker", firstID+1)[0], syscall.SIGSTOP)
+	worker := r.children("worker", firstID+1)[0]
+	// A process group whose parents are all gone from its session gets CONT from the kernel. Ours has a new parent in it: us.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+		for _, pid := range tree {
+			if pid != r.cmd.Process.Pid {
+				syscall.Kill(pid, syscall.SIGKILL)
+				syscall.Wait4(pid, nil, 0, nil)
+			}
+		}
+	}()
+	syscall.Kill(worker, syscall.SIGSTOP)
+	r.await("it to stop", func() bool { s, ok := proc.Read(worker); return ok && s.State == 'T' })
 	r.cmd.Process.Kill()
 	<-r.done
 	r.await("all to end", func() bool { return !living(tree) })
