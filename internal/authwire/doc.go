@@ -11,8 +11,8 @@
 // What it promises:
 //   - What is not known to be right is never OK. The zero Reply is a refusal; an OK without a user, a server that died, hangs, or babbles, and
 //     a cancelled context are all Failed with TempFail, which SMTP calls 454, and for look-ups ErrUnavailable.
-//   - A login that was allowed on the client socket can be collected once on the user socket (Ticket, Tickets), for as long as the connection that
-//     allowed it lives, and by nobody who does not know that connection's cookie.
+//   - A login that was allowed on the client socket can be collected once on the user socket (Ticket, Tickets), for a minute if the connection that
+//     allowed it lives so long, and by nobody who does not know that connection's cookie.
 //   - Lines, requests in flight, and times are bounded on both sides. One request that goes wrong costs the others nothing, unless it leaves
 //     no way to tell where the next line begins.
 //   - A value can hold any byte: what would end a field or a line is escaped. Errors quote nothing that a client sent.
@@ -48,7 +48,8 @@ const (
 	dovecotUser = 1 << 10           // and on its user socket
 	MaxRequests = 1000              // in flight on one connection: being judged, waiting for a response, or waiting to be collected
 	MaxUser     = 512               // octets of a user's name in a look-up
-	Lifetime    = 150 * time.Second // of a request, from AUTH until it is decided or collected
+	Lifetime    = 150 * time.Second // of a request, from AUTH until it is decided
+	Collectable = time.Minute       // of a login, from then until it is collected
 	writeLimit  = 10 * time.Second  // for the peer to take one line
 	helloLimit  = 30 * time.Second  // for a client to introduce itself
 )

@@ -25,7 +25,8 @@ type Server struct {
 	PID           int             // SPID; 0: this process
 	MaxLine       int             // octets; 0: MaxLine
 	MaxRequests   int             // per connection; 0: MaxRequests
-	Lifetime      time.Duration   // of a request; 0: Lifetime
+	Lifetime      time.Duration   // of a request until it is decided; 0: Lifetime
+	Collectable   time.Duration   // of a login until it is collected; 0: Collectable
 	Report        func(err error) // called with the Err of replies; nil: dropped
 
 	connections atomic.Uint32 // CUID, for nothing but logs

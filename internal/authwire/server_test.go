@@ -386,3 +386,65 @@ func TestUserDialogue(t *testing.T) {
 		}
 	}
 }
+
+// A login that nobody collects in time is void; until then it takes room.
+func TestTicketTimeout(t *testing.T) {
+	slow, quick := newServer(), newServer()
+	slow.MaxRequests, slow.Collectable = 2, time.Hour
+	quick.Tickets, quick.Collectable = slow.Tickets, time.Millisecond
+	users := &UserServer{Users: newMemory(), Tickets: slow.Tickets, PID: 77}
+	slowPath, _ := listen(t, slow.ServeConn)
+	quickPath, _ := listen(t, quick.ServeConn)
+	userPath, _ := listen(t, users.ServeConn)
+	kept, lost, worker := dial(t, slowPath), dial(t, quickPath), dial(t, userPath)
+	lost.run(hello + `
+		C: VERSION 1 2
+		C: CPID 501
+		C: AUTH 1 PLAIN service=imap resp={^alice^secret}
+		S: OK 1 user=alice uid=1000
+	`)
+	s := slow.Tickets.sessions[501][0]
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(time.Millisecond) {
+		s.mu.Lock()
+		n := len(s.requests)
+		s.mu.Unlock()
+		if n == 0 {
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("%d logins wait", n)
+		}
+	}
+	worker.vars = lost.vars
+	worker.run(`
+		S: VERSION 1 4
+		S: SPID 77
+		C: VERSION 1 1
+		C: REQUEST 1 501 1 $cookie
+		S: FAIL 1
+	`)
+	kept.run(hello + `
+		C: VERSION 1 2
+		C: CPID 500
+		C: AUTH 1 PLAIN service=imap resp={^alice^secret}
+		S: OK 1 user=alice uid=1000
+		C: AUTH 2 LOGIN service=imap
+		S: CONT 2 {Username:}
+		C: AUTH 3 PLAIN service=imap resp={^alice^secret}
+		S: FAIL 3 temp code=temp_fail
+	`)
+	worker.vars = kept.vars
+	worker.run("C: REQUEST 2 500 1 $cookie\nS: USER 2 alice uid=1000 home=/home/alice auth_mech=PLAIN")
+}
+
+func TestTicketEncoding(t *testing.T) {
+	k := Ticket{ServerPID: 1, ClientPID: 4294967295, ID: 3, Cookie: "0f5c5e0e3f7bb5fd5b4ae3ed95be0f1f"}
+	if got, err := DecodeTicket(k.Encode()); got != k || err != nil {
+		t.Errorf("%+v, %v", got, err)
+	}
+	for _, bad := range []string{"", "1 2 3", "1 2 3 ", "1 2 3 x y", "-1 2 3 x", "1 2 4294967296 x", "1 2  3 x"} {
+		if k, err := DecodeTicket([]byte(bad)); err == nil {
+			t.Errorf("%q is %+v", bad, k)
+		}
+	}
+}

@@ -1,8 +1,10 @@
 package authwire
 
 import (
+	"cmp"
 	"context"
 	"errors"
+	"time"
 )
 
 // state says whose turn it is.
@@ -56,7 +58,7 @@ func (q *request) abort(r Reply) error {
 	return q.s.refuse(q.id, r)
 }
 
-// expire is called when ctx ends before the request is decided or collected.
+// expire is called when ctx ends before the request is decided, or when nobody has collected it in time.
 func (q *request) expire() {
 	q.s.mu.Lock()
 	defer q.s.mu.Unlock()
@@ -164,6 +166,9 @@ func (q *request) decide(r Reply) {
 	if s.srv.Tickets == nil || q.r.NoLogin || r.Fields.Has("nologin") {
 		q.remove()
 	} else {
+		// A second time of its own: who was slow to type a password should not be late for the mailbox.
+		q.stopExpiry()
+		q.stopExpiry = time.AfterFunc(cmp.Or(s.srv.Collectable, Collectable), q.expire).Stop
 		q.state = collectable
 		q.login = &Login{User: r.User, Request: q.r, Fields: r.Fields}
 	}

@@ -1,9 +1,11 @@
 package authwire
 
 import (
+	"bytes"
 	"crypto/rand"
 	"crypto/subtle"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"sync"
 )
@@ -15,6 +17,30 @@ type Ticket struct {
 	ClientPID uint32 // CPID that the asker gave
 	ID        uint32 // of the request
 	Cookie    string // of the asker's connection, 32 hexadecimal digits
+}
+
+// Encode is the Ticket in one line, for whoever passes it on.
+func (k Ticket) Encode() []byte {
+	return fmt.Appendf(nil, "%d %d %d %s", k.ServerPID, k.ClientPID, k.ID, k.Cookie)
+}
+
+var errTicket = errors.New("not a ticket")
+
+// DecodeTicket reads what Encode made.
+func DecodeTicket(b []byte) (k Ticket, err error) {
+	w := bytes.Split(b, []byte{' '})
+	if len(w) != 4 || len(w[3]) == 0 {
+		return k, errTicket
+	}
+	for i, n := range []*uint32{&k.ServerPID, &k.ClientPID, &k.ID} {
+		id, ok := parseID(w[i])
+		if !ok {
+			return Ticket{}, errTicket
+		}
+		*n = id
+	}
+	k.Cookie = string(w[3])
+	return k, nil
 }
 
 // A Login is what a Ticket stands for.

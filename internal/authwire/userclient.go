@@ -71,6 +71,17 @@ func (c *UserClient) Collect(ctx context.Context, t Ticket, params Fields) (User
 	})
 }
 
+// Redeem collects the login of an encoded Ticket, and returns whose it was. Every ticket that is not good is ErrUnavailable: it may have
+// been good in its time.
+func (c *UserClient) Redeem(ticket []byte) (user string, err error) {
+	t, err := DecodeTicket(ticket)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	u, err := c.Collect(context.Background(), t, nil)
+	return u.Name, err
+}
+
 func (c *UserClient) named(ctx context.Context, verb string, q *Query) (User, error) {
 	if !plausible(q.User) {
 		return User{}, fmt.Errorf("%w: no user can have that name", ErrNotFound)
