@@ -78,7 +78,8 @@ install: all ## install programs, pages, service files and a default configurati
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(SYSCONFDIR)
 	for p in $(PROGRAMS); do install -m 755 bin/$$p $(DESTDIR)$(SBINDIR)/$$p; done
 	for s in 5 7 8; do $(put) 644 $(DESTDIR)$(MANDIR)/man$$s man/*.$$s; done
-	[ -e $(DESTDIR)$(SYSCONFDIR)/postamt.conf ] || { $(put) 644 $(DESTDIR)$(SYSCONFDIR) etc/postamt.conf; }
+	[ -e $(DESTDIR)$(SYSCONFDIR)/postamt.conf ] || { $(put) 644 $(DESTDIR)$(SYSCONFDIR) etc/postamt.conf && \
+	  sed -i 's/^#passwords$$/passwords passwords/' $(DESTDIR)$(SYSCONFDIR)/postamt.conf; }
 	install -d -m 750 $(DESTDIR)$(LOCALSTATEDIR)/spool/postamt
 	install -d $(DESTDIR)$(UNITDIR) $(DESTDIR)$(PREFIX)/lib/sysusers.d $(DESTDIR)$(PREFIX)/lib/tmpfiles.d
 	$(put) 644 $(DESTDIR)$(UNITDIR) etc/systemd/*.service etc/systemd/*.socket

@@ -17,10 +17,15 @@ import (
 	"postamt/internal/config"
 	"postamt/internal/durable"
 	"postamt/internal/password"
+	"postamt/internal/privilege"
 	"postamt/internal/userdb"
 )
 
-// passwd sets the password of a user in the users file, or removes the user with -d.
+// authUser is who authd is.
+const authUser = "pa-auth"
+
+// passwd sets the password of a user, or removes the user with -d, in the users file; or where passwords have a file of their own, there
+// and in the users file.
 func passwd(conf string, args []string) int {
 	flags := flag.NewFlagSet("authd passwd", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
@@ -55,10 +60,44 @@ func passwd(conf string, args []string) int {
 			fmt.Fprintln(os.Stderr, "authd: passwd: warning: with {PLAIN} whoever reads the file has the password")
 		}
 	}
-	if err := edit(c.Users, func(text string) (string, error) { return setPassword(text, user, stored, *remove) }); err != nil {
+	switch {
+	case c.Passwords == "":
+		err = edit(c.Users, owned{0o600, -1, -1}, change{user: user, stored: stored, remove: *remove, rest: userRest}.apply)
+	case *remove:
+		err = removeApart(c, user)
+	default:
+		err = setApart(c, user, stored)
+	}
+	if err != nil {
 		return fail(exCantCreate, err)
 	}
 	return 0
+}
+
+// setApart writes the hash first: what a crash leaves behind is a hash that nobody has. In the users file the user gets a
+// line if he has none, and an x in place of a hash, which nobody uses there any more.
+func setApart(c *config.Config, user, stored string) error {
+	if err := edit(c.Passwords, secretFile(authUser), change{user: user, stored: stored}.apply); err != nil {
+		return err
+	}
+	return edit(c.Users, owned{0o644, -1, -1}, change{user: user, stored: "x", rest: userRest}.apply)
+}
+
+// removeApart removes the user first, for the same reason. Who is in one of the files only is removed from that.
+func removeApart(c *config.Config, user string) error {
+	none := 0
+	for _, path := range []string{c.Users, c.Passwords} {
+		err := edit(path, owned{}, change{user: user, remove: true}.apply)
+		if errors.Is(err, errNoUser) {
+			none++
+		} else if err != nil {
+			return err
+		}
+	}
+	if none == 2 {
+		return fmt.Errorf("%w %s", errNoUser, user)
+	}
+	return nil
 }
 
 // hash prints a stored password, for files that other programs write.
@@ -84,9 +123,25 @@ func hash(args []string) int {
 	return 0
 }
 
+// owned is whose a new file is, and its mode; -1 is whoever makes it.
+type owned struct {
+	mode     fs.FileMode
+	uid, gid int
+}
+
+// secretFile is for a file with hashes: what root makes the account may read by its group, and never write.
+func secretFile(account string) owned {
+	if os.Geteuid() == 0 {
+		if a, err := privilege.Find(account); err == nil {
+			return owned{0o640, 0, int(a.GID)}
+		}
+	}
+	return owned{0o600, -1, -1}
+}
+
 // edit changes a file as a whole, and keeps its owner and mode. Two edits at the same moment wait for each other. Of a symbolic link it
 // is the file behind that is changed.
-func edit(path string, change func(string) (string, error)) error {
+func edit(path string, is owned, change func(string) (string, error)) error {
 	if real, err := filepath.EvalSymlinks(path); err == nil {
 		path = real
 	}
@@ -98,7 +153,6 @@ func edit(path string, change func(string) (string, error)) error {
 	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
 		return fmt.Errorf("lock %s: %w", lock.Name(), err)
 	}
-	mode, uid, gid := fs.FileMode(0o600), -1, -1
 	text, err := os.ReadFile(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -109,49 +163,64 @@ func edit(path string, change func(string) (string, error)) error {
 		if err != nil {
 			return err
 		}
-		mode = st.Mode().Perm()
+		is = owned{st.Mode().Perm(), -1, -1}
 		if s, ok := st.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
-			uid, gid = int(s.Uid), int(s.Gid)
+			is.uid, is.gid = int(s.Uid), int(s.Gid)
 		}
 	}
 	changed, err := change(string(text))
-	if err != nil {
+	if err != nil || changed == string(text) {
 		return err
 	}
-	return durable.WriteFileOwned(path, []byte(changed), mode, uid, gid)
+	return durable.WriteFileOwned(path, []byte(changed), is.mode, is.uid, is.gid)
 }
 
-// setPassword changes the line of a user, or adds one; or removes all of his lines, because the second would hold once the first is gone.
-// Every other byte stays as it is.
-func setPassword(text, user, stored string, remove bool) (string, error) {
+// userRest is what a new line of users(5) has behind the password.
+const userRest = "::::::"
+
+var errNoUser = errors.New("there is no user")
+
+// change is one of a user's password.
+type change struct {
+	user, stored string
+	remove       bool   // the user
+	rest         string // of a new line, behind the password
+}
+
+// apply changes the line of the user, or adds one; or removes all of his lines, because the second would hold once the first is
+// gone. Every other byte stays as it is.
+func (c change) apply(text string) (string, error) {
 	var b strings.Builder
 	found := false
 	for line := range strings.Lines(text) {
 		name, rest, _ := strings.Cut(strings.TrimRight(line, "\r\n"), ":")
 		name, err := userdb.Canonical(name)
-		if found && !remove || err != nil || name != user || strings.HasPrefix(line, "#") {
+		if found && !c.remove || err != nil || name != c.user || strings.HasPrefix(line, "#") {
 			b.WriteString(line)
 			continue
 		}
 		found = true
-		if remove {
-			continue
+		old, rest, more := strings.Cut(rest, ":")
+		switch {
+		case c.remove:
+		case c.stored == "x" && (old == "" || old == "x"): // nothing there is nothing to hide
+			b.WriteString(line)
+		default:
+			b.WriteString(name + ":" + c.stored)
+			if more {
+				b.WriteString(":" + rest)
+			}
+			b.WriteString("\n")
 		}
-		_, rest, more := strings.Cut(rest, ":")
-		b.WriteString(name + ":" + stored)
-		if more {
-			b.WriteString(":" + rest)
-		}
-		b.WriteString("\n")
 	}
-	if !found && remove {
-		return "", fmt.Errorf("there is no user %s", user)
+	if !found && c.remove {
+		return "", fmt.Errorf("%w %s", errNoUser, c.user)
 	}
 	if !found {
 		if text != "" && !strings.HasSuffix(text, "\n") {
 			b.WriteString("\n")
 		}
-		b.WriteString(user + ":" + stored + "::::::\n")
+		b.WriteString(c.user + ":" + c.stored + c.rest + "\n")
 	}
 	return b.String(), nil
 }

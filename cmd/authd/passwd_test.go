@@ -169,6 +169,70 @@ func TestPasswdMakesTheFileAndFollowsALink(t *testing.T) {
 	}
 }
 
+// With a file for passwords no hash goes into users, and those that are there go; whatever else stands in either file stays.
+func TestPasswdWritesTheHashApart(t *testing.T) {
+	conf, users := layout(t, "# users\nALICE:{PLAIN}stray:1000:100::/home/alice::quota=1G\nbob\ncarol:*:1001:100::/home/carol\n", "passwords shadow\n")
+	shadow := filepath.Join(filepath.Dir(users), "shadow")
+	run := func(want int, stdin string, args ...string) {
+		t.Helper()
+		if code, _, complaint := program(t, stdin, append([]string{"-C", conf, "passwd"}, args...)...); code != want {
+			t.Errorf("%q: exit %d, want %d: %s", args, code, want, complaint)
+		}
+	}
+	both := func(wantUsers, wantShadow string) {
+		t.Helper()
+		if u, s := read(t, users), read(t, shadow); u != wantUsers || s != wantShadow {
+			t.Errorf("users:\n%s\nwant\n%s\npasswords:\n%s\nwant\n%s", u, wantUsers, s, wantShadow)
+		}
+	}
+	run(0, "secret\n", "-s", "PLAIN", "bob")
+	same := "# users\nALICE:{PLAIN}stray:1000:100::/home/alice::quota=1G\nbob\n"
+	both(same+"carol:*:1001:100::/home/carol\n", "bob:{PLAIN}secret\n")
+	if st, err := os.Stat(shadow); err != nil || st.Mode().Perm()&0o027 != 0 {
+		t.Errorf("%v, %v", st, err)
+	}
+	if err := errors.Join(os.WriteFile(shadow, []byte("# Dovecot's\nbob:{PLAIN}old:1000::\n"), 0o600), os.Chmod(shadow, 0o640), os.Chmod(users, 0o644)); err != nil {
+		t.Fatal(err)
+	}
+	run(0, "secret\n", "-s", "PLAIN", "bob")
+	run(0, "one\n", "-s", "PLAIN", "carol")
+	run(0, "new\n", "-s", "PLAIN", "vera@example.org")
+	same += "carol:x:1001:100::/home/carol\nvera@example.org:x::::::\n"
+	hashes := "# Dovecot's\nbob:{PLAIN}secret:1000::\ncarol:{PLAIN}one\nvera@example.org:{PLAIN}new\n"
+	both(same, hashes)
+	run(0, "two\n", "-s", "PLAIN", "alice")
+	same = strings.Replace(same, "ALICE:{PLAIN}stray:", "alice:x:", 1)
+	both(same, hashes+"alice:{PLAIN}two\n")
+	run(0, "", "-d", "alice")
+	_, others, _ := strings.Cut(same, "quota=1G\n")
+	both("# users\n"+others, hashes)
+	run(exCantCreate, "", "-d", "alice")
+	if err := os.WriteFile(shadow, []byte("left:{PLAIN}x\n"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	run(0, "", "-d", "left")
+	run(0, "", "-d", "bob")
+	both("# users\ncarol:x:1001:100::/home/carol\nvera@example.org:x::::::\n", "")
+	for path, want := range map[string]fs.FileMode{users: 0o644, shadow: 0o640} {
+		if st, err := os.Stat(path); err != nil || st.Mode().Perm() != want {
+			t.Errorf("%v, %v", st, err)
+		}
+	}
+}
+
+// What root makes its account can read, and not write.
+func TestAHashFileIsForItsAccount(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("not root")
+	}
+	if got := secretFile("65534:65533"); got != (owned{0o640, 0, 65533}) {
+		t.Errorf("%+v", got)
+	}
+	if got := secretFile("no-such-account"); got != (owned{0o600, -1, -1}) {
+		t.Errorf("%+v", got)
+	}
+}
+
 // Both wait for each other, and no user is lost.
 func TestPasswdTwiceAtOnce(t *testing.T) {
 	conf, users := layout(t, "alice:{PLAIN}a\n", "")
@@ -212,6 +276,8 @@ func TestExitCodes(t *testing.T) {
 	if err := os.Chmod(writableUsers, 0o666); err != nil {
 		t.Fatal(err)
 	}
+	apart, _ := layout(t, "alice:x\n", "passwords shadow\n")
+	one, _ := layout(t, "alice:x\n", "passwords users\n")
 	occupied, _ := layout(t, "alice:{PLAIN}a\n", "auth_listen unix:postamt.conf/auth=client\n")
 	for _, c := range []struct {
 		name, stdin string
@@ -238,6 +304,8 @@ func TestExitCodes(t *testing.T) {
 		{"broken configuration", "", []string{"-C", broken}, exConfig},
 		{"no configuration", "", []string{"-C", "/nonexistent"}, exConfig},
 		{"no users file", "", []string{"-C", lost}, exConfig},
+		{"no file of passwords", "", []string{"-C", apart}, exConfig},
+		{"users and passwords are one file", "x\n", []string{"-C", one, "passwd", "alice"}, exConfig},
 		{"everyone may write the users file", "", []string{"-C", writable}, exConfig},
 		{"no place for a socket", "", []string{"-C", occupied}, exOSErr},
 	} {

@@ -159,7 +159,7 @@ func (s *service) source(c *config.Config, name string) (authd.Source, password.
 	kind, where, _ := strings.Cut(name, ":")
 	switch kind {
 	case "users":
-		u := authd.NewUsersFile(c.Users, report)
+		u := authd.NewUsersFile(c.Users, c.Passwords, report)
 		return u, u.Sample(), u.Open()
 	case "system":
 		return authd.NewSystem("/etc/passwd", "/etc/shadow", userdb.ID(c.MinUID), report), password.Stored{}, nil

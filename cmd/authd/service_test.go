@@ -162,6 +162,40 @@ func TestAChangedPasswordHoldsAtOnce(t *testing.T) {
 	r.want("alice", "another", "no ")
 }
 
+// Hashes in a file of their own: those in users are said once, and are nobody's password.
+func TestPasswordsApart(t *testing.T) {
+	conf, users := layout(t, "alice:x\nbob:{PLAIN}old\ncarol:{PLAIN}old\ndave:{PLAIN}old::::::nologin\n", "passwords shadow\n")
+	shadow := filepath.Join(filepath.Dir(users), "shadow")
+	if err := os.WriteFile(shadow, []byte("alice:{PLAIN}one:ignored:\ncarol:{PLAIN}two\ndave:{PLAIN}old\nnobody:{PLAIN}three\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, conf)
+	r.want("alice", "one", "ok alice")
+	r.want("alice", "x", "no ")
+	r.want("bob", "old", "no ")
+	r.want("carol", "old", "no ")
+	r.want("carol", "two", "ok carol")
+	r.want("dave", "old", "no user_disabled")
+	r.want("nobody", "three", "no ")
+	const said = "users:2: a password that is not used, because passwords have a file of their own; 3 lines have one"
+	if log := r.logged(); strings.Count(log, said) != 1 || strings.Contains(log, "old") {
+		t.Errorf("the log says\n%s", log)
+	}
+	if code, _, complaint := program(t, "four\n", "-C", conf, "passwd", "-s", "PLAIN", "alice"); code != 0 {
+		t.Fatal(complaint)
+	}
+	r.want("alice", "one", "no ")
+	r.want("alice", "four", "ok alice")
+	if err := os.Chmod(shadow, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	r.reload()
+	if log := r.logged(); !strings.Contains(log, "everyone may read the passwords; chmod o-r "+shadow) {
+		t.Errorf("the log says\n%s", log)
+	}
+	r.want("alice", "four", "ok alice")
+}
+
 // A06: authd is what the program executes.
 func TestCheckpasswordExecutesAuthd(t *testing.T) {
 	dir := t.TempDir()

@@ -141,6 +141,7 @@ state_dir state
 login_user
 aliases aliases
 users users
+passwords passwords
 smtpd_listen 127.0.0.1:%[2]d=mx 127.0.0.1:%[3]d=submission unix:smtpd.sock=local
 tls_cert tls.crt
 tls_key tls.key
@@ -148,9 +149,9 @@ tls_keys self
 log stderr
 `, domain, port, submission),
 		"aliases": "# aliases(5)\npostmaster: alice\nall: alice, bob\n",
-		"users": fmt.Sprintf("# users(5); without a uid the mail belongs to whoever runs deliver\nalice:{PLAIN}%s::::%s::\nbob:{PLAIN}%s::::%s::\n",
-			alice, filepath.Join(dir, "mail/alice"), bob, filepath.Join(dir, "mail/bob")),
-		"passwords": fmt.Sprintf("alice %s\nbob   %s\n", alice, bob),
+		"users": fmt.Sprintf("# users(5); without a uid the mail belongs to whoever runs deliver\nalice:x::::%s::\nbob:x::::%s::\n",
+			filepath.Join(dir, "mail/alice"), filepath.Join(dir, "mail/bob")),
+		"passwords": fmt.Sprintf("alice:{PLAIN}%s\nbob:{PLAIN}%s\n", alice, bob),
 	}
 	if err := certificate(filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), "mail."+domain); err != nil {
 		return err

@@ -42,7 +42,7 @@ func find(s Source, name string) string {
 func TestUsersFile(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "users")
 	reported := 0
-	u := NewUsersFile(path, func(error) { reported++ })
+	u := NewUsersFile(path, "", func(error) { reported++ })
 	if err := u.Open(); err == nil {
 		t.Error("a file that is not there was opened")
 	}
@@ -73,7 +73,7 @@ func TestUsersFile(t *testing.T) {
 	if find(u, "alice") != "unknown" || find(u, "bob") != "PLAIN" {
 		t.Error("a file that everyone may write is in force")
 	}
-	if err := NewUsersFile(path, func(error) {}).Open(); err == nil {
+	if err := NewUsersFile(path, "", func(error) {}).Open(); err == nil {
 		t.Error("a file that everyone may write was opened")
 	}
 	if err := os.Chmod(path, 0o600); err != nil {
@@ -93,7 +93,7 @@ func TestUsersFile(t *testing.T) {
 func TestNoErrorOfTheUsersFileShowsAPassword(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "users")
 	var said strings.Builder
-	u := NewUsersFile(path, func(err error) { fmt.Fprintln(&said, err) })
+	u := NewUsersFile(path, "", func(err error) { fmt.Fprintln(&said, err) })
 	put(t, path, "a:canary\nb:{canary}x\nc:{PLAIN}canary:no-number\nd:{MD5}canary\ne:$9$canary\nf:{PLAIN.hex}canary\ng:{BLF-CRYPT}$2b$canary\n")
 	for _, name := range strings.Split("abcdefg", "") {
 		a, err := u.Find(context.Background(), name)

@@ -46,6 +46,7 @@ type Config struct {
 	Aliases            []string // files
 	VirtualAliases     []string // files
 	Users              string   // file
+	Passwords          string   // file of their hashes; "": they are in Users
 	Routes             string   // file; "" none
 	RecipientDelimiter string   // characters; "" none
 

@@ -118,6 +118,9 @@ func (c *Config) contradictions() []contradiction {
 	if len(c.TLSCert) != len(c.TLSKey) {
 		add("tls_key", fmt.Errorf("%d files, but tls_cert has %d: each certificate needs its key", len(c.TLSKey), len(c.TLSCert)))
 	}
+	if c.Passwords != "" && c.Passwords == c.Users {
+		add("passwords", errors.New("is the file that users is: leave it empty, and users may have hashes"))
+	}
 	// RFC 8446 section 4.2.3 and RFC 5246 section 7.4.1.4.1: older versions sign SHA-1, or MD5 with it.
 	if c.TLSKeys == "keyd" && c.TLSMinVersion < 0x0303 {
 		add("tls_min_version", errors.New("keyd signs for TLS 1.2 and later only: with tls_keys keyd, at least 1.2"))

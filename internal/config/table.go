@@ -19,6 +19,7 @@ func (c *Config) keys() []key {
 		{"aliases", "aliases", paths{&c.Aliases, dir}},
 		{"virtual_aliases", "", paths{&c.VirtualAliases, dir}},
 		{"users", "users", path{&c.Users, dir}},
+		{"passwords", "", path{&c.Passwords, dir}},
 		{"routes", "", path{&c.Routes, dir}},
 		{"recipient_delimiter", "+", delimiter{&c.RecipientDelimiter}},
 

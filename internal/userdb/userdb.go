@@ -81,31 +81,74 @@ type place struct {
 
 // Parse reads the text of a users file. The problems are all that is wrong in it; the error is not nil, and the table is, when it
 // does not parse at all: too large, NUL, or problems and not one good line.
-func Parse(file, text string) (*Table, []Problem, error) { return parse(file, text, nil) }
+func Parse(file, text string) (*Table, []Problem, error) {
+	return parse(file, text, func(string, string, int) {}, nil)
+}
 
 // ParseSecrets is Parse for the one program that judges passwords: the table keeps them, see Password.
 func ParseSecrets(file, text string) (*Table, []Problem, error) {
-	return parse(file, text, make(map[string]string))
+	secrets := make(map[string]string)
+	return parse(file, text, func(name, secret string, _ int) {
+		if _, known := secrets[name]; !known {
+			secrets[name] = strings.Clone(secret)
+		}
+	}, secrets)
 }
 
-func parse(file, text string, secrets map[string]string) (*Table, []Problem, error) {
+// ParseApart is Parse where passwords have a file of their own: hashes that are here all the same are one problem.
+func ParseApart(file, text string) (*Table, []Problem, error) {
+	count, first := 0, 0
+	t, problems, err := parse(file, text, func(_, secret string, line int) {
+		if noHash(secret) {
+			return
+		}
+		if count++; count == 1 {
+			first = line
+		}
+	}, nil)
+	if err == nil && count > 0 {
+		problems = append(problems, Problem{file, first, fmt.Sprintf(
+			"a password that is not used, because passwords have a file of their own; %d lines have one", count)})
+	}
+	return t, problems, err
+}
+
+// readable says why a text is none.
+func readable(file, text string) error {
 	if len(text) > MaxFile {
-		return nil, nil, fmt.Errorf("%s: larger than %d MiB", file, MaxFile>>20)
+		return fmt.Errorf("%s: larger than %d MiB", file, MaxFile>>20)
 	}
 	if i := strings.IndexByte(text, 0); i >= 0 {
-		return nil, nil, fmt.Errorf("%s:%d: NUL: this is not a text file", file, strings.Count(text[:i], "\n")+1)
+		return fmt.Errorf("%s:%d: NUL: this is not a text file", file, strings.Count(text[:i], "\n")+1)
+	}
+	return nil
+}
+
+// textLines are those with something in them, by number.
+func textLines(text string) iter.Seq2[int, string] {
+	return func(yield func(int, string) bool) {
+		n := 0
+		for line := range strings.SplitSeq(text, "\n") {
+			n++
+			line = strings.TrimRight(line, " \t\r")
+			if line != "" && line[0] != '#' && !yield(n, line) {
+				return
+			}
+		}
+	}
+}
+
+// parse shows what the password fields have, in their order.
+func parse(file, text string, password func(name, secret string, line int), secrets map[string]string) (*Table, []Problem, error) {
+	if err := readable(file, text); err != nil {
+		return nil, nil, err
 	}
 	t := &Table{file: file, secrets: secrets}
 	p := parser{file: file}
 	kept := make([]byte, 0, len(text)/2)
 	names := make([]place, 0, strings.Count(text, "\n")+1) // from: of the name
-	good, n := 0, 0
-	for line := range strings.SplitSeq(text, "\n") {
-		n++
-		line = strings.TrimRight(line, " \t\r")
-		if line == "" || line[0] == '#' {
-			continue
-		}
+	good := 0
+	for n, line := range textLines(text) {
 		if len(line) > MaxLine {
 			p.add(n, fmt.Sprintf("a line longer than %d octets", MaxLine))
 			continue
@@ -117,9 +160,7 @@ func parse(file, text string, secrets map[string]string) (*Table, []Problem, err
 			continue
 		}
 		secret, rest, _ := strings.Cut(rest, ":") // the password stays behind
-		if _, known := secrets[name]; secrets != nil && !known {
-			secrets[name] = strings.Clone(secret)
-		}
+		password(name, secret, n)
 		_, err = parseUser(name, rest, n)
 		if err != nil {
 			p.add(n, name+": "+err.Error())

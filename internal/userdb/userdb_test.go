@@ -253,3 +253,40 @@ func BenchmarkUser(b *testing.B) {
 		tab.User("user4711", "")
 	}
 }
+
+func TestPasswordsOfTheirOwn(t *testing.T) {
+	p, problems, err := ParsePasswords("shadow", "# hashes\r\n\nAlice:{PLAIN}one\r\nbob:{PLAIN}two:1000:x y:\nalice:{PLAIN}later\n/x:y\nlocked\n")
+	if err != nil || len(problems) != 2 || problems[0].Line != 5 || problems[1].Line != 6 {
+		t.Fatalf("%v, %v", problems, err)
+	}
+	for name, want := range map[string]string{"alice": "{PLAIN}one", "bob": "{PLAIN}two", "locked": "", "carol": ""} {
+		if got, _ := p.Of(name); got != want {
+			t.Errorf("%s: %q, want %q", name, got, want)
+		}
+	}
+	if _, line := p.Of("bob"); line != 4 {
+		t.Errorf("bob is in line %d", line)
+	}
+	for _, text := range []string{"a:\x00", "/x:y\n"} {
+		if _, _, err := ParsePasswords("shadow", text); err == nil {
+			t.Errorf("%q parses", text)
+		}
+	}
+	if _, _, err := ParsePasswords("shadow", ""); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestHashesThatShouldBeElsewhere(t *testing.T) {
+	table, problems, err := ParseApart("users", "# users\na:x\nb\nc:*\nd:!\ne:{PLAIN}canary:1000\nf:$2y$canary\n")
+	if err != nil || len(problems) != 1 || problems[0].Line != 6 || !strings.Contains(problems[0].Text, "; 2 lines") ||
+		strings.Contains(problems[0].Text, "canary") {
+		t.Errorf("%v, %v", problems, err)
+	}
+	if u, ok, err := table.Lookup("e"); !ok || err != nil || u.UID != 1000 || table.Password("e") != "" {
+		t.Errorf("%+v, %v, %v", u, ok, err)
+	}
+	if _, problems, err := ParseApart("users", "a:x\nb::::::\n"); err != nil || len(problems) != 0 {
+		t.Errorf("%v, %v", problems, err)
+	}
+}

@@ -36,13 +36,12 @@ func argon(t *testing.T) string {
 func TestAFloodOfGuesses(t *testing.T) {
 	hash := argon(t)
 	bin, _ := programs()
-	s, err := suite.New(suite.Config{Bin: bin, Auth: true, Settings: "users secrets\nauth_memory 60m\nauth_hashes 8\n"})
+	s, err := suite.New(suite.Config{Bin: bin, Auth: true, Settings: "passwords secrets\nauth_memory 60m\nauth_hashes 8\n"})
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(s.Remove)
-	users := fmt.Sprintf("alice:%s::::%s::\n", hash, filepath.Join(s.Dir, "home/alice"))
-	if err := os.WriteFile(filepath.Join(s.Dir, "secrets"), []byte(users), 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(s.Dir, "secrets"), []byte("alice:"+hash+"\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { s.End() })

@@ -77,10 +77,14 @@ func TestInstall(t *testing.T) {
 		"/opt/etc/postamt.conf":                            "\nqueue_dir /opt/var/spool/postamt\n",
 		"/opt/pa/lib/systemd/system/postamt-smtpd.service": "ExecStart=/opt/pa/sbin/smtpd\n",
 		"/opt/pa/lib/systemd/system/postamt-local.socket":  "ListenStream=/opt/run/postamt/smtpd.sock\n",
+		"/opt/pa/lib/tmpfiles.d/postamt.conf":              "\nf /opt/etc/passwords 0640 root pa-auth\n",
 	} {
 		if !strings.Contains(installed[name], want) {
 			t.Errorf("%s does not say %q:\n%s", name, want, installed[name])
 		}
+	}
+	if !strings.Contains(installed["/opt/etc/postamt.conf"], "\npasswords passwords\n") {
+		t.Errorf("hashes are not apart:\n%s", installed["/opt/etc/postamt.conf"])
 	}
 
 	// The programs look for their configuration there, and know their version.
