@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -190,6 +191,9 @@ wheel:%[1]s:20000:0:99999:7:::
 func stub(t *testing.T, body string) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "checker")
+	// A child that is forked meanwhile would keep it open for writing, and it could not be executed: text file busy.
+	syscall.ForkLock.RLock()
+	defer syscall.ForkLock.RUnlock()
 	if err := os.WriteFile(path, []byte("#!/bin/sh\n"+body+"\n"), 0o700); err != nil {
 		t.Fatal(err)
 	}
