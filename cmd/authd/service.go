@@ -160,7 +160,13 @@ func (s *service) source(c *config.Config, name string) (authd.Source, password.
 	switch kind {
 	case "users":
 		u := authd.NewUsersFile(c.Users, c.Passwords, report)
-		return u, u.Sample(), u.Open()
+		err := u.Open()
+		var gone *fs.PathError
+		if errors.As(err, &gone) && errors.Is(err, fs.ErrNotExist) && gone.Path == c.Users && c.Users == filepath.Join(filepath.Dir(c.File), "users") {
+			report(err) // users(5): the default may be missing; until it is there logins wait
+			err = nil
+		}
+		return u, u.Sample(), err
 	case "system":
 		return authd.NewSystem("/etc/passwd", "/etc/shadow", userdb.ID(c.MinUID), report), password.Stored{}, nil
 	case "checkpassword":

@@ -196,6 +196,21 @@ func TestPasswordsApart(t *testing.T) {
 	r.want("alice", "four", "ok alice")
 }
 
+// A new installation has no users file; the first user needs no restart.
+func TestTheFirstUser(t *testing.T) {
+	conf, users := layout(t, "", "passwords shadow\n")
+	if err := os.WriteFile(filepath.Join(filepath.Dir(users), "shadow"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	r := start(t, conf)
+	r.want("alice", "one", "no temp_fail")
+	if code, _, complaint := program(t, "one\n", "-C", conf, "passwd", "-s", "PLAIN", "alice"); code != 0 {
+		t.Fatal(complaint)
+	}
+	r.want("alice", "one", "ok alice")
+	r.want("alice", "two", "no ")
+}
+
 // A06: authd is what the program executes.
 func TestCheckpasswordExecutesAuthd(t *testing.T) {
 	dir := t.TempDir()
