@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -252,12 +253,33 @@ func ask(in *bufio.Reader, prompt string) (string, error) {
 	if err := unix.IoctlSetTermios(0, termiosSet, &quiet); err != nil {
 		return "", err
 	}
-	defer func() {
+	loud := func() {
 		unix.IoctlSetTermios(0, termiosSet, old)
 		fmt.Fprintln(os.Stderr)
-	}()
+	}
+	defer loud()
+	defer onSignal(loud)()
 	fmt.Fprint(os.Stderr, prompt) // whoever types as soon as it is there must not be seen
 	return readLine(in)
+}
+
+// onSignal calls f before a signal ends the program, until stop is called: the terminal outlives us, and its echo.
+func onSignal(f func()) (stop func()) {
+	c, done := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(c, unix.SIGINT, unix.SIGTERM, unix.SIGHUP, unix.SIGQUIT)
+	go func() {
+		select {
+		case sig := <-c:
+			f()
+			signal.Reset()
+			unix.Kill(unix.Getpid(), sig.(syscall.Signal)) // a shell wants to see what ended us
+		case <-done:
+		}
+	}()
+	return func() {
+		signal.Stop(c)
+		close(done)
+	}
 }
 
 func readLine(in *bufio.Reader) (string, error) {

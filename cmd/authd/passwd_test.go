@@ -392,3 +392,48 @@ func TestPasswdOnATerminal(t *testing.T) {
 		}
 	}
 }
+
+// Who interrupts it sees again what he types, and nothing has changed.
+func TestAnInterruptLeavesTheTerminalAsItWas(t *testing.T) {
+	script, err := exec.LookPath("script")
+	if err != nil {
+		t.Skip("script is not installed")
+	}
+	conf, users := layout(t, "alice:{PLAIN}old\n", "")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(script, "-qec", "trap : INT; "+self+" -C "+conf+" passwd -s PLAIN alice; echo ended by $?; stty -a", "/dev/null")
+	cmd.Env = append(os.Environ(), "AUTHD_TEST_RUN=1", "SHELL=/bin/sh")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	late := time.AfterFunc(2*time.Minute, func() { cmd.Process.Kill() })
+	defer late.Stop()
+	var shown strings.Builder
+	for b := make([]byte, 1); !strings.HasSuffix(shown.String(), "password of alice: "); shown.Write(b) {
+		if _, err := out.Read(b); err != nil {
+			t.Fatalf("%v after %q", err, shown.String())
+		}
+	}
+	fmt.Fprint(in, "half\x03")
+	var rest bytes.Buffer
+	rest.ReadFrom(out)
+	in.Close()
+	cmd.Wait()
+	if got := rest.String(); !strings.Contains(got, "ended by 130") || !strings.Contains(got, " echo ") || strings.Contains(got, "half") {
+		t.Errorf("%q", got)
+	}
+	if got := read(t, users); got != "alice:{PLAIN}old\n" {
+		t.Errorf("%q", got)
+	}
+}
