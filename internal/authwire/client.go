@@ -14,7 +14,7 @@ import (
 // A Client has credentials judged by a server's client socket. It is an Authenticator. Set the fields before the first use; the zero
 // values of all but Path (or Dial) will do. Safe for concurrent use.
 //
-// Connections are made when needed, kept, and shared by all exchanges. When one breaks, the exchanges on it fail temporarily, and the next makes a new one. An
+// Connections are made when needed, kept while they are used (a minute longer), and shared by all exchanges. When one breaks, the exchanges on it fail temporarily, and the next makes a new one. An
 // exchange whose first step finds that a connection which was idle is gone tries once more with a new one, so that a server that was restarted costs nobody a login.
 type Client struct {
 	Path        string                                      // of the Unix socket

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 )
 
@@ -221,7 +222,7 @@ func TestServersThatMisbehave(t *testing.T) {
 // What was said before the end counts.
 func TestReplyBeforeTheEnd(t *testing.T) {
 	for range 100 { // chance would decide between the two
-		l := &link{done: make(chan struct{}), err: io.EOF, calls: make(map[uint32]*call)}
+		l := &link{done: make(chan struct{}), err: io.EOF, calls: make(map[uint32]*call), idle: time.NewTimer(time.Hour)}
 		c := l.call()
 		if err := l.deliver([]byte("OK\t1\tuser=alice")); err != nil {
 			t.Fatal(err)
@@ -363,5 +364,79 @@ func TestChain(t *testing.T) {
 	}
 	if r := ask(client, "PLAIN", "\x00alice\x00wrong"); r.Status != Failed || r.Temporary() {
 		t.Errorf("%+v", r)
+	}
+}
+
+// A connection stays as long as something is under way, and a minute; a client that is forgotten leaves none behind.
+func TestAnIdleConnectionIsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := newServer()
+		dialled, open := 0, 0
+		c := &Client{Dial: func(context.Context) (net.Conn, error) {
+			near, far := net.Pipe()
+			dialled++
+			open++
+			go func() {
+				b := &buffered{Conn: far, lines: make(chan []byte, 100)}
+				go b.pump()
+				srv.ServeConn(context.Background(), b)
+				close(b.lines)
+				open--
+			}()
+			return near, nil
+		}}
+		want := func(wantOpen, wantDialled int) {
+			t.Helper()
+			synctest.Wait()
+			if open != wantOpen || dialled != wantDialled {
+				t.Errorf("%d open of %d, want %d of %d", open, dialled, wantOpen, wantDialled)
+			}
+		}
+		x := c.Begin(context.Background(), &Request{Mechanism: "LOGIN", Service: "smtp"})
+		x.Next(context.Background(), nil)
+		time.Sleep(2 * idleLimit)
+		want(1, 1)
+		x.Next(context.Background(), []byte("bob"))
+		if r := x.Next(context.Background(), []byte("hidden")); r.Status != OK {
+			t.Errorf("after a long wait: %+v", r)
+		}
+		for range 3 { // each use begins the minute anew
+			time.Sleep(idleLimit - time.Second)
+			if r := ask(c, "PLAIN", "\x00alice\x00secret"); r.Status != OK {
+				t.Errorf("%+v", r)
+			}
+		}
+		want(1, 1)
+		time.Sleep(idleLimit)
+		want(0, 1)
+		if r := ask(c, "PLAIN", "\x00alice\x00secret"); r.Status != OK {
+			t.Errorf("after it was closed: %+v", r)
+		}
+		want(1, 2)
+		time.Sleep(idleLimit)
+		want(0, 2)
+		if _, err := c.Mechanisms(context.Background()); err != nil { // a link without a call
+			t.Error(err)
+		}
+		want(1, 3)
+		time.Sleep(idleLimit)
+		want(0, 3)
+	})
+}
+
+// buffered is a pipe to which both ends may write at once, as to a socket.
+type buffered struct {
+	net.Conn
+	lines chan []byte
+}
+
+func (b *buffered) Write(p []byte) (int, error) {
+	b.lines <- append([]byte(nil), p...)
+	return len(p), nil
+}
+
+func (b *buffered) pump() {
+	for line := range b.lines {
+		b.Conn.Write(line)
 	}
 }

@@ -30,7 +30,12 @@ type link struct {
 	mu    sync.Mutex
 	calls map[uint32]*call
 	last  uint32
+	idle  *time.Timer // runs while there are no calls
 }
+
+// idleLimit closes a link on which nothing is under way. A program that reloads its configuration makes a new client and forgets the
+// old one, whose sessions may still begin something: so nobody can say when it is to be closed, but the link itself. To make another costs little.
+const idleLimit = time.Minute
 
 // call is one request on a link.
 type call struct {
@@ -51,6 +56,7 @@ const unasked = 4
 // newLink starts to read. The handshake was read from lines.
 func newLink(w *lineWriter, lines *lineReader, hello greeting) *link {
 	l := &link{w: w, hello: hello, done: make(chan struct{}), calls: make(map[uint32]*call)}
+	l.idle = time.AfterFunc(idleLimit, l.rest)
 	go l.read(lines)
 	return l
 }
@@ -69,6 +75,15 @@ func (l *link) read(lines *lineReader) {
 	l.w.c.Close()
 	l.err = err
 	close(l.done)
+}
+
+// rest ends a link that nobody uses.
+func (l *link) rest() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if len(l.calls) == 0 { // a call may have begun at the same moment
+		l.w.c.Close()
+	}
 }
 
 // deliver hands a line to its call. A line for a call that was given up is dropped.
@@ -103,6 +118,7 @@ func (l *link) call() *call {
 	}
 	c := &call{link: l, id: l.last, replies: make(chan message, 1+unasked)}
 	l.calls[c.id] = c
+	l.idle.Stop()
 	return c
 }
 
@@ -110,7 +126,9 @@ func (l *link) call() *call {
 func (c *call) drop() {
 	c.link.mu.Lock()
 	defer c.link.mu.Unlock()
-	delete(c.link.calls, c.id)
+	if delete(c.link.calls, c.id); len(c.link.calls) == 0 {
+		c.link.idle.Reset(idleLimit)
+	}
 }
 
 // await returns the next reply. When the link is over, what was received before still counts.
