@@ -33,20 +33,27 @@ type authenticator struct {
 // askMechanisms bounds the wait for a server that does not answer, at EHLO.
 const askMechanisms = 5 * time.Second
 
-// Mechanisms leaves out what shows the password without TLS, and channel bindings where there is no channel. While the server is away it
-// is what the server had: whoever logs in then is told "later", and not "never".
-func (a authenticator) Mechanisms(secure bool) []string {
+// Mechanisms is smtpd.Authenticator's. While the server is away it is what the server had: whoever logs in then is told "later",
+// and not "never".
+func (a authenticator) Mechanisms(t *tls.ConnectionState) []string {
 	ctx, cancel := context.WithTimeout(context.Background(), askMechanisms)
 	defer cancel()
 	list, err := a.client.Mechanisms(ctx)
 	if err != nil {
 		a.log.Problem("", "ask for mechanisms", err)
 	}
+	return usable(list, t)
+}
+
+// usable leaves out what a client cannot use now: channel bindings without a channel, and EXTERNAL without a certificate that was
+// verified, which is what it proves (RFC 4422 appendix A).
+func usable(list []authwire.Mechanism, t *tls.ConnectionState) []string {
 	var names []string
 	for _, m := range list {
 		switch {
 		case m.Flags&(authwire.Private|authwire.Anonymous) != 0:
-		case m.Flags&authwire.ChannelBinding != 0 && !secure:
+		case m.Flags&authwire.ChannelBinding != 0 && t == nil:
+		case m.Name == "EXTERNAL" && (t == nil || len(t.VerifiedChains) == 0):
 		default:
 			names = append(names, m.Name)
 		}

@@ -2,8 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -59,4 +62,25 @@ func serveAuth(t testing.TB, path string) {
 		l.Close()
 		running.Wait()
 	})
+}
+
+// What is offered can be used: EXTERNAL is what a verified certificate proves, a channel binding needs a channel.
+func TestMechanismsThatCanBeUsed(t *testing.T) {
+	list := []authwire.Mechanism{{Name: "PLAIN", Flags: authwire.Plaintext}, {Name: "EXTERNAL"}, {Name: "SCRAM-SHA-256-PLUS", Flags: authwire.ChannelBinding},
+		{Name: "ANONYMOUS", Flags: authwire.Anonymous}, {Name: "APOP", Flags: authwire.Private}}
+	given := []*x509.Certificate{{}}
+	for _, c := range []struct {
+		name string
+		tls  *tls.ConnectionState
+		want string
+	}{
+		{"in clear", nil, "PLAIN"},
+		{"without a certificate", &tls.ConnectionState{}, "PLAIN SCRAM-SHA-256-PLUS"},
+		{"with one that was not verified", &tls.ConnectionState{PeerCertificates: given}, "PLAIN SCRAM-SHA-256-PLUS"},
+		{"with a good one", &tls.ConnectionState{PeerCertificates: given, VerifiedChains: [][]*x509.Certificate{given}}, "PLAIN EXTERNAL SCRAM-SHA-256-PLUS"},
+	} {
+		if got := strings.Join(usable(list, c.tls), " "); got != c.want {
+			t.Errorf("%s: %s, want %s", c.name, got, c.want)
+		}
+	}
 }

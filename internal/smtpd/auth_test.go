@@ -2,6 +2,7 @@ package smtpd
 
 import (
 	"context"
+	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -17,7 +18,7 @@ import (
 // accounts knows alice, whose password is secret; of "down" nobody can tell.
 type accounts struct{}
 
-func (accounts) Mechanisms(tls bool) []string { return []string{"PLAIN", "LOGIN"} }
+func (accounts) Mechanisms(*tls.ConnectionState) []string { return []string{"PLAIN", "LOGIN"} }
 
 func (accounts) Authenticate(ctx context.Context, a AuthRequest, ask func([]byte) ([]byte, error)) (string, error) {
 	var user, password string

@@ -14,8 +14,8 @@ import (
 
 // Authenticator logs clients in (RFC 4422). It is used by many sessions at once.
 type Authenticator interface {
-	// Mechanisms are the SASL mechanisms to offer, with TLS or in clear; none when nobody can log in now.
-	Mechanisms(tls bool) []string
+	// Mechanisms are the SASL mechanisms to offer, with TLS or in clear (nil); none when nobody can log in now.
+	Mechanisms(*tls.ConnectionState) []string
 	// Authenticate runs one exchange and returns the user's canonical name. ask sends a challenge and returns the client's
 	// response; its error ends the exchange and is returned as it is. Other errors: ErrCredentials, ErrMalformed; any
 	// other says that nobody can tell now.
@@ -65,7 +65,7 @@ func (s *session) authKeyword() string {
 	if !s.offersAuth() {
 		return ""
 	}
-	if m := s.conf.Auth.Mechanisms(s.tls != ""); len(m) > 0 {
+	if m := s.conf.Auth.Mechanisms(s.c.TLS()); len(m) > 0 {
 		return "AUTH " + strings.Join(m, " ")
 	}
 	return ""
