@@ -94,7 +94,8 @@ func (l *Logger) Accepted(id string, a Acceptance) {
 // Session is what a session was.
 type Session struct {
 	Client   Client
-	Why      string // quit, lost, timeout, limit, shutdown ...
+	Why      string // quit, lost, timeout, limit, shutdown, tls ...
+	Error    error  // what the client did, where Why alone does not say it; nil
 	Messages int
 	Rcpts    int
 	Rejected int
@@ -107,7 +108,7 @@ func (l *Logger) Disconnect(session string, s Session) {
 		return
 	}
 	l.begin(session, "disconnect").text("why", s.Why).client(s.Client).num("messages", int64(s.Messages)).
-		some("rcpts", s.Rcpts).some("rejected", s.Rejected).dur("took", s.Took).end()
+		some("rcpts", s.Rcpts).some("rejected", s.Rejected).dur("took", s.Took).err(s.Error).end()
 }
 
 // Limit: a connection or session met a limit: sessions, client, rate, errors, junk. More is the number of like events

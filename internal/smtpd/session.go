@@ -54,6 +54,7 @@ type session struct {
 	over    atomic.Bool
 	closing bool   // close after the replies are sent
 	why     string // the session ends, for the log
+	broken  error  // how the client broke TLS
 
 	mails, errors, junk       int
 	messages, rcpts, refusals int
@@ -125,7 +126,7 @@ func (s *session) end() {
 		s.c.Close()
 	}
 	s.srv.Log.Disconnect(s.id, maillog.Session{Client: s.client(), Why: s.why, Messages: s.messages, Rcpts: s.rcpts,
-		Rejected: s.refusals, Took: s.srv.now().Sub(s.start)})
+		Rejected: s.refusals, Took: s.srv.now().Sub(s.start), Error: s.broken})
 }
 
 // next reads one command and replies.
@@ -213,10 +214,14 @@ func (s *session) lost(err error) {
 	case errors.As(err, &ne) && ne.Timeout():
 		s.send(smtp.NewReply(421, "4.4.2", s.conf.Hostname+" timeout"))
 		s.close("timeout")
+	case ordinary(err):
+		s.close("lost")
+	case s.tls != "" && !errors.As(err, new(syscall.Errno)):
+		// An alert of the client's, or records that are none: nothing that anybody here could mend.
+		s.broken = err
+		s.close("tls")
 	default:
-		if !ordinary(err) {
-			s.srv.Log.Problem(s.id, "read", err)
-		}
+		s.srv.Log.Problem(s.id, "read", err)
 		s.close("lost")
 	}
 }
