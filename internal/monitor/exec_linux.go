@@ -13,7 +13,7 @@ func self() string { return "/proc/self/exe" }
 
 func attributes(uid, gid uint32) *syscall.SysProcAttr {
 	return &syscall.SysProcAttr{
-		Credential: &syscall.Credential{Uid: uid, Gid: gid, Groups: []uint32{gid}},
+		Credential: credential(uid, gid),
 		Setpgid:    true, // Ctrl-C is for the monitor, which tells the others
 		Pdeathsig:  syscall.SIGKILL,
 	}

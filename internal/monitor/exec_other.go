@@ -21,5 +21,5 @@ func self() string {
 
 // Without PDEATHSIG children notice the end of the monitor by their socket.
 func attributes(uid, gid uint32) *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: gid, Groups: []uint32{gid}}, Setpgid: true}
+	return &syscall.SysProcAttr{Credential: credential(uid, gid), Setpgid: true}
 }

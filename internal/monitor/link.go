@@ -58,10 +58,11 @@ type reply struct {
 	f *os.File
 }
 
-// Session is a connection for a worker. Name is set for a client that was handed over.
+// Session is a connection for a worker: of one user, whom Name names, where there are Tickets or the client was handed over.
 type Session struct {
 	Conn net.Conn
 	Name string
+	Note string // what the front says of the client; nobody has looked at it
 }
 
 // Inherited is the link to the monitor that executed us, nil if none has. It takes what tells of it out of the environment. TERM, INT
@@ -162,8 +163,10 @@ func (l *Link) session(o order, f *os.File) {
 	if err != nil {
 		return
 	}
+	s := Session{Conn: c}
+	s.Name, s.Note, _ = strings.Cut(o.value, "\x00")
 	select {
-	case l.sessions <- Session{c, o.value}:
+	case l.sessions <- s:
 	case <-l.stop.Done():
 		c.Close()
 	}
@@ -241,8 +244,8 @@ func (l *Link) Who(name string) (uid uint32, err error) {
 	return a.uid, err
 }
 
-// Connect asks for a connection to the worker of a name's user, or of the user that the ticket is for. The errors are those of Who,
-// and ErrFull.
+// Connect asks for a connection to the worker of a name's user; or of the user that the ticket is for, and then the name is the session's
+// note. The errors are those of Who, and ErrFull.
 func (l *Link) Connect(name string, ticket []byte) (net.Conn, error) {
 	a, err := l.ask(request{kind: kindConnect, name: name, ticket: ticket}, nil)
 	if err != nil {
@@ -255,8 +258,8 @@ func (l *Link) Connect(name string, ticket []byte) (net.Conn, error) {
 	return net.FileConn(a.f)
 }
 
-// Hand gives a client to the worker of the user that the ticket is for; f is a copy of the client's descriptor, which the caller
-// closes. Nothing that was read from the client and not used goes with it.
+// Hand gives a client to a worker; f is a copy of the client's descriptor, which the caller closes. Nothing that was read from the client
+// and not used goes with it. The rest is as with Connect. Pass chooses between the two.
 func (l *Link) Hand(name string, ticket []byte, f *os.File) error {
 	_, err := l.ask(request{kind: kindHand, name: name, ticket: ticket}, f)
 	return err

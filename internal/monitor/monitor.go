@@ -32,17 +32,28 @@
 //	front     ready            tell the supervisor that we serve             none
 //	front     who N            whose N is                                    user id
 //	front     connect N, T     a connection to the worker of N's user        user id and one end of a socketpair
-//	front     hand N, T, fd    this client to be served by that worker       user id
+//	front     hand N, T, fd    this client to be served by that worker       user id (where there are Tickets, the user is T's, and N a note for the session)
 //	worker    mailbox N        what Lookup says of N, if N is of its uid     value
 //	worker    leave n          to exit, having got n connections             "go", or none if it got one more meanwhile
 //	monitor   configuration fd the text, to be read from fd; the first record, and again at each reload
-//	monitor   session fd, N    serve this connection (N: for this user)
+//	monitor   session fd, N    serve this connection (N: the user, if it is of one; NUL and the note)
 //	monitor   hurry            leave as soon as you are idle: others wait for room
 //	monitor   stop             finish what is under way and exit
 //	monitor   go               exit
 //
 // T is a one-time ticket. Where the program has Tickets (imapd, pop3d), whose mailbox is opened is what the ticket says, and a front
 // that nobody logged in to has none. Deliver has no Tickets: its front may have mail stored for anyone, which is its job.
+//
+// A login, with authd's protocol (postamt-auth(5)):
+//
+//	front     AUTH at authd's client socket, gets OK: the ticket is (SPID, CPID, id, COOKIE)
+//	front     Pass: hand, if the client is plain and nothing was read in advance; else connect, and Pump
+//	monitor   REQUEST at authd's user socket: whose login that was, once, for a minute, if the front's connection to authd still stands
+//	monitor   Lookup of that user, the rules, the worker
+//	worker    a Session with the user's name, on the client's own descriptor or on the other end of the pump
+//
+// The pump leaves TLS, and with it what the client sees of our certificate, in the front; mail passes through the front then. That the
+// front cannot read mailboxes that nobody has logged in to is the promise, not that it sees nothing.
 //
 // A worker:
 //
@@ -63,6 +74,8 @@
 // What a captured worker can do: what its user may; ask whether a name is of that user. Not more.
 // If the front ends, everything ends, with an error so that a supervisor starts it again; if a worker ends, its connections break and
 // nothing else; if the monitor ends, the kernel ends the others (PDEATHSIG), and their sockets break.
+//
+// Without root there are the same processes, all as the one user who started them, and names of any other uid are refused.
 //
 // The monitor needs CAP_SETUID and CAP_SETGID, and nothing to kill children that do not obey: they die with it.
 package monitor
@@ -94,7 +107,7 @@ func (r Refusal) Error() string { return string(r) }
 
 // Tickets redeems what authd gave for a login. It is asked from several goroutines.
 type Tickets interface {
-	// Redeem returns the user that the ticket is for, and makes it void. An error that is a Refusal says that it is no ticket.
+	// Redeem returns the user that the ticket is for, and makes it void. An error is logged and for now, unless it is a Refusal.
 	Redeem(ticket []byte) (user string, err error)
 }
 
@@ -108,7 +121,7 @@ type Options struct {
 	Listeners []*os.File        // for the front, in the manner of LISTEN_FDS
 	Names     []string          // and their names, LISTEN_FDNAMES
 	Lookup    func(name string) (Account, error)
-	Tickets   Tickets // nil: whoever names a user gets the worker
+	Tickets   Tickets // nil: whoever names a user gets the worker; authwire.UserClient is one
 	Log       *maillog.Logger
 	Ready     func() // the front serves
 }
@@ -119,6 +132,7 @@ var (
 	ErrLow   = errors.New("below min_uid")
 	ErrFront = errors.New("the account of our own front")
 	ErrHome  = errors.New("the home is another's")
+	ErrOther = errors.New("without root we act for ourselves only")
 )
 
 // judge applies the rules to whom Lookup found.
@@ -137,6 +151,14 @@ func (o *Options) judge(name string, a Account) error {
 		return nil
 	}
 	return fmt.Errorf("%s: uid %d, gid %d: %w", name, a.UID, a.GID, why)
+}
+
+// judgeAlone is judge where there is no root, and so nobody to become.
+func judgeAlone(name string, a Account) error {
+	if int(a.UID) != os.Geteuid() {
+		return fmt.Errorf("%s: uid %d: %w", name, a.UID, ErrOther)
+	}
+	return nil
 }
 
 // ownHome refuses a home that belongs to somebody else. One that is missing, or out of root's reach (NFS, a closed directory above

@@ -11,12 +11,17 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 
 	"postamt/internal/maillog"
+	"postamt/internal/privilege"
 )
+
+// roomTime is how long somebody who has logged in waits for room for a worker.
+const roomTime = 5 * time.Second
 
 // Monitor is the root of a program that is split.
 type Monitor struct {
@@ -95,6 +100,14 @@ func (m *Monitor) execute(role string, uid, gid uint32, files []*os.File, names 
 		return nil, err
 	}
 	return &child{cmd, sock}, nil
+}
+
+// credential is who a child is to be. Without root it is who we are.
+func credential(uid, gid uint32) *syscall.Credential {
+	if !privilege.Root() {
+		return nil
+	}
+	return &syscall.Credential{Uid: uid, Gid: gid, Groups: []uint32{gid}}
 }
 
 // configure sends a child the configuration.
@@ -245,7 +258,9 @@ func (m *Monitor) forFront(r request, f *os.File) error {
 	o := order{kind: kindAnswer, serial: r.serial}
 	name, err := r.name, error(nil)
 	if m.opt.Tickets != nil && r.kind != kindWho {
-		name, err = m.opt.Tickets.Redeem(r.ticket)
+		if name, err = m.opt.Tickets.Redeem(r.ticket); err == nil && strings.Contains(name, "\x00") {
+			name, err = "", errors.New("a user's name with a NUL in it")
+		}
 	}
 	var a Account
 	if err == nil {
@@ -253,7 +268,18 @@ func (m *Monitor) forFront(r request, f *os.File) error {
 	}
 	var theirs *os.File
 	if err == nil && r.kind != kindWho {
-		theirs, err = m.connect(a, name, f)
+		o := order{kind: kindSession, uid: a.UID}
+		if m.opt.Tickets != nil {
+			o.value = name + "\x00" + r.name
+		} else if f != nil {
+			o.value = name
+		}
+		theirs, err = m.connect(a, o, f)
+		// A ticket cannot be shown again, so it is we who wait until those that are idle have made room.
+		for end := time.Now().Add(roomTime); errors.Is(err, errFull) && m.opt.Tickets != nil && time.Now().Before(end); {
+			time.Sleep(50 * time.Millisecond)
+			theirs, err = m.connect(a, o, f)
+		}
 	}
 	if theirs != nil {
 		defer theirs.Close()
@@ -269,8 +295,10 @@ func (m *Monitor) account(name string) (Account, error) {
 	lookup := m.lookup
 	m.mu.Unlock()
 	a, err := lookup(name)
-	if err == nil {
+	if err == nil && privilege.Root() {
 		err = m.opt.judge(name, a)
+	} else if err == nil {
+		err = judgeAlone(name, a)
 	}
 	if err == nil {
 		err = m.homes.own(name, a)

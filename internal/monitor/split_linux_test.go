@@ -3,11 +3,13 @@ package monitor
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -39,6 +41,10 @@ func TestMain(m *testing.M) {
 // testFront serves connections of one line each: a word, and a name or ticket.
 func testFront(link *Link) {
 	text, _ := link.Configuration()
+	if args := strings.Fields(text); len(args) > 0 && args[0] == "login" {
+		loginFront(link, args[2:])
+		return
+	}
 	f := os.NewFile(3, "listener")
 	l, err := net.FileListener(f)
 	if err != nil {
@@ -103,16 +109,39 @@ func testWorker(link *Link) {
 		os.Exit(71)
 	}
 	text, _ := link.Configuration()
+	if args := strings.Fields(text); len(args) > 1 {
+		text = args[1]
+	}
 	idle, err := time.ParseDuration(text)
 	if err != nil {
 		idle = time.Minute
 	}
 	link.Serve(idle, time.Second, func(ctx context.Context, s Session) {
 		fmt.Fprintf(s.Conn, "uid %d name %q\n", os.Geteuid(), s.Name)
-		in := bufio.NewScanner(s.Conn)
-		for in.Scan() {
-			word, arg, _ := strings.Cut(in.Text(), " ")
+		in := bufio.NewReader(s.Conn)
+		for {
+			line, err := in.ReadString('\n')
+			if err != nil {
+				fmt.Fprintln(s.Conn, "bye")
+				return
+			}
+			word, arg, _ := strings.Cut(strings.TrimSuffix(line, "\n"), " ")
 			switch word {
+			case "note":
+				fmt.Fprintln(s.Conn, s.Note)
+			case "take": // so many octets, and say what they were
+				n, _ := strconv.ParseInt(arg, 10, 64)
+				h := sha256.New()
+				io.CopyN(h, in, n)
+				fmt.Fprintf(s.Conn, "%x\n", h.Sum(nil))
+			case "give":
+				n, _ := strconv.Atoi(arg)
+				s.Conn.Write(pattern(n))
+			case "halve": // say nothing more, and take notes
+				s.Conn.(*net.UnixConn).CloseWrite()
+				b, _ := io.ReadAll(in)
+				os.WriteFile(arg, b, 0o600)
+				return
 			case "mailbox":
 				value, err := link.Mailbox(arg)
 				fmt.Fprintln(s.Conn, value, err)
@@ -189,11 +218,9 @@ func newHost(t *testing.T, text string, tickets Tickets) *host {
 	}
 	users := map[string]Account{"one": {60001, 60001, "", "first"}, "uno": {60001, 60001, "", "also first"}, "two": {60002, 60002, "", "second"},
 		"three": {60003, 60003, "", "third"}, "root": {0, 0, "", ""}}
-	ready := make(chan struct{})
-	logger := maillog.New(h.log, "test")
-	h.m, err = Start(Options{
+	h.run(Options{
 		Program: "test", Front: privilege.Account{UID: 60000, GID: 60000}, MinUID: 100, Workers: 2, Grace: 5 * time.Second,
-		Listeners: []*os.File{f}, Names: []string{"x"}, Tickets: tickets, Log: logger, Ready: func() { close(ready) },
+		Listeners: []*os.File{f}, Names: []string{"x"}, Tickets: tickets,
 		Lookup: func(name string) (Account, error) {
 			if a, ok := users[name]; ok {
 				return a, nil
@@ -202,33 +229,41 @@ func newHost(t *testing.T, text string, tickets Tickets) *host {
 		},
 	}, text)
 	f.Close()
-	if err != nil {
-		t.Fatal(err)
+	t.Cleanup(func() { l.Close() })
+	return h
+}
+
+// run starts the monitor, and waits for its front.
+func (h *host) run(o Options, text string) {
+	h.t.Helper()
+	ready := make(chan struct{})
+	o.Log, o.Ready = maillog.New(h.log, "test"), func() { close(ready) }
+	var err error
+	if h.m, err = Start(o, text); err != nil {
+		h.t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	h.stop = cancel
 	go func() {
 		h.end <- h.m.Run(ctx)
-		logger.Close()
+		o.Log.Close()
 		close(h.end)
 	}()
-	t.Cleanup(func() {
+	h.t.Cleanup(func() {
 		cancel()
 		for range h.end {
 		}
-		l.Close()
-		if t.Failed() {
-			t.Log(h.log.String())
+		if h.t.Failed() {
+			h.t.Log(h.log.String())
 		}
 	})
 	select {
 	case <-ready:
 	case err := <-h.end:
-		t.Fatal(err)
+		h.t.Fatal(err)
 	case <-time.After(20 * time.Second):
-		t.Fatal("the front is not ready")
+		h.t.Fatal("the front is not ready")
 	}
-	return h
 }
 
 type talk struct {
@@ -312,7 +347,7 @@ func TestTickets(t *testing.T) {
 	h.talk("connect one").hear("no such ticket")
 	h.talk("ticket guess").hear("no such ticket")
 	x := h.talk("ticket t1")
-	x.hear(`uid 60001 name ""`)
+	x.hear(`uid 60001 name "one"`)
 	h.talk("ticket t1").hear("no such ticket")
 	// The client itself goes to the worker, with all that it sends from then on.
 	y := h.talk("hand t2\nmailbox one")

@@ -33,10 +33,8 @@ const (
 var errFull = errors.New("monitor: too many workers")
 
 // connect gives the worker of an account a connection, and returns the other end of it; or, with a client, gives it that.
-func (m *Monitor) connect(a Account, name string, client *os.File) (*os.File, error) {
-	o := order{kind: kindSession, uid: a.UID}
+func (m *Monitor) connect(a Account, o order, client *os.File) (*os.File, error) {
 	if client != nil {
-		o.value = name
 		return nil, m.give(a, o, client)
 	}
 	ours, theirs, err := pair(unix.SOCK_STREAM)
