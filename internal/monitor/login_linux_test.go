@@ -53,7 +53,6 @@ func loginFront(link *Link, args []string) {
 	}
 	link.Ready()
 	<-link.Context().Done()
-	time.Sleep(100 * time.Millisecond) // the workers say good-bye through the pumps
 }
 
 func login(link *Link, auth *authwire.Client, c net.Conn, note string) {

@@ -361,6 +361,17 @@ func TestTickets(t *testing.T) {
 	h.talk("hand t5").hear("no user gone")
 }
 
+// A ticket cannot be shown twice: who has one waits for room.
+func TestTicketWaitsForRoom(t *testing.T) {
+	h := newHost(t, "1h", &tickets{good: map[string]string{"t1": "one", "t2": "two", "t3": "three"}})
+	one, two := h.talk("ticket t1"), h.talk("hand t2")
+	one.hear(`uid 60001 name "one"`)
+	two.hear(`uid 60002 name "two"`)
+	three := h.talk("ticket t3")
+	one.close()
+	three.hear(`uid 60003 name "three"`)
+}
+
 // A worker's death ends its own sessions; the next is started after a pause that grows.
 func TestWorkerDies(t *testing.T) {
 	h := newHost(t, "", nil)
