@@ -20,6 +20,7 @@ needs='
 swaks        swaks
 msmtp        msmtp
 s-nail       s-nail
+mutt         mutt
 curl         curl
 python3      python3-minimal
 mandoc       mandoc

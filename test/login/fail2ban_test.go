@@ -41,7 +41,7 @@ func TestFail2banReadsTheLog(t *testing.T) {
 	c.want("235", plain("alice", "alice"))
 	var log strings.Builder
 	failures := 0
-	for line := range strings.Lines(s.Log("authd")) {
+	for line := range strings.Lines(logged(t, s, "authd", 1, ": auth-ok ")) {
 		log.WriteString("Nov 25 12:00:00 mx " + strings.Replace(line, "authd:", "authd[4711]:", 1))
 		log.WriteString("2026-11-25 12:00:01 " + line)
 		if strings.Contains(line, "auth-failed") {

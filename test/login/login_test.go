@@ -36,6 +36,16 @@ func start(t *testing.T, c suite.Config) *suite.System {
 	return suite.Start(t, c)
 }
 
+// logged waits until a program has written so many lines with these words, and returns its log: a log follows what it tells of.
+func logged(t *testing.T, s *suite.System, program string, n int, words string) string {
+	t.Helper()
+	err := suite.Await(limit, fmt.Sprintf("%d lines with %q", n, words), func() bool { return strings.Count(s.Log(program), words) >= n })
+	if err != nil {
+		t.Errorf("%v in the log of %s:\n%s", err, program, s.Log(program))
+	}
+	return s.Log(program)
+}
+
 // tool returns the path of a program of the machine.
 func tool(t *testing.T, name string) string {
 	t.Helper()
@@ -113,151 +123,6 @@ func plain(user, password string) string {
 	return "AUTH PLAIN " + base64.StdEncoding.EncodeToString([]byte("\x00"+user+"\x00"+password))
 }
 
-// A program is somebody's, and sends the file message from alice to bob, who stands in it; only with the right password does it succeed.
-type program struct {
-	name    string
-	command func(t *testing.T, s *suite.System, message, password string) *exec.Cmd
-}
-
-func swaks(addr func(*suite.System) string, args ...string) func(*testing.T, *suite.System, string, string) *exec.Cmd {
-	return func(t *testing.T, s *suite.System, message, password string) *exec.Cmd {
-		cmd := exec.Command(tool(t, "swaks"), "--server", addr(s), "--helo", "client.test", "--from", "alice@example.test",
-			"--to", "bob@example.test", "--data", "@"+message, "--auth-user", "alice", "--auth-password", password)
-		cmd.Args = append(cmd.Args, args...)
-		if strings.Contains(strings.Join(args, " "), "--tls") {
-			cmd.Args = append(cmd.Args, "--tls-ca-path", s.Cert, "--tls-verify")
-		}
-		return cmd
-	}
-}
-
-func submit(s *suite.System) string { return s.Submit }
-func secure(s *suite.System) string { return s.Secure }
-
-func msmtp(method string) func(*testing.T, *suite.System, string, string) *exec.Cmd {
-	return func(t *testing.T, s *suite.System, message, password string) *exec.Cmd {
-		host, port, _ := net.SplitHostPort(s.Submit)
-		cmd := exec.Command(tool(t, "msmtp"), "--file=/dev/null", "--host="+host, "--port="+port, "--domain=client.test", "--tls=on",
-			"--tls-starttls=on", "--tls-trust-file="+s.Cert, "--auth="+method, "--user=alice", "--passwordeval=echo "+password,
-			"--from=alice@example.test", "bob@example.test")
-		in, err := os.Open(message)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { in.Close() })
-		cmd.Stdin = in
-		return cmd
-	}
-}
-
-func curl(scheme string, addr func(*suite.System) string, args ...string) func(*testing.T, *suite.System, string, string) *exec.Cmd {
-	return func(t *testing.T, s *suite.System, message, password string) *exec.Cmd {
-		cmd := exec.Command(tool(t, "curl"), "-sS", scheme+"://"+addr(s)+"/client.test", "--user", "alice:"+password, "--cacert", s.Cert,
-			"--mail-from", "alice@example.test", "--mail-rcpt", "bob@example.test", "--crlf", "--upload-file", message)
-		cmd.Args = append(cmd.Args, args...)
-		return cmd
-	}
-}
-
-var clients = []program{
-	{"swaks PLAIN in clear on loopback", swaks(submit, "--auth", "PLAIN")},
-	{"swaks PLAIN STARTTLS", swaks(submit, "--auth", "PLAIN", "--tls")},
-	{"swaks LOGIN STARTTLS", swaks(submit, "--auth", "LOGIN", "--tls")},
-	{"swaks CRAM-MD5 STARTTLS", swaks(submit, "--auth", "CRAM-MD5", "--tls")},
-	{"swaks PLAIN implicit TLS", swaks(secure, "--auth", "PLAIN", "--tls-on-connect")},
-	{"msmtp SCRAM-SHA-256", msmtp("scram-sha-256")},
-	{"msmtp SCRAM-SHA-1", msmtp("scram-sha-1")},
-	{"msmtp LOGIN", msmtp("login")},
-	{"curl STARTTLS", curl("smtp", submit, "--ssl-reqd")},
-	{"curl implicit TLS", curl("smtps", secure)},
-	{"curl LOGIN", curl("smtps", secure, "--login-options", "AUTH=LOGIN")},
-	{"python3 smtplib", func(t *testing.T, s *suite.System, message, password string) *exec.Cmd {
-		const script = `
-import smtplib, ssl, sys
-addr, message, cert, password = sys.argv[1:]
-host, port = addr.split(":")
-with smtplib.SMTP(host, int(port), local_hostname="client.test") as c:
-    c.starttls(context=ssl.create_default_context(cafile=cert))
-    c.login("alice@example.test", password)
-    c.sendmail("alice@example.test", ["bob@example.test"], open(message).read())
-`
-		return exec.Command(tool(t, "python3"), "-c", script, s.Submit, message, s.Cert, password)
-	}},
-	{"s-nail", func(t *testing.T, s *suite.System, _, password string) *exec.Cmd {
-		cmd := exec.Command(tool(t, "s-nail"), "-:/", "-S", "v15-compat=yes", "-S", "mta=smtp://alice:"+password+"@"+s.Submit,
-			"-S", "smtp-auth=plain", "-S", "smtp-use-starttls", "-S", "tls-verify=ignore", "-S", "hostname=client.test", "-S", "DEAD=/dev/null",
-			"-S", "from=alice@example.test", "-r", "alice@example.test", "-s", "a test", "bob@example.test")
-		cmd.Env = append(os.Environ(), "HOME="+t.TempDir(), "MAILRC=/dev/null")
-		cmd.Stdin = strings.NewReader("text\n")
-		return cmd
-	}},
-	{"git send-email", func(t *testing.T, s *suite.System, message, password string) *exec.Cmd {
-		if exec.Command("git", "send-email", "--dump-aliases").Run() != nil || exec.Command("perl", "-MAuthen::SASL", "-MMail::Address", "-e", "1").Run() != nil {
-			t.Skip("git-email, libauthen-sasl-perl or libmailtools-perl is not installed")
-		}
-		host, port, _ := net.SplitHostPort(s.Submit)
-		cmd := exec.Command("git", "send-email", "--quiet", "--smtp-server="+host, "--smtp-server-port="+port, "--smtp-encryption=tls",
-			"--smtp-ssl-cert-path="+s.Cert, "--smtp-user=alice", "--smtp-pass="+password, "--smtp-domain=client.test",
-			"--from=alice@example.test", "--to=bob@example.test", "--confirm=never", "--no-validate", message)
-		cmd.Dir = t.TempDir()
-		cmd.Env = append(os.Environ(), "HOME="+cmd.Dir, "GIT_CONFIG_NOSYSTEM=1", "GIT_COMMITTER_NAME=alice", "GIT_COMMITTER_EMAIL=alice@example.test",
-			"GIT_AUTHOR_NAME=alice", "GIT_AUTHOR_EMAIL=alice@example.test")
-		return cmd
-	}},
-}
-
-// Everybody's program logs in and sends, and none does with a wrong password.
-func TestProgramsLogIn(t *testing.T) {
-	s := start(t, suite.Config{TLS: true, Auth: true})
-	message := filepath.Join(t.TempDir(), "message")
-	if err := os.WriteFile(message, []byte("From: alice@example.test\nTo: bob@example.test\nSubject: a test\n\ntext\n"), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	n := 0
-	for _, p := range clients {
-		t.Run(p.name, func(t *testing.T) {
-			if out, err := p.command(t, s, message, "alice").CombinedOutput(); err != nil {
-				t.Fatalf("%v\n%s", err, out)
-			}
-			n++
-			found, err := s.AwaitDelivered("bob", n, limit)
-			if err != nil {
-				t.Fatal(err)
-			}
-			newest := ""
-			for _, path := range found {
-				if b, _ := os.ReadFile(path); !seen[path] {
-					newest, seen[path] = string(b), true
-				}
-			}
-			protocol := "with ESMTPSA id" // RFC 3848
-			if strings.Contains(p.name, "clear") {
-				protocol = "with ESMTPA id"
-			}
-			if !strings.Contains(newest, protocol) {
-				t.Errorf("no %q in\n%s", protocol, newest)
-			}
-		})
-	}
-	for _, p := range clients[:9] { // each must wait longer than the one before
-		if p.name == "swaks PLAIN implicit TLS" || p.name == "msmtp SCRAM-SHA-256" || p.name == "swaks CRAM-MD5 STARTTLS" {
-			t.Run(p.name+" wrong", func(t *testing.T) {
-				if out, err := p.command(t, s, message, "wrong").CombinedOutput(); err == nil {
-					t.Errorf("a wrong password sends:\n%s", out)
-				}
-			})
-		}
-	}
-	if err := s.AwaitEmpty(limit); err != nil {
-		t.Error(err)
-	}
-	if got := len(s.Delivered("bob")); got != n {
-		t.Errorf("%d messages, want %d", got, n)
-	}
-}
-
-var seen = map[string]bool{}
-
 // Authd dies: logins wait, sessions live; it is back: they log in.
 func TestAuthdIsKilled(t *testing.T) {
 	s := start(t, suite.Config{Auth: true})
@@ -322,6 +187,8 @@ func TestCanary(t *testing.T) {
 	if _, err := s.AwaitDelivered("bob", 1, limit); err != nil {
 		t.Fatal(err)
 	}
+	logged(t, s, "authd", 2, ": auth-failed ")
+	logged(t, s, "authd", 1, ": auth-ok ")
 	look := map[string]string{}
 	for _, name := range []string{"authd", "smtpd", "queued", "deliver"} {
 		pid := s.Pid(name)

@@ -2,6 +2,7 @@ package login
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -29,13 +30,60 @@ func TestPostfixAsksAuthd(t *testing.T) {
 	c := mustDial(t, p.Addr)
 	c.want("535", plain("alice", "wrong"))
 	c.want("235", plain("alice", "alice"))
+	logged(t, s, "authd", 2, "user=<alice> client=127.0.0.1 service=smtp mech=PLAIN")
 	c = mustDial(t, p.Addr)
 	s.Kill("authd")
 	if r, err := c.say(plain("alice", "alice")); err == nil && strings.HasPrefix(r, "2") {
 		t.Errorf("authd is gone: %q", r)
 	}
-	if !strings.Contains(s.Log("authd"), "user=<alice> client=127.0.0.1 service=smtp mech=PLAIN") {
-		t.Errorf("authd does not say who:\n%s", s.Log("authd"))
+}
+
+// Exim has our authd judge its users, whose program is swaks: mail is taken after the right password only, and of authd's death it says
+// "later" (435 is its word for it).
+func TestEximAsksAuthd(t *testing.T) {
+	s := start(t, suite.Config{Auth: true})
+	openTo(t, s)
+	authenticator := func(mechanism string) string {
+		return mechanism + ":\n  driver = dovecot\n  public_name = " + mechanism + "\n  server_socket = " + s.Auth + "\n  server_set_id = $auth1\n  server_advertise_condition = true\n"
+	}
+	p := peers.Exim(t, peers.Config{Heavy: true, Domains: []string{"example.net"}, Extra: []string{"auth_advertise_hosts = *", "acl_smtp_mail = accept authenticated = *"},
+		Section: []string{"begin authenticators", authenticator("PLAIN"), authenticator("LOGIN")}})
+	send := func(mechanism, password string) (string, error) {
+		out, err := exec.Command(tool(t, "swaks"), "--server", p.Addr, "--helo", "client.test", "--from", "alice@example.net", "--to", "bob@example.net",
+			"--auth", mechanism, "--auth-user", "alice", "--auth-password", password).CombinedOutput()
+		return string(out), err
+	}
+	delivered := 0
+	for _, mechanism := range []string{"PLAIN", "LOGIN"} {
+		if out, err := send(mechanism, "wrong"); err == nil || !strings.Contains(out, "<** 535 ") {
+			t.Errorf("%s with a wrong password: %v\n%s", mechanism, err, out)
+		}
+		if out, err := send(mechanism, "alice"); err != nil {
+			t.Fatalf("%s: %v\n%s", mechanism, err, out)
+		}
+		delivered++
+	}
+	if err := suite.Await(limit, "two messages", func() bool { return len(p.Delivered("bob")) == delivered }); err != nil {
+		t.Error(err)
+	}
+	logged(t, s, "authd", 4, "user=<alice> client=127.0.0.1 service=smtp mech=")
+	s.Kill("authd")
+	if out, err := send("PLAIN", "alice"); err == nil || !strings.Contains(out, "<** 435 ") {
+		t.Errorf("authd is gone: %v\n%s", err, out)
+	}
+	if out, err := exec.Command(tool(t, "swaks"), "--server", p.Addr, "--helo", "client.test", "--from", "alice@example.net", "--to", "bob@example.net").CombinedOutput(); err == nil {
+		t.Errorf("without a login:\n%s", out)
+	}
+	if err := s.Launch("authd"); err != nil {
+		t.Fatal(err)
+	}
+	openTo(t, s)
+	if out, err := send("LOGIN", "alice"); err != nil {
+		t.Errorf("authd is back: %v\n%s", err, out)
+	}
+	delivered++
+	if err := suite.Await(limit, "three messages", func() bool { return len(p.Delivered("bob")) == delivered }); err != nil {
+		t.Error(err)
 	}
 }
 
