@@ -1,11 +1,13 @@
 package smtpd
 
 import (
+	"bufio"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"strings"
 	"testing"
@@ -135,4 +137,30 @@ func TestAuthIsNotEverywhere(t *testing.T) {
 	wantCodes(t, out, "220 250 502")
 	out, _ = talkTo(t, Submission, authConfig(), "HELO client.example\r\n"+authPlain)
 	wantCodes(t, out, "220 250 503")
+}
+
+// F09: a client that is asked for its password is told that the server stops, whether or not it answers.
+func TestF09_StopWithinAuth(t *testing.T) {
+	for _, say := range []string{"AUTH PLAIN\r\n", "AUTH LOGIN\r\nYWxpY2U=\r\n"} {
+		conf := authConfig()
+		conf.TimeoutCommand = time.Hour
+		h := newLoopback(t, Submission, conf)
+		c, err := h.Dial("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		c.SetDeadline(time.Now().Add(30 * time.Second))
+		r := bufio.NewReader(c)
+		readReply(t, r)
+		for line := range strings.Lines("EHLO client.example\r\n" + say) {
+			io.WriteString(c, line)
+			readReply(t, r)
+		}
+		h.cancel()
+		if b, _ := io.ReadAll(r); !strings.HasPrefix(string(b), "421 4.3.2") || strings.Count(string(b), "\n") != 1 {
+			t.Errorf("%q: %q", say, b)
+		}
+		h.running.Wait()
+	}
 }

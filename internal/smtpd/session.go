@@ -50,7 +50,7 @@ type session struct {
 	tx     *transaction
 	of     *transaction // that of the command, for the log: a refused DATA has ended it
 
-	waiting atomic.Bool // for a command, outside of a transaction
+	waiting atomic.Bool // for a command, outside of a transaction, or for a response within AUTH
 	over    atomic.Bool
 	closing bool   // close after the replies are sent
 	why     string // the session ends, for the log
