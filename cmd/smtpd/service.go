@@ -215,6 +215,7 @@ func (r recipients) Admit(to addr.Mailbox, relay bool) (addr.Mailbox, error) {
 // peerOf is who is at the other end: an address, or behind a local socket a user.
 func peerOf(c net.Conn, kind string) smtpd.Peer {
 	p := smtpd.Peer{IP: daemon.RemoteIP(c)}
+	p.TLS, p.StartTLS = daemon.TLS(c)
 	if t, ok := c.RemoteAddr().(*net.TCPAddr); ok {
 		p.Port = uint16(t.Port)
 	}

@@ -121,6 +121,13 @@ func session(ctx context.Context, c net.Conn, kind, how string) {
 			panic("on request")
 		case "hang":
 			select {}
+		case "starttls":
+			_, start := TLS(c)
+			names, err := start()
+			if err != nil {
+				return
+			}
+			fmt.Fprintf(c, "250 %s\r\n", names)
 		case "wait":
 			c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
 			_, err := r.ReadString('\n')

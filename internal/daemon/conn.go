@@ -20,6 +20,7 @@ type ucspiPeer struct {
 	path   string
 	cred   Cred
 	known  bool // cred was told
+	tls    string
 }
 
 // ucspi reads the variables. PROTO alone is not enough: people have variables of that name.
@@ -28,6 +29,7 @@ func ucspi(getenv func(string) string) (ucspiPeer, bool) {
 	if u.proto == "" {
 		return u, false
 	}
+	u.tls = toldTLS(u.proto, getenv)
 	// ucspi-tcp6 says PROTO=TCP6 and sets TCP6REMOTEIP and TCPREMOTEIP; sslserver says SSL and sets both too.
 	get := func(name string) string {
 		if s := getenv(u.proto + name); s != "" {
@@ -76,7 +78,11 @@ func (u ucspiPeer) conn() (net.Conn, error) {
 	}
 	switch {
 	case u.remote.IsValid():
-		return &told{Conn: c, remote: net.TCPAddrFromAddrPort(u.remote), local: localAddr(c, u.local)}, nil
+		t := &told{Conn: c, remote: net.TCPAddrFromAddrPort(u.remote), local: localAddr(c, u.local), tls: u.tls}
+		if t.starttls = withStartTLS(c, os.Getenv); t.starttls != nil {
+			t.Conn = t.starttls
+		}
+		return t, nil
 	case u.known:
 		a := &net.UnixAddr{Name: u.path, Net: "unix"}
 		return &told{Conn: c, remote: a, local: a, cred: &u.cred}, nil
@@ -104,6 +110,8 @@ type told struct {
 	net.Conn
 	remote, local net.Addr
 	cred          *Cred
+	tls           string
+	starttls      *starttls
 }
 
 func (t *told) RemoteAddr() net.Addr { return t.remote }

@@ -38,7 +38,6 @@ type Sockets struct {
 	Listeners []Listener
 	Conn      net.Conn // one connection; nil when there are listeners
 	Kind      string   // of Conn
-	Proto     string   // UCSPI: "TCP", "SSL" (the peer's TLS ends before us) ...
 	Skipped   []error  // wildcard listeners of a family that this machine has not
 }
 
@@ -89,12 +88,12 @@ func (p *Process) open(w Want) (*Sockets, error) {
 		}
 		if u, ok := ucspi(os.Getenv); ok {
 			c, err := u.conn()
-			return &Sockets{How: "UCSPI", Conn: c, Kind: w.Kind, Proto: u.proto}, err
+			return single("UCSPI", w, c, "", err)
 		}
 		switch p.stdin {
 		case stdinConnected:
 			c, err := p.inetd()
-			return &Sockets{How: "inetd", Conn: c, Kind: w.Kind}, err
+			return single("inetd", w, c, "", err)
 		case stdinListening:
 			l, err := fileListener(0, w, "")
 			if err != nil {
@@ -105,6 +104,14 @@ func (p *Process) open(w Want) (*Sockets, error) {
 		}
 	}
 	return listenAll(w)
+}
+
+// single is one connection to serve.
+func single(how string, w Want, c net.Conn, name string, err error) (*Sockets, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &Sockets{How: how, Conn: c, Kind: kindOf(w, name, c.LocalAddr().String())}, nil
 }
 
 // inherit takes over the descriptors of LISTEN_FDS.
@@ -129,10 +136,9 @@ func (p *Process) inherit(w Want) (*Sockets, error) {
 			}
 			c, err := fileConn(fd)
 			if err != nil {
-				return s, fmt.Errorf("LISTEN_FDS: fd %d: %w", fd, err)
+				err = fmt.Errorf("LISTEN_FDS: fd %d: %w", fd, err)
 			}
-			s.Conn, s.Kind = c, kindOf(w, name, "")
-			return s, nil
+			return single(s.How, w, c, name, err)
 		}
 		l, err := fileListener(fd, w, name)
 		if err != nil {

@@ -14,7 +14,7 @@ import (
 
 // Authenticator logs clients in (RFC 4422). It is used by many sessions at once.
 type Authenticator interface {
-	// Mechanisms are the SASL mechanisms to offer, with TLS or in clear (nil); none when nobody can log in now.
+	// Mechanisms are the SASL mechanisms to offer, with TLS of ours or without (nil); none when nobody can log in now.
 	Mechanisms(*tls.ConnectionState) []string
 	// Authenticate runs one exchange and returns the user's canonical name. ask sends a challenge and returns the client's
 	// response; its error ends the exchange and is returned as it is. Other errors: ErrCredentials, ErrMalformed; any
@@ -28,7 +28,7 @@ type AuthRequest struct {
 	Initial   []byte // the initial response; nil: there was none, which is not an empty one
 	Peer      Peer
 	Local     netip.AddrPort
-	TLS       *tls.ConnectionState // nil in clear
+	TLS       *tls.ConnectionState // nil without TLS of ours
 	Session   string               // for the log
 }
 

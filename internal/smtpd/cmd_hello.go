@@ -3,6 +3,7 @@ package smtpd
 import (
 	"crypto/tls"
 	"errors"
+	"strings"
 
 	"postamt/internal/smtp"
 )
@@ -47,7 +48,7 @@ func (s *session) extensions() smtp.Extensions {
 	return smtp.Extensions{
 		Size: true, SizeMax: s.conf.SizeLimit,
 		Pipelining: true, EightBit: true, BinaryMIME: true, Chunking: true, UTF8: true, DSN: true, Enhanced: true,
-		StartTLS: s.conf.TLS != nil && s.tls == "",
+		StartTLS: (s.conf.TLS != nil || s.peer.StartTLS != nil) && s.tls == "",
 		RcptMax:  s.rcptLimit(), MailMax: s.conf.MailLimit,
 	}
 }
@@ -59,7 +60,7 @@ func (s *session) cmdStartTLS(args string) *smtp.Reply {
 		return smtp.NewReply(501, "5.5.4", "STARTTLS has no parameters")
 	case s.tls != "":
 		return smtp.NewReply(503, "5.5.1", "TLS is on already")
-	case s.conf.TLS == nil:
+	case s.conf.TLS == nil && s.peer.StartTLS == nil:
 		return smtp.NewReply(502, "5.5.1", "TLS is not available")
 	case s.c.Buffered() > 0:
 		// RFC 3207 section 4.2, and CVE-2011-0411: what was sent in clear, by whomever, must not be taken for a
@@ -67,17 +68,21 @@ func (s *session) cmdStartTLS(args string) *smtp.Reply {
 		s.close("protocol")
 		return smtp.NewReply(501, "5.5.4", "nothing may follow STARTTLS in clear")
 	}
-	conf, err := s.tlsConfig()
-	if err != nil {
-		// RFC 3207 section 4: 454 while TLS is not available for a temporary reason. The client may go on in clear, or not.
-		s.srv.Log.TLS(s.id, "", "", "", err)
-		return smtp.NewReply(454, "4.7.0", "TLS is not available now, try again later")
+	start := s.theirTLS
+	if s.conf.TLS != nil { // ours, which has channel bindings
+		conf, err := s.tlsConfig()
+		if err != nil {
+			// RFC 3207 section 4: 454 while TLS is not available for a temporary reason. The client may go on in clear, or not.
+			s.srv.Log.TLS(s.id, "", "", "", err)
+			return smtp.NewReply(454, "4.7.0", "TLS is not available now, try again later")
+		}
+		start = s.ownTLS(conf)
 	}
 	if s.c.WriteReply(smtp.NewReply(220, "2.0.0", "ready to start TLS")) != nil || s.c.Flush() != nil {
 		s.close("lost")
 		return nil
 	}
-	if !s.handshake(conf) {
+	if !s.handshake(start) {
 		s.close("tls")
 	}
 	return nil
@@ -102,26 +107,52 @@ func (s *session) startsWithTLS() bool {
 		s.why = "tls"
 		return false
 	}
-	return s.handshake(conf)
+	return s.handshake(s.ownTLS(conf))
+}
+
+// ownTLS makes the handshake itself.
+func (s *session) ownTLS(conf *tls.Config) func() (string, error) {
+	return func() (string, error) {
+		if err := s.c.StartTLS(conf, true); err != nil {
+			return "", err
+		}
+		version, cipher := tlsNames(s.c.TLS())
+		return version + " " + cipher, nil
+	}
+}
+
+// theirTLS leaves the handshake to who passes the connection on.
+func (s *session) theirTLS() (string, error) {
+	names, err := s.peer.StartTLS()
+	if err == nil {
+		err = s.c.Replace(s.nc) // other descriptors lie below, without the deadlines that were set
+	}
+	return names, err
 }
 
 // handshake starts TLS. RFC 3207 section 4.2: what was known before is discarded.
-func (s *session) handshake(conf *tls.Config) bool {
+func (s *session) handshake(start func() (string, error)) bool {
 	s.reset()
 	s.helo, s.esmtp = "", false
 	if s.authed {
 		s.authed, s.peer.Login = false, ""
 	}
 	s.deadline(smtp.HandshakeTimeout) // T04
-	if err := s.c.StartTLS(conf, true); err != nil {
+	names, err := start()
+	if err != nil {
 		s.srv.Log.TLS(s.id, "", "", "", err)
 		s.why = "tls"
 		return false
 	}
-	version, cipher := tlsNames(s.c.TLS())
-	s.tls = version + " " + cipher
-	s.srv.Log.TLS(s.id, "", version, cipher, nil)
+	s.underTLS(names)
 	return true
+}
+
+// underTLS: version and cipher are these from here on.
+func (s *session) underTLS(names string) {
+	s.tls = names
+	version, cipher, _ := strings.Cut(names, " ")
+	s.srv.Log.TLS(s.id, "", version, cipher, nil)
 }
 
 var errNoTLS = errors.New("smtpd: no certificate")

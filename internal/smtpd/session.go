@@ -100,7 +100,10 @@ func (s *session) run() {
 	s.c.SetWriteTimeout(writeTime)
 	defer context.AfterFunc(s.ctx, s.drain)()
 	defer s.end()
-	if s.kind == Submissions && !s.startsWithTLS() {
+	switch {
+	case s.peer.TLS != "":
+		s.underTLS(s.peer.TLS)
+	case s.kind == Submissions && !s.startsWithTLS():
 		return
 	}
 	// RFC 5321 section 4.2: the greeting begins with our name.

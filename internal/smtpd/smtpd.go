@@ -131,6 +131,9 @@ type Peer struct {
 	IP    netip.Addr // not valid for a local socket
 	Port  uint16
 	Login string // the name behind a local socket; "" unknown
+	TLS   string // version and cipher of TLS that ends before us; "" in clear
+	// StartTLS has whoever passes the connection on begin with TLS on it, and returns version and cipher; nil: he cannot.
+	StartTLS func() (string, error)
 }
 
 // Server is what all sessions share.

@@ -68,8 +68,10 @@ func (s *session) trace() []byte {
 		version, cipher, _ := strings.Cut(s.tls, " ")
 		b = append(b, "\r\n\t(using "...)
 		b = append(b, version...)
-		b = append(b, " with cipher "...)
-		b = append(b, cipher...)
+		if cipher != "" {
+			b = append(b, " with cipher "...)
+			b = append(b, cipher...)
+		}
 		b = append(b, ')')
 	}
 	b = append(b, "\r\n\tby "...)
