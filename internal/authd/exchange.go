@@ -62,7 +62,7 @@ func (e *exchange) begin(ctx context.Context) (err error) {
 	o := sasl.Options{
 		Credentials: credentials{e}, Canonical: userdb.Canonical, Hostname: s.opt.Hostname,
 		PlusOffered: r.ChannelBinding != nil && s.offers(r.Mechanism+"-PLUS"),
-		Token:       s.opt.Token, OAuth: s.opt.OAuth,
+		Token:       s.opt.Token, OAuth: s.opt.OAuth, Authorize: s.sameAccount,
 	}
 	if r.ValidClientCert {
 		o.External = r.CertUsername
@@ -78,6 +78,22 @@ func (e *exchange) begin(ctx context.Context) (err error) {
 	}
 	e.x, err = sasl.New(r.Mechanism, o)
 	return err
+}
+
+// sameAccount is all that one user may act as: himself, by another of the names that he has here. A certificate says
+// alice@example.org, her mail program alice.
+func (s *Server) sameAccount(ctx context.Context, user, as string) error {
+	var accounts [2]*Account
+	for i, name := range [2]string{user, as} {
+		var err error
+		if accounts[i], err = s.find(ctx, name); err != nil && !errors.Is(err, ErrUnknown) {
+			return err
+		}
+	}
+	if accounts[0] == nil || accounts[1] == nil || accounts[0].Name != accounts[1].Name {
+		return fmt.Errorf("%w: %s as another user", sasl.ErrNotAuthorized, user)
+	}
+	return nil
 }
 
 // accept looks once more at who has logged in: whether the account may.

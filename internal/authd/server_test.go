@@ -350,6 +350,8 @@ func TestExternal(t *testing.T) {
 	}{
 		{authwire.Request{ValidClientCert: true, CertUsername: "alice@example.test"}, "", "ok alice"},
 		{authwire.Request{ValidClientCert: true, CertUsername: "Alice"}, "alice", "ok alice"},
+		{authwire.Request{ValidClientCert: true, CertUsername: "alice@example.test"}, "alice", "ok alice"},
+		{authwire.Request{ValidClientCert: true, CertUsername: "nobody"}, "alice", "no authz_fail"},
 		{authwire.Request{ValidClientCert: true, CertUsername: "alice"}, "bob", "no authz_fail"},
 		{authwire.Request{ValidClientCert: true, CertUsername: "nobody"}, "", "no "},
 		{authwire.Request{ValidClientCert: true}, "", "no auth_mech_invalid"},
