@@ -27,6 +27,7 @@ import (
 type authenticator struct {
 	client *authwire.Client
 	shown  func(*tls.ConnectionState) *x509.Certificate // what we showed of ourselves
+	proven func(*tls.ConnectionState) string            // whom the client's certificate proves; "": nobody
 	log    *maillog.Logger
 }
 
@@ -42,18 +43,18 @@ func (a authenticator) Mechanisms(t *tls.ConnectionState) []string {
 	if err != nil {
 		a.log.Problem("", "ask for mechanisms", err)
 	}
-	return usable(list, t)
+	return usable(list, t != nil, a.proven(t) != "")
 }
 
 // usable leaves out what a client cannot use now: channel bindings without a channel, and EXTERNAL without a certificate that was
 // verified, which is what it proves (RFC 4422 appendix A).
-func usable(list []authwire.Mechanism, t *tls.ConnectionState) []string {
+func usable(list []authwire.Mechanism, secure, proven bool) []string {
 	var names []string
 	for _, m := range list {
 		switch {
 		case m.Flags&(authwire.Private|authwire.Anonymous) != 0:
-		case m.Flags&authwire.ChannelBinding != 0 && t == nil:
-		case m.Name == "EXTERNAL" && (t == nil || len(t.VerifiedChains) == 0):
+		case m.Flags&authwire.ChannelBinding != 0 && !secure:
+		case m.Name == "EXTERNAL" && !proven:
 		default:
 			names = append(names, m.Name)
 		}
@@ -68,10 +69,8 @@ func (a authenticator) Authenticate(ctx context.Context, q smtpd.AuthRequest, as
 		LocalIP: q.Local.Addr(), LocalPort: q.Local.Port(), Session: q.Session, NoLogin: true, Security: authwire.Secured}
 	if q.TLS != nil {
 		r.Security, r.LocalName = authwire.TLS, q.TLS.ServerName
-		r.ValidClientCert = len(q.TLS.VerifiedChains) > 0
-		if r.ValidClientCert {
-			r.CertUsername = certificateUser(q.TLS.PeerCertificates[0])
-		}
+		r.CertUsername = a.proven(q.TLS)
+		r.ValidClientCert = r.CertUsername != ""
 		r.ChannelBinding = func(_ context.Context, kind string) ([]byte, error) { return binding(q.TLS, kind, a.shown(q.TLS)) }
 	}
 	x := a.client.Begin(ctx, r)
@@ -111,14 +110,6 @@ func refusal(r authwire.Reply) error {
 		return fmt.Errorf("%w (%w)", smtp.NewReply(535, "5.7.8", "the password has expired"), smtpd.ErrCredentials)
 	}
 	return smtpd.ErrCredentials
-}
-
-// certificateUser is the user whom a client's certificate names: an address of mail, else the common name.
-func certificateUser(c *x509.Certificate) string {
-	if len(c.EmailAddresses) > 0 {
-		return c.EmailAddresses[0]
-	}
-	return c.Subject.CommonName
 }
 
 // binding is the channel binding of that kind.

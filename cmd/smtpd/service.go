@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"net"
 	"os/user"
@@ -129,12 +130,15 @@ func settings(c *config.Config, log *maillog.Logger) (*smtpd.Config, error) {
 	if len(errs) == 0 {
 		n.Home = t.Current().LocalDomain
 	}
-	err := withTLS(n, c, log)
+	pool, err := authorities(c.TLSClientCA)
 	if err != nil {
 		errs = append(errs, err)
 	}
+	if err := withTLS(n, c, pool, log); err != nil {
+		errs = append(errs, err)
+	}
 	if c.AuthServer != "" {
-		n.Auth = authenticator{&authwire.Client{Path: c.AuthServer}, certificateShown(n.TLS), log}
+		n.Auth = authenticator{&authwire.Client{Path: c.AuthServer}, certificateShown(n.TLS), proven(pool), log}
 		n.AuthInClear = c.AuthClear.Contains
 	}
 	if n.Senders, err = newSenders(c, t, log); err != nil {
@@ -150,8 +154,9 @@ func settings(c *config.Config, log *maillog.Logger) (*smtpd.Config, error) {
 // Exim takes these two. A client that offers others only speaks another protocol.
 var alpn = []string{"smtp", "esmtp"}
 
-// withTLS adds certificates to n, if there are any. Each kind of listener is a service with tickets of its own.
-func withTLS(n *smtpd.Config, c *config.Config, log *maillog.Logger) error {
+// withTLS adds certificates to n, if there are any. Each kind of listener is a service with tickets of its own. Users, and not other
+// servers, are asked for certificates, if there is an authority that could have issued them.
+func withTLS(n *smtpd.Config, c *config.Config, clients *x509.CertPool, log *maillog.Logger) error {
 	if len(c.TLSCert) == 0 {
 		for _, l := range c.SmtpdListen {
 			if l.Kind == smtpd.Submissions {
@@ -167,6 +172,10 @@ func withTLS(n *smtpd.Config, c *config.Config, log *maillog.Logger) error {
 	services := make(map[string]*certs.Service)
 	for _, kind := range []string{smtpd.MX, smtpd.Submission, smtpd.Submissions, smtpd.Local} {
 		services[kind] = set.Service("smtpd."+kind, c.TLSMinVersion, alpn...)
+		if clients != nil && (kind == smtpd.Submission || kind == smtpd.Submissions) {
+			t := services[kind].Config()
+			t.ClientAuth, t.ClientCAs = tls.RequestClientCert, clients
+		}
 	}
 	n.TLS = services[smtpd.MX].Config()
 	n.BeginTLS = func(kind string) (*tls.Config, error) {

@@ -74,6 +74,7 @@ type Config struct {
 	SmtpdListen   []Listener
 	DeliverListen []Listener
 	TLSCert       []string // files, as many as TLSKey
+	TLSClientCA   []string // files
 	TLSKey        []string
 	TLSMinVersion uint16   // as in crypto/tls
 	TLSKeys       string   // who holds the keys: auto, keyd, self

@@ -48,6 +48,7 @@ func (c *Config) keys() []key {
 		{"deliver_listen", "unix:deliver.sock", listeners{&c.DeliverListen, "lmtp", "lmtp"}},
 		{"tls_cert", "", paths{&c.TLSCert, dir}},
 		{"tls_key", "", paths{&c.TLSKey, dir}},
+		{"tls_client_ca", "", paths{&c.TLSClientCA, dir}},
 		{"tls_min_version", "1.2", tlsVersion{&c.TLSMinVersion}},
 		{"tls_keys", "auto", choice{&c.TLSKeys, "auto keyd self"}},
 		{"keyd_clients", "pa-smtpd", words{&c.KeydClients}},

@@ -74,13 +74,17 @@ func dial(t testing.TB, addr, from string) (*client, error) {
 		return nil, err
 	}
 	t.Cleanup(func() { conn.Close() })
-	conn.SetDeadline(time.Now().Add(2 * limit))
-	c := &client{t, conn, bufio.NewReader(conn)}
+	c := newClient(t, conn)
 	if _, err := c.reply(); err != nil {
 		return nil, err
 	}
 	_, err = c.say("EHLO client.test")
 	return c, err
+}
+
+func newClient(t testing.TB, conn net.Conn) *client {
+	conn.SetDeadline(time.Now().Add(2 * limit))
+	return &client{t, conn, bufio.NewReader(conn)}
 }
 
 func mustDial(t testing.TB, addr string) *client {

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/pem"
+	"fmt"
+
+	"postamt/internal/certs"
+)
+
+// authorities reads the files of tls_client_ca; nil: there are none.
+func authorities(files []string) (*x509.CertPool, error) {
+	if len(files) == 0 {
+		return nil, nil
+	}
+	pool := x509.NewCertPool()
+	for _, name := range files {
+		text, err := certs.ReadFile(name)
+		if err != nil {
+			return nil, fmt.Errorf("tls_client_ca: %w", err)
+		}
+		n := 0
+		for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+			if block.Type != "CERTIFICATE" {
+				continue
+			}
+			c, err := x509.ParseCertificate(block.Bytes)
+			if err != nil {
+				return nil, fmt.Errorf("tls_client_ca: %s: certificate %d: %w", name, n+1, err)
+			}
+			pool.AddCert(c)
+			n++
+		}
+		if n == 0 {
+			return nil, fmt.Errorf("tls_client_ca: %s: no certificate in it", name)
+		}
+	}
+	return pool, nil
+}
+
+// proven tells whom a client's certificate proves, if one of the authorities vouches for it: an address of mail, else the common name. The
+// handshake does not judge it: a client whose certificate is for something else may log in in another way.
+func proven(pool *x509.CertPool) func(*tls.ConnectionState) string {
+	return func(t *tls.ConnectionState) string {
+		if pool == nil || t == nil || len(t.PeerCertificates) == 0 {
+			return ""
+		}
+		own, others := t.PeerCertificates[0], x509.NewCertPool()
+		for _, c := range t.PeerCertificates[1:] {
+			others.AddCert(c)
+		}
+		if _, err := own.Verify(x509.VerifyOptions{Roots: pool, Intermediates: others, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}); err != nil {
+			return ""
+		}
+		if len(own.EmailAddresses) > 0 {
+			return own.EmailAddresses[0]
+		}
+		return own.Subject.CommonName
+	}
+}
