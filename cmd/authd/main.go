@@ -11,6 +11,7 @@ import (
 
 	"postamt/internal/authd"
 	"postamt/internal/config"
+	"postamt/internal/confine"
 	"postamt/internal/daemon"
 )
 
@@ -67,13 +68,22 @@ func run(args []string) int {
 		log.Close()
 		log = p.Log(c.Log, "authd")
 	}
+	sockets, err := p.Open(daemon.Want{Own: c.AuthListen, Kind: kindClient, Kinds: []string{kindClient, kindUsers}, SocketMode: 0o660})
+	if err != nil {
+		complain(log, "listen", err)
+		return exOSErr
+	}
+	is := confine.Authd(c)
+	if err := is.Become(sockets.How == "own"); err != nil {
+		complain(log, "become auth_user", err)
+		return exConfig
+	}
 	s, code := newService(c, log)
 	if s == nil {
 		return code
 	}
-	sockets, err := p.Open(daemon.Want{Own: c.AuthListen, Kind: kindClient, Kinds: []string{kindClient, kindUsers}, SocketMode: 0o660})
-	if err != nil {
-		complain(log, "listen", err)
+	if err := is.Enter(log, sockets.Conn != nil); err != nil {
+		complain(log, "sandbox", err)
 		return exOSErr
 	}
 	ctx := p.Signals(daemon.Hooks{Reload: s.reload})

@@ -22,9 +22,6 @@ import (
 	"postamt/internal/userdb"
 )
 
-// authUser is who authd is.
-const authUser = "pa-auth"
-
 // passwd sets the password of a user, or removes the user with -d, in the users file; or where passwords have a file of their own, there
 // and in the users file.
 func passwd(conf string, args []string) int {
@@ -78,7 +75,7 @@ func passwd(conf string, args []string) int {
 // setApart writes the hash first: what a crash leaves behind is a hash that nobody has. In the users file the user gets a
 // line if he has none, and an x in place of a hash, which nobody uses there any more.
 func setApart(c *config.Config, user, stored string) error {
-	if err := edit(c.Passwords, secretFile(authUser), change{user: user, stored: stored}.apply); err != nil {
+	if err := edit(c.Passwords, secretFile(c.AuthUser), change{user: user, stored: stored}.apply); err != nil {
 		return err
 	}
 	return edit(c.Users, owned{0o644, -1, -1}, change{user: user, stored: "x", rest: userRest}.apply)

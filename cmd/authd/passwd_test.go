@@ -66,7 +66,7 @@ func layout(t testing.TB, users, settings string) (conf, usersFile string) {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	conf, usersFile = filepath.Join(dir, "postamt.conf"), filepath.Join(dir, "users")
-	text := "hostname mx.example.test\norigin example.test\nlocal_domains example.test\nstate_dir state\nrun_dir .\nlog stderr\n" + settings
+	text := "hostname mx.example.test\norigin example.test\nlocal_domains example.test\nstate_dir state\nrun_dir .\nlog stderr\nauth_user\nsmtpd_user\n" + settings
 	if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

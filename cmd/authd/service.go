@@ -16,6 +16,7 @@ import (
 	"postamt/internal/authd"
 	"postamt/internal/authwire"
 	"postamt/internal/config"
+	"postamt/internal/confine"
 	"postamt/internal/daemon"
 	"postamt/internal/durable"
 	"postamt/internal/maillog"
@@ -240,6 +241,9 @@ func (n now) List(ctx context.Context, q *authwire.Query, each func(string) erro
 func (s *service) reload() {
 	old := s.conf.Load()
 	c, err := config.Load(old.File)
+	if err == nil && confine.Authd(c).Free() != confine.Authd(old).Free() {
+		err = errors.New("auth_sources: checkpassword comes and goes with a restart only: it needs authd without a sandbox")
+	}
 	if err == nil {
 		err = s.configure(c)
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"postamt/internal/config"
+	"postamt/internal/confine"
 	"postamt/internal/daemon"
 	"postamt/internal/keyd"
 )
@@ -37,10 +38,6 @@ func run(args []string) int {
 	}
 	log := p.Log("auto", "keyd")
 	defer func() { log.Close() }()
-	if err := secretive(); err != nil { // before the first key is read
-		log.Problem("", "start", err)
-		return exOSErr
-	}
 
 	c, err := config.Load(config.Path(*file))
 	if err != nil {
@@ -51,16 +48,25 @@ func run(args []string) int {
 		log.Close()
 		log = p.Log(c.Log, "keyd")
 	}
-	s, err := newService(c, log)
-	if err != nil {
-		complain(log, "configuration", err)
-		return exConfig
-	}
 	// Anybody may connect; the kernel says who he is.
 	sockets, err := p.Open(daemon.Want{Own: []config.Listener{{Network: "unix", Address: keyd.Socket(c), Kind: "keyd"}},
 		Kind: "keyd", Kinds: []string{"keyd"}, SocketMode: 0o666})
 	if err != nil {
 		complain(log, "listen", err)
+		return exOSErr
+	}
+	is := confine.Keyd(c)
+	if err := is.Become(sockets.How == "own"); err != nil {
+		complain(log, "become keyd_user", err)
+		return exConfig
+	}
+	s, err := newService(c, log)
+	if err != nil {
+		complain(log, "configuration", err)
+		return exConfig
+	}
+	if err := is.Enter(log, sockets.Conn != nil); err != nil {
+		complain(log, "sandbox", err)
 		return exOSErr
 	}
 	ctx := p.Signals(daemon.Hooks{Reload: s.reload})

@@ -79,7 +79,7 @@ func newSystem(t *testing.T, conf string) *system {
 func (s *system) configure(conf string) {
 	s.t.Helper()
 	name := filepath.Join(s.dir, "postamt.conf")
-	err := os.WriteFile(name+".new", []byte("run_dir run\nkeyd_clients\n"+conf), 0o600)
+	err := os.WriteFile(name+".new", []byte("run_dir run\nkeyd_user\nkeyd_clients\n"+conf), 0o600)
 	if err == nil {
 		err = os.Rename(name+".new", name)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"net"
 	"os"
 	"os/exec"
 	"strings"
@@ -118,10 +119,11 @@ func TestListOfAnEmptyQueuePrintsNothing(t *testing.T) {
 
 func TestFlushTellsQueued(t *testing.T) {
 	conf, q := site(t)
-	w, err := queue.ListenWakeups(strings.TrimSuffix(q.Path(), "queue") + "run/queued")
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: strings.TrimSuffix(q.Path(), "queue") + "run/queued", Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
+	w := queue.NewWakeups(conn)
 	defer w.Close()
 	if code, _, errs := queuectl(t, "-C", conf, "flush"); code != 0 {
 		t.Fatalf("exit %d: %s", code, errs)

@@ -7,10 +7,12 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 
 	"golang.org/x/sys/unix"
 
 	"postamt/internal/config"
+	"postamt/internal/confine"
 	"postamt/internal/daemon"
 	"postamt/internal/queue"
 )
@@ -52,7 +54,21 @@ func run(args []string) int {
 		log.Close()
 		log = p.Log(c.Log, "queued")
 	}
-	s, err := newService(c, log)
+	wake, err := daemon.ListenDatagram(filepath.Join(c.RunDir, "queued"), 0o660)
+	if err != nil {
+		if errors.Is(err, daemon.ErrInUse) {
+			complain(log, "start", fmt.Errorf("%w: %w", err, queue.ErrLocked))
+			return exTempFail
+		}
+		complain(log, "listen", err)
+		return exOSErr
+	}
+	is := confine.Queued(c)
+	if err := is.Become(true); err != nil {
+		complain(log, "become queue_user", err)
+		return exConfig
+	}
+	s, err := newService(c, queue.NewWakeups(wake), log)
 	if err != nil {
 		complain(log, "start", err)
 		switch {
@@ -61,6 +77,10 @@ func run(args []string) int {
 		case errors.Is(err, errConfig):
 			return exConfig
 		}
+		return exOSErr
+	}
+	if err := is.Enter(log, false, s.tables.Load().Lists()...); err != nil {
+		complain(log, "sandbox", err)
 		return exOSErr
 	}
 	ctx := p.Signals(daemon.Hooks{Reload: s.reload, Dump: s.dump, Flush: s.server.Flush})

@@ -84,7 +84,7 @@ func (s *site) file(name, text string) {
 
 func (s *site) configure(more string) {
 	s.file("postamt.conf", "hostname mx.example.org\norigin example.org\nlocal_domains example.org\nrun_dir "+s.dir+"/run\nqueue_dir "+s.dir+
-		"/queue\nmailbox_dir "+s.dir+"/mail\nlocal_transport lmtp:unix:"+s.dir+"/run/lmtp\ndns_servers 127.0.0.1:9\nlog stderr\n"+more)
+		"/queue\nmailbox_dir "+s.dir+"/mail\nlocal_transport lmtp:unix:"+s.dir+"/run/lmtp\ndns_servers 127.0.0.1:9\nlog stderr\nqueue_user\n"+more)
 }
 
 func (s *site) put(rcpt string) queue.ID {
@@ -218,8 +218,8 @@ func TestExitCodes(t *testing.T) {
 		{"no queue to check", nil, []string{"-C", s.dir + "/other.conf", "-check"}, 71, []string{"nowhere"}},
 		{"no place for the socket", func() {
 			b, _ := os.ReadFile(s.conf)
-			s.file("other.conf", strings.ReplaceAll(string(b), s.dir+"/run\n", s.dir+"/nowhere\n"))
-		}, []string{"-C", s.dir + "/other.conf"}, 71, []string{"nowhere"}},
+			s.file("other.conf", strings.ReplaceAll(string(b), s.dir+"/run\n", s.dir+"/users/below\n"))
+		}, []string{"-C", s.dir + "/other.conf"}, 71, []string{"users/below", "not a directory"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			if c.setup != nil {
@@ -315,9 +315,8 @@ func TestReload(t *testing.T) {
 	r.cmd.Process.Signal(syscall.SIGUSR1)
 	r.saw("state", "active=")
 	r.ends(syscall.SIGTERM)
-	if _, err := os.Stat(s.dir + "/run/queued"); err == nil {
-		t.Error("the socket is left")
-	}
+	// The name of the socket stays, since the sandbox removes nothing in run_dir; the next one takes it.
+	s.start().ends(syscall.SIGTERM)
 }
 
 // A message goes through the real courier to an agent that listens later than it should, is flushed there, and is gone.

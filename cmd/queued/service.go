@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -35,8 +34,8 @@ type service struct {
 	conf   atomic.Pointer[config.Config]
 }
 
-func newService(c *config.Config, log *maillog.Logger) (*service, error) {
-	s := &service{log: log}
+func newService(c *config.Config, wake *queue.Wakeups, log *maillog.Logger) (*service, error) {
+	s := &service{log: log, wake: wake}
 	s.conf.Store(c)
 	if err := s.openTables(c); err != nil {
 		return nil, fmt.Errorf("%w: %w", errConfig, err)
@@ -51,9 +50,6 @@ func newService(c *config.Config, log *maillog.Logger) (*service, error) {
 		return nil, err
 	}
 	s.queue = q
-	if s.wake, err = queue.ListenWakeups(filepath.Join(c.RunDir, "queued")); err != nil {
-		return nil, err
-	}
 	if s.post, err = newPost(c); err != nil {
 		return nil, err
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"postamt/internal/config"
+	"postamt/internal/confine"
 	"postamt/internal/daemon"
 	"postamt/internal/smtpd"
 )
@@ -47,14 +48,24 @@ func run(args []string) int {
 		log.Close()
 		log = p.Log(c.Log, "smtpd")
 	}
-	s, code := newService(c, log)
-	if s == nil {
-		return code
-	}
 	sockets, err := p.Open(daemon.Want{Own: c.SmtpdListen, Kind: smtpd.MX, SocketMode: 0666,
 		Kinds: []string{smtpd.MX, smtpd.Submission, smtpd.Submissions, smtpd.Local}})
 	if err != nil {
 		complain(log, "listen", err)
+		return exOSErr
+	}
+	is := confine.Smtpd(c)
+	if err := is.Become(sockets.How == "own"); err != nil {
+		complain(log, "become smtpd_user", err)
+		return exConfig
+	}
+	s, code := newService(c, log)
+	if s == nil {
+		return code
+	}
+	is.Keys()
+	if err := is.Enter(log, sockets.Conn != nil, s.lists...); err != nil {
+		complain(log, "sandbox", err)
 		return exOSErr
 	}
 	ctx := p.Signals(daemon.Hooks{Reload: s.reload})

@@ -65,6 +65,7 @@ smtpd_error_soft 30
 smtpd_error_hard 60
 queue_dir queue
 run_dir run
+smtpd_user
 tls_keys self
 `
 
@@ -442,10 +443,11 @@ func (s *system) wantTrace(t *testing.T, want string) {
 // queued is told of a message, by a datagram with its id, before the client gets its 250.
 func TestWakesQueued(t *testing.T) {
 	s := newSystem(t, "")
-	w, err := queue.ListenWakeups(filepath.Join(s.dir, "run", "queued"))
+	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: filepath.Join(s.dir, "run", "queued"), Net: "unixgram"})
 	if err != nil {
 		t.Fatal(err)
 	}
+	w := queue.NewWakeups(conn)
 	defer w.Close()
 	s.start("mx")
 	c, err := s.Dial("")

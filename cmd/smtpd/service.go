@@ -32,6 +32,7 @@ type service struct {
 	server  *smtpd.Server
 	limiter *daemon.Limiter
 	conf    atomic.Pointer[config.Config]
+	lists   []string // files that aliases named at the start
 
 	quiet   sync.Mutex
 	refused maillog.Throttle
@@ -54,7 +55,8 @@ func newService(c *config.Config, log *maillog.Logger) (*service, int) {
 		complain(log, "wake queued", err)
 		return nil, exOSErr
 	}
-	s := &service{log: log, server: smtpd.NewServer(spool{q}, settings, c.SmtpdCommitLimit), limiter: daemon.NewLimiter(limits(c))}
+	s := &service{log: log, server: smtpd.NewServer(spool{q}, settings, c.SmtpdCommitLimit), limiter: daemon.NewLimiter(limits(c)),
+		lists: settings.Recipients.(recipients).set.Lists()}
 	s.server.Wake, s.server.Log, s.server.Stress = waker.Wake, log, s.limiter.Stress
 	s.conf.Store(c)
 	return s, 0

@@ -139,6 +139,10 @@ run_dir run
 state_dir state
 # Each program is one process, root's if root runs this.
 login_user
+smtpd_user
+queue_user
+auth_user
+keyd_user
 aliases aliases
 users users
 passwords passwords

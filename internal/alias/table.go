@@ -134,6 +134,29 @@ func (t *Table) Entries() iter.Seq[Entry] {
 	}
 }
 
+// Includes is the list files that entries name. Only entries with the word in them are parsed.
+func (t *Table) Includes() []string {
+	const word = ":include:"
+	var paths []string
+	for e := range t.Entries() {
+		x := &e.p.entries[e.i]
+		for s := e.p.text[x.value:x.end]; len(s) >= len(word); s = s[1:] {
+			if i := strings.IndexByte(s, ':'); i < 0 || len(s)-i < len(word) {
+				break
+			} else if s = s[i:]; !strings.EqualFold(s[:len(word)], word) {
+				continue
+			}
+			for _, to := range e.Targets() {
+				if to.Kind == Include {
+					paths = append(paths, to.Text)
+				}
+			}
+			break
+		}
+	}
+	return paths
+}
+
 // Key is the key as it is looked up: lower case, unquoted.
 func (e Entry) Key() string { return e.p.key(e.i) }
 

@@ -60,7 +60,10 @@ type Config struct {
 	// Accounts and workers, of programs that are started as root.
 	LoginUser   string // name or uid:gid; "" do not split
 	MailboxUser string // of users without a uid
-	QueueUser   string // owns the sockets that queued connects to
+	QueueUser   string // queued; owns the sockets that it connects to
+	SmtpdUser   string // these three, and QueueUser: "" who started the program
+	AuthUser    string
+	KeydUser    string
 	MinUID      int
 	WorkerLimit int
 	WorkerIdle  time.Duration

@@ -138,7 +138,7 @@ func removeStale(network, path string) error {
 	switch {
 	case err == nil:
 		c.Close()
-		return errInUse
+		return ErrInUse
 	case errors.Is(err, unix.ECONNREFUSED):
 		return os.Remove(path)
 	case errors.Is(err, fs.ErrNotExist):

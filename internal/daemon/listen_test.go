@@ -24,7 +24,7 @@ func TestListenUnix(t *testing.T) {
 		t.Errorf("%v %v", st.Mode(), err)
 	}
 	// Somebody answers: his socket is left alone.
-	if _, err := ListenUnix(path, 0); !errors.Is(err, errInUse) && err == nil || !strings.Contains(err.Error(), path) {
+	if _, err := ListenUnix(path, 0); !errors.Is(err, ErrInUse) && err == nil || !strings.Contains(err.Error(), path) {
 		t.Errorf("second listener: %v", err)
 	}
 	if c, err := net.Dial("unix", path); err != nil {

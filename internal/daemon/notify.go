@@ -1,9 +1,6 @@
 package daemon
 
-import (
-	"net"
-	"strconv"
-)
+import "strconv"
 
 // Ready tells the supervisor that we serve: sd_notify(3), and a line on s6's notification-fd, which is then closed.
 // Errors are nobody's business: a supervisor that does not listen does not wait.
@@ -32,15 +29,7 @@ func (p *Process) Reloading() {
 func (p *Process) Stopping() { p.tell("STOPPING=1") }
 
 func (p *Process) tell(state string) {
-	path := p.env.notify
-	if path == "" || path[0] != '/' && path[0] != '@' {
-		return
+	if p.supervisor != nil {
+		p.supervisor.Write([]byte(state))
 	}
-	// net writes '@' as the NUL of an abstract address. A new socket each time: three in the life of a program.
-	c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		return
-	}
-	c.Write([]byte(state))
-	c.Close()
 }

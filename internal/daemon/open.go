@@ -227,4 +227,5 @@ func (p *Process) inetd() (net.Conn, error) {
 	return c, nil
 }
 
-var errInUse = errors.New("another process answers there")
+// ErrInUse means that a socket in the file system has its server.
+var ErrInUse = errors.New("another process answers there")

@@ -19,6 +19,7 @@ package daemon
 
 import (
 	"io"
+	"net"
 	"os"
 	"os/signal"
 	"strconv"
@@ -38,8 +39,9 @@ type Process struct {
 	stderrIsClient bool
 	watchdog       *watchdog // nil when nobody watches
 
-	mu       sync.Mutex
-	notifyFD *os.File // s6; nil when there is none or it was used
+	mu         sync.Mutex
+	notifyFD   *os.File // s6; nil when there is none or it was used
+	supervisor net.Conn // NOTIFY_SOCKET, connected; nil when there is none
 }
 
 // environment is what Start took out of the environment.
@@ -83,8 +85,14 @@ func Start(notifyFD int) *Process {
 	for i := range p.env.fds {
 		syscall.CloseOnExec(listenFD + i)
 	}
-	// Notify, not Ignore: programs that we execute would inherit that a signal is ignored.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
+	// Now: later we may be in a sandbox out of which no new connection leads.
+	if path := p.env.notify; path != "" && (path[0] == '/' || path[0] == '@') { // net writes '@' as the NUL of an abstract address
+		if c, err := net.DialUnix("unixgram", nil, &net.UnixAddr{Name: path, Net: "unixgram"}); err == nil {
+			p.supervisor = c
+		}
+	}
+	// Notify, not Ignore: programs that we execute would inherit that a signal is ignored. XFSZ is a limit on the size of files.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE, syscall.SIGXFSZ)
 
 	p.stdin = kindOfStdin()
 	if p.stdin == stdinConnected && sameFile(0, 2) {

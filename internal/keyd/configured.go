@@ -17,7 +17,7 @@ func Socket(c *config.Config) string { return filepath.Join(c.RunDir, "keyd") }
 
 // Certificates loads those of the configuration, with their keys held by whom tls_keys says. For report see certs.Load.
 func Certificates(c *config.Config, report func(what string, err error)) (*certs.Set, error) {
-	if !elsewhere(c, unix.Geteuid()) {
+	if !Elsewhere(c) {
 		return certs.Load(c.TLSCert, c.TLSKey, nil, report)
 	}
 	if c.TLSMinVersion < 0x0303 {
@@ -25,6 +25,9 @@ func Certificates(c *config.Config, report func(what string, err error)) (*certs
 	}
 	return certs.Load(c.TLSCert, nil, NewClient(Socket(c)), report)
 }
+
+// Elsewhere says whether this process leaves its keys to keyd.
+func Elsewhere(c *config.Config) bool { return elsewhere(c, unix.Geteuid()) }
 
 // elsewhere decides tls_keys for a process of this uid. A key that is missing or damaged is not a reason to ask another
 // process for it: that is a fault of the configuration, and said at the start.

@@ -28,6 +28,14 @@ func (l *Logger) Start(version, what string) {
 	l.begin("", "start").text("version", version).text("on", what).end()
 }
 
+// Confined: what the program may do from now on: as user uid, by these means of the system, with what they leave it.
+func (l *Logger) Confined(uid int, by, may string) {
+	if l == nil {
+		return
+	}
+	l.begin("", "confined").num("uid", int64(uid)).text("by", by).text("may", may).end()
+}
+
 // Stop: the program ends in order. Left is the number of sessions or attempts that did not end in time.
 func (l *Logger) Stop(why string, left int) {
 	if l == nil {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -113,27 +112,10 @@ type Wakeup struct {
 
 // Wakeups receives what Wakers send. It carries no trust: an id may name any
 // message or none, and at worst something is looked at too often.
-type Wakeups struct {
-	conn *net.UnixConn
-	path string
-}
+type Wakeups struct{ conn *net.UnixConn }
 
-// ListenWakeups listens on the socket path, with mode 0660. It takes the place of
-// a socket that an earlier queued left; the caller has the queue's lock.
-func ListenWakeups(path string) (*Wakeups, error) {
-	if st, err := os.Lstat(path); err == nil && st.Mode()&os.ModeSocket != 0 {
-		os.Remove(path)
-	}
-	conn, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
-	if err != nil {
-		return nil, fmt.Errorf("queue: listen for wakeups: %w", err)
-	}
-	if err := os.Chmod(path, 0o660); err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("queue: listen for wakeups: %w", err)
-	}
-	return &Wakeups{conn, path}, nil
-}
+// NewWakeups receives on a datagram socket, which it closes in the end.
+func NewWakeups(conn *net.UnixConn) *Wakeups { return &Wakeups{conn} }
 
 // Receive waits for the next wakeup; what is none is passed over. After Close it
 // returns net.ErrClosed. The system keeps only a few datagrams, so the caller
@@ -159,11 +141,5 @@ func (l *Wakeups) Receive() (Wakeup, error) {
 	}
 }
 
-// Close ends Receive and removes the socket.
-func (l *Wakeups) Close() error {
-	err := l.conn.Close()
-	if err == nil { // the first time: later the socket may be another's
-		os.Remove(l.path)
-	}
-	return err
-}
+// Close ends Receive. The name of the socket stays, for the next queued to take.
+func (l *Wakeups) Close() error { return l.conn.Close() }

@@ -110,6 +110,34 @@ func (s *Set) Current() *route.Tables { return s.look().route }
 // Users is the user database in force; nil if there is none.
 func (s *Set) Users() *userdb.Table { return s.look().users }
 
+// Lists is the list files that the aliases name, and those that such files name.
+func (s *Set) Lists() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	seen := make(map[string]bool)
+	var paths []string
+	var walk func(string)
+	walk = func(path string) {
+		if seen[path] {
+			return
+		}
+		seen[path] = true
+		paths = append(paths, path)
+		targets, _ := s.lists.List(path) // what is wrong with it is told when it is used
+		for _, t := range targets {
+			if t.Kind == alias.Include {
+				walk(t.Text)
+			}
+		}
+	}
+	for _, src := range s.sources {
+		for _, path := range src.aliases.Includes() {
+			walk(path)
+		}
+	}
+	return paths
+}
+
 // look refreshes the state if it is time to, and nobody else does.
 func (s *Set) look() *state {
 	elapsed := s.now().Sub(s.start)

@@ -54,6 +54,12 @@ func TestD19_WorkersKilledUnderLoad(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(s.Dir, "users"), []byte(text.String()), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	// queued is who it is to be, too.
+	os.Chown(s.Queue, 60209, 60209)
+	for _, path := range []string{s.Conf, s.Dir + "/users", s.Dir + "/aliases"} {
+		os.Chmod(path, 0o644)
+	}
+	os.Chmod(s.Dir+"/run", 0o755)
 	if err := s.Run(); err != nil {
 		t.Fatal(err)
 	}

@@ -185,7 +185,8 @@ func (s *System) layout(c Config) error {
 		"local_domains " + s.Domain + " localhost",
 		"queue_dir queue",
 		"run_dir run",
-		"login_user", // one process each, whoever runs the test
+		"login_user", // one process each, as whoever runs the test
+		"smtpd_user", "queue_user", "auth_user", "keyd_user",
 		"log stderr",
 		"remote_loopback yes",
 	}
