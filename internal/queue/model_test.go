@@ -170,6 +170,7 @@ func TestModel(t *testing.T) {
 				m.open = nil
 				if m.held {
 					m.states[0] = Done
+					m.next = time.Time{} // the mark is younger than the time
 				} else {
 					delete(model, id)
 				}
