@@ -130,7 +130,7 @@ func hand(c *config.Config, sockets *daemon.Sockets) (files []*os.File, names []
 		if a := l.Addr(); sockets.How == "own" && a.Network() == "unix" {
 			q, err := privilege.Find(c.QueueUser)
 			if err == nil {
-				err = os.Chown(a.String(), int(q.UID), int(q.GID))
+				err = os.Chown(a.String(), int(q.UID), 0) // not its group: smtpd is a member
 			}
 			if err != nil {
 				return nil, nil, fmt.Errorf("queue_user: %w", err)
