@@ -14,7 +14,7 @@ type gate struct {
 	running int
 	used    int64
 	line    []*waiting
-	entered func() // for tests: somebody wants a place
+	entered func(octets int64) // for tests: somebody wants a place
 }
 
 type waiting struct {
@@ -29,7 +29,7 @@ func newGate(places int, memory int64) *gate {
 // enter waits for a place. The error is ctx's.
 func (g *gate) enter(ctx context.Context, octets int64) (leave func(), err error) {
 	if g.entered != nil {
-		g.entered()
+		g.entered(octets)
 	}
 	w := &waiting{octets, make(chan struct{})}
 	g.mu.Lock()

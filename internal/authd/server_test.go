@@ -82,7 +82,8 @@ type world struct {
 	mu     sync.Mutex
 	now    time.Time
 	slept  []time.Duration
-	hashes int // computations that were let in at the gate
+	hashes int     // computations that were let in at the gate
+	octets []int64 // for which they asked
 	log    *bytes.Buffer
 	logger *maillog.Logger
 }
@@ -114,7 +115,12 @@ func newWorld(t testing.TB, change func(*Options), sources ...Source) *world {
 		change(&o)
 	}
 	w.Server = New(o)
-	w.gate.entered = func() { w.mu.Lock(); w.hashes++; w.mu.Unlock() }
+	w.gate.entered = func(octets int64) {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.hashes++
+		w.octets = append(w.octets, octets)
+	}
 	return w
 }
 
@@ -206,20 +212,38 @@ func TestPlainAndLogin(t *testing.T) {
 	}
 }
 
-// A05: who does not exist costs what a wrong password costs.
+// A05: who does not exist costs what a wrong password costs: one computation, and of the kind that most users' passwords need.
 func TestAnUnknownUserCostsOneHashAsAWrongPasswordDoes(t *testing.T) {
-	slow, err := password.Make("SHA512-CRYPT", "secret")
+	slow, err := password.Make("ARGON2ID", "secret")
 	if err != nil {
 		t.Fatal(err)
 	}
+	keys, err := password.Make("SCRAM-SHA-256", "secret")
+	if err != nil {
+		t.Fatal(err)
+	}
+	cost := stored(t, slow).Memory()
+	if cost < 1<<20 {
+		t.Fatalf("argon2 needs %d octets", cost)
+	}
 	plain := newBook(t, "plain", map[string]string{"alice": "{PLAIN}secret"})
 	hashed := newBook(t, "hashed", map[string]string{"bob": slow, "locked": "!"})
-	w := newWorld(t, nil, plain, hashed)
+	w := newWorld(t, func(o *Options) { o.Decoy = stored(t, slow).Decoy() }, plain, hashed)
 	for _, user := range []string{"alice", "bob", "locked", "nobody", "nobody@example.test", "nobody@other.test"} {
+		for _, given := range []string{"wrong", "secret"} {
+			w.octets = nil
+			w.plain(user, given)
+			if len(w.octets) != 1 || w.octets[0] != cost {
+				t.Errorf("PLAIN %s %s: computations of %v octets, want one of %d", user, given, w.octets, cost)
+			}
+		}
+	}
+	w = newWorld(t, nil, plain, newBook(t, "keys", map[string]string{"carol": keys, "locked": "!"}))
+	for _, user := range []string{"alice", "carol", "locked", "nobody", "nobody@other.test"} {
 		w.hashes = 0
-		w.plain(user, "wrong")
+		scram(w, user, "wrong")
 		if w.hashes != 1 {
-			t.Errorf("%s: %d computations", user, w.hashes)
+			t.Errorf("SCRAM %s: %d computations", user, w.hashes)
 		}
 	}
 }
