@@ -13,6 +13,8 @@ import (
 	"strings"
 	"sync/atomic"
 
+	"golang.org/x/sys/unix"
+
 	"postamt/internal/authd"
 	"postamt/internal/authwire"
 	"postamt/internal/config"
@@ -62,18 +64,27 @@ func newService(c *config.Config, log *maillog.Logger) (*service, int) {
 	return s, 0
 }
 
-// secret is what makes up salts for users who do not exist: the same after a restart, or the difference would show.
+// secret is what makes up salts for users who do not exist: the same after a restart and in each authd of a machine, or the difference
+// would show.
 func secret(dir string) ([]byte, error) {
 	dir = filepath.Join(dir, "auth") // of its own: the other programs that remember something are other users
+	if err := durable.MkdirAll(dir, 0o700); err != nil {
+		return nil, err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	if err := unix.Flock(int(d.Fd()), unix.LOCK_EX); err != nil { // two may start for the first time at the same moment
+		return nil, fmt.Errorf("lock %s: %w", dir, err)
+	}
 	path := filepath.Join(dir, "secret")
 	b, err := os.ReadFile(path)
 	switch {
 	case err == nil && len(b) >= 32:
 		return b, nil
 	case err != nil && !errors.Is(err, fs.ErrNotExist):
-		return nil, err
-	}
-	if err := durable.MkdirAll(dir, 0o700); err != nil {
 		return nil, err
 	}
 	b = make([]byte, 32)

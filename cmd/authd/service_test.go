@@ -211,6 +211,61 @@ func TestTheFirstUser(t *testing.T) {
 	r.want("alice", "two", "no ")
 }
 
+// Several authd may run on the same files, each with sockets of its own: they say the same of everybody, and of nobody, too, even
+// if all of them start for the first time.
+func TestSeveral(t *testing.T) {
+	conf, _ := layout(t, "alice:{PLAIN}one\n", "auth_mechanisms PLAIN SCRAM-SHA-256\n")
+	dir := t.TempDir()
+	var starting sync.WaitGroup
+	var found [8][]byte
+	for i := range found {
+		starting.Go(func() {
+			var err error
+			if found[i], err = secret(dir); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	starting.Wait()
+	for i, b := range found {
+		if !bytes.Equal(b, found[0]) || len(b) != 32 {
+			t.Errorf("secret %d is %x, the first is %x", i, b, found[0])
+		}
+	}
+
+	first := start(t, conf)
+	other := filepath.Join(first.dir, "other.conf")
+	if err := os.WriteFile(other, []byte(read(t, conf)+"auth_listen unix:auth2=client unix:auth2-users=users\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	second := start(t, other)
+	second.client.Path = filepath.Join(first.dir, "auth2")
+	salt := func(r *running) string {
+		x := r.client.Begin(context.Background(), &authwire.Request{Mechanism: "SCRAM-SHA-256", Service: "smtp", NoLogin: true})
+		defer x.End()
+		reply := x.Next(context.Background(), []byte("n,,n=nobody,r=abcdefghijklmnop"))
+		_, salt, ok := strings.Cut(string(reply.Data), ",s=")
+		if !ok {
+			t.Fatalf("%+v", reply)
+		}
+		return salt
+	}
+	if a, b := salt(first), salt(second); a != b {
+		t.Errorf("nobody has salt %s, and %s", a, b)
+	}
+	for _, r := range []*running{first, second} {
+		r.want("alice", "one", "ok alice")
+		r.want("alice", "two", "no ")
+	}
+	if code, _, complaint := program(t, "two\n", "-C", conf, "passwd", "-s", "PLAIN", "alice"); code != 0 {
+		t.Fatal(complaint)
+	}
+	for _, r := range []*running{first, second} {
+		r.want("alice", "one", "no ")
+		r.want("alice", "two", "ok alice")
+	}
+}
+
 // A06: authd is what the program executes.
 func TestCheckpasswordExecutesAuthd(t *testing.T) {
 	dir := t.TempDir()
