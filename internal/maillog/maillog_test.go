@@ -389,6 +389,41 @@ func TestSyslog(t *testing.T) {
 	}
 }
 
+// F17: a syslogd that does not read: nobody waits for it, the program can end, and the lines that are lost are counted.
+func TestF17_BlockedSyslog(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "log")
+	c, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	l := newSyslog(path, "smtpd", 123)
+	const n = 60000
+	start := time.Now()
+	for range n {
+		l.Released(qid)
+	}
+	if d := time.Since(start); d > 5*time.Second {
+		t.Errorf("logging took %v while nobody read", d)
+	}
+	l.mu.Lock()
+	held := len(l.buf)
+	l.mu.Unlock()
+	if held > maxWait+maxLine {
+		t.Errorf("%d octets held", held)
+	}
+	start = time.Now()
+	l.Close()
+	if d := time.Since(start); d > 10*time.Second {
+		t.Errorf("Close took %v", d)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dropped == 0 {
+		t.Error("no line is counted as lost")
+	}
+}
+
 func TestThrottle(t *testing.T) {
 	var th Throttle
 	now := time.Unix(1764000000, 0)

@@ -142,6 +142,7 @@ var clients = []program{
 
 // Everybody's program logs in and sends on the ports for it; with a wrong password it says so, and nothing is taken.
 func TestProgramsLogIn(t *testing.T) {
+	t.Parallel() // most of it waits
 	s := start(t, suite.Config{TLS: true, Auth: true})
 	accepted := func() int { return strings.Count(s.Log("smtpd"), ": accepted ") }
 	sent := 0
