@@ -499,6 +499,7 @@ func TestSignals(t *testing.T) {
 	}
 	hup(override(world, "message_size_limit 5000\n"), "5000")
 	hup("message_size_limit many\n", "5000")
+	s.logged("many") // it looks as before
 	hup(override(world, "message_size_limit 6000\n"), "6000")
 	c, err := s.Dial("")
 	if err != nil {

@@ -290,3 +290,23 @@ func TestHashesThatShouldBeElsewhere(t *testing.T) {
 		t.Errorf("%v, %v", problems, err)
 	}
 }
+
+// Whatever the text is: names are canonical, of two the first, and no problem shows what stands behind the colon.
+func FuzzPasswords(f *testing.F) {
+	f.Add("alice:{PLAIN}one\nBOB:x:1000\n# c\nalice:two\n/x:y\n", "alice")
+	f.Add("a\r\n:b\n\u0130:c\n", "a")
+	f.Fuzz(func(t *testing.T, text, name string) {
+		p, problems, err := ParsePasswords("shadow", text)
+		if (p == nil) != (err != nil) || len(problems) > maxProblems+1 {
+			t.Fatalf("%v, %v, %d problems", p, err, len(problems))
+		}
+		if stored, line := p.Of(name); line > 0 {
+			if c, err := Canonical(name); err != nil || c != name {
+				t.Errorf("%q is not canonical", name)
+			}
+			if strings.ContainsAny(stored, ":\n\x00") || line > strings.Count(text, "\n")+1 {
+				t.Errorf("%q in line %d", stored, line)
+			}
+		}
+	})
+}
