@@ -64,6 +64,7 @@ func emit(l *Logger) {
 		Reply: "451 4.4.1 try again", Attempt: 2, Age: 300*time.Second + 12*time.Millisecond, Next: 10 * time.Minute}
 	d := Delivery{From: "a@b.example", Rcpt: "bob@example.com", User: "bob", Folder: "lists", Name: "1764000000.Qx", Size: 4711, Again: true, Status: "2.0.0", Took: 3 * time.Millisecond}
 	l.Start("1.0", "0.0.0.0:25=mx")
+	l.Confined(990, "landlock seccomp", "read=/etc/postamt")
 	l.Reload("aliases", nil)
 	l.Problem(qid, "open", errors.New("permission denied"))
 	l.Connect("s1", client)
@@ -71,6 +72,7 @@ func emit(l *Logger) {
 	l.Reject("s1", Rejected{Client: client, Verb: "RCPT", Mail: true, Rcpt: "nobody@example.org", Reply: "550 5.1.1 no such user"})
 	l.Accepted(qid, Acceptance{Session: "s1", Client: client, From: "alice@example.org", Size: 4711, Rcpts: 2, Took: 1500 * time.Microsecond})
 	l.Disconnect("s1", Session{Client: client, Why: "quit", Messages: 1, Rcpts: 2, Took: 2 * time.Second})
+	l.Disconnect("s1", Session{Client: client, Why: "tls", Error: errors.New("bad record MAC")})
 	l.Limit("s2", client, "client", 3)
 	l.Login("s3", client, "SCRAM-SHA-256")
 	login := Auth{Session: "s4", User: "alice", IP: client.IP, Service: "smtp", Mechanism: "PLAIN", Reason: "wrong", Wait: time.Second}
