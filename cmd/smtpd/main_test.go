@@ -634,7 +634,7 @@ func TestSystemCalls(t *testing.T) {
 	tr.Wait()
 	a, b := float64(mid-before)/n, float64(after-mid)/n
 	t.Logf("%.1f system calls a connection with one message in lockstep, %.1f pipelined", a, b)
-	if a > 40 || b > 30 {
+	if a > 45 || b > 30 { // 38 and 21 on an idle machine; a busy one wakes more threads for nothing
 		text, _ := os.ReadFile(out)
 		l := strings.Split(string(text), "\n")
 		t.Errorf("too many:\n%s", strings.Join(l[max(0, len(l)-60):], "\n"))

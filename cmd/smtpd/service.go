@@ -57,7 +57,7 @@ func newService(c *config.Config, log *maillog.Logger) (*service, int) {
 	}
 	s := &service{log: log, server: smtpd.NewServer(spool{q}, settings, c.SmtpdCommitLimit), limiter: daemon.NewLimiter(limits(c)),
 		lists: settings.Recipients.(recipients).set.Lists()}
-	s.server.Wake, s.server.Log, s.server.Stress = waker.Wake, log, s.limiter.Stress
+	s.server.Wake, s.server.Log, s.server.Stress, s.server.Room = waker.Wake, log, s.limiter.Stress, q.Room
 	s.conf.Store(c)
 	return s, 0
 }

@@ -8,6 +8,7 @@
 //	queue/hold/ID        not to be attempted; people move files in and out with mv
 //	queue/corrupt/NAME   what failed its checks
 //	queue/log/ID         what happened to a message that did not just work
+//	queue/full/NAME      a mailbox into which something did not fit, see NoteFull
 //	queue/lock           locked by the queued that owns the queue
 //
 // The states of a file in active, and what a crash leaves:
@@ -210,6 +211,10 @@ func (q *Queue) layout() error {
 		if err := q.mkdir("active/"+string(c), 0o730|os.ModeSticky|os.ModeSetgid); err != nil {
 			return err
 		}
+	}
+	// Whoever is in the group may ask for a name in it.
+	if err := q.mkdir("full", 0o710); err != nil {
+		return err
 	}
 	for _, name := range []string{"hold", "corrupt", "log"} {
 		if err := q.mkdir(name, 0o700); err != nil {

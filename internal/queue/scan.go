@@ -65,19 +65,22 @@ func (q *Queue) Scan(f func(Entry) bool) error {
 	if !l.settle(q, f) {
 		return first
 	}
-	note(q.sweepLogs())
+	note(q.sweep())
 	return first
 }
 
-// sweepLogs removes, once, the logs without a message that a crash has left. Only
-// the owner of the queue may: nobody else removes messages.
-func (q *Queue) sweepLogs() error {
+// sweep removes, once, the logs without a message that a crash has left, and notes of full mailboxes that are old.
+// Only the owner of the queue may: nobody else removes messages.
+func (q *Queue) sweep() error {
 	q.mu.Lock()
 	now := q.lock != nil && !q.swept
 	q.swept = q.swept || now
 	q.mu.Unlock()
 	if !now {
 		return nil
+	}
+	if err := q.dropFull(time.Now()); err != nil {
+		return err
 	}
 	return q.list("log", func(_ *unix.Stat_t, name string) bool {
 		if validID(name) && q.nowhere(ID(name)) {

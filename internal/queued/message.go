@@ -42,9 +42,10 @@ type result struct {
 	mta     string // the server that said so, for reports; "" when we did
 	maybe   bool   // the end of the message went out, no answer came back
 	local   bool
-	offline bool // no connection: nothing was attempted
-	expand  bool // an alias, its child is queued
-	expired bool // temporary, for too long
+	offline bool   // no connection: nothing was attempted
+	box     string // key of the mailbox; "" when it is none of ours
+	expand  bool   // an alias, its child is queued
+	expired bool   // temporary, for too long
 	tls     string
 	success dsn.Action // of Done: what a sender is told who asked; "" nothing, others will
 }
@@ -201,7 +202,7 @@ func (s *Server) routeAll(m *message) []placed {
 			if next.IsZero() {
 				next, local = s.opt.LocalTransport, true
 			}
-			r.local = local
+			r.local, r.box = local, v.Mailbox.Key()
 			place(Destination{Next: next, Local: local}, i)
 		case route.Remote:
 			d := Destination{Next: v.Next}
@@ -256,6 +257,7 @@ func (s *Server) jobDone(j *job, outcomes []remote.Outcome) {
 	}
 	others := m.open > 1
 	m.mu.Unlock()
+	s.noteRoom(m, j.rcpts)
 	if others {
 		s.recordSent(m, j.rcpts)
 	}
@@ -265,6 +267,21 @@ func (s *Server) jobDone(j *job, outcomes []remote.Outcome) {
 	m.mu.Unlock()
 	if last {
 		s.settle(m)
+	}
+}
+
+// noteRoom remembers which mailboxes are full, so that smtpd can say so before a message is sent.
+func (s *Server) noteRoom(m *message, rcpts []int) {
+	for _, i := range rcpts {
+		switch r := &m.results[i]; {
+		case r.box == "":
+		case r.kind == remote.Done:
+			s.queue.NoteRoom(r.box, m.file.Size)
+		case r.reply != nil && r.reply.Enhanced[1] == 2 && r.reply.Enhanced[2] == 2: // RFC 3463 section 3.3: mailbox full
+			if err := s.queue.NoteFull(r.box, m.file.Size, s.now()); err != nil {
+				s.log.Problem(string(m.id), "note", err)
+			}
+		}
 	}
 }
 

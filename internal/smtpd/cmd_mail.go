@@ -16,6 +16,7 @@ type transaction struct {
 	last   string              // the recipient of the last RCPT, for the log
 	in     *intake             // the message, from the first BDAT on
 	failed bool                // a BDAT was refused
+	size   int64               // as declared; -1 if it was not
 }
 
 // defaultRcptLimit: RFC 5321 section 4.5.3.1.8.
@@ -56,7 +57,7 @@ func (s *session) cmdMail(args string) *smtp.Reply {
 	s.mails++
 	s.tx = &transaction{env: queue.Envelope{
 		From: from.String(), Body: p.Body, UTF8: p.UTF8, Ret: p.Ret, EnvID: p.EnvID,
-	}}
+	}, size: p.Size}
 	return smtp.NewReply(250, "2.1.0", "ok")
 }
 
@@ -94,6 +95,10 @@ func (s *session) cmdRcpt(args string) *smtp.Reply {
 	final, err := s.conf.Recipients.Admit(to, s.mayRelay())
 	if err != nil {
 		return s.ourFault("judge recipient", err)
+	}
+	if s.srv.Room != nil && !final.IsNull() && !s.srv.Room(final.Key(), max(s.tx.size, 0), s.srv.now()) {
+		// For now, as the delivery agent says it: the user may make room, and the sender's server tries again.
+		return smtp.NewReply(452, "4.2.2", "mailbox full")
 	}
 	s.tx.add(to, final, p)
 	s.rcpts++

@@ -142,6 +142,8 @@ type Server struct {
 	Wake   func(queue.ID)         // tells the owner of the queue; may be nil
 	Log    *maillog.Logger        // may be nil
 	Stress func(percent int) bool // more than so many percent of the sessions are in use; may be nil
+	// Room says whether a message of that size (as declared; 0 if it was not) may fit into a mailbox of ours, by its key; may be nil.
+	Room func(mailbox string, size int64, now time.Time) bool
 
 	// Now and Sleep are the clock; nil is the real one. Timeouts of the connection are always real.
 	Now   func() time.Time
