@@ -9,9 +9,13 @@ import (
 	"postamt/internal/queue"
 )
 
-// held is the word in a message's log that says we have held it. A message in active whose log has it was put back by
-// somebody who may: with queuectl, or with mv.
-const held = "held"
+// The words in a message's log about our holding it: before it is moved, and after. A message in active whose log has the second was put
+// back by somebody who may: with queuectl, or with mv. If it has only the first, we died in between: the scan at the start
+// finds a message that was not moved; one that was moved comes later, when it is put back.
+const (
+	holding = "holding"
+	held    = "held"
+)
 
 // hold puts a message aside that smtpd has marked (the login that sent it is over a limit), and tells the postmaster, once
 // a day for a login. False: it is to be attempted.
@@ -24,24 +28,35 @@ func (s *Server) hold(m *message) bool {
 		s.log.Problem(string(m.id), "hold", err) // it is attempted: better one message too many than one lost sight of
 		return false
 	}
+	begun := false
 	for _, n := range notes {
 		if n.Event == held {
 			return false
 		}
+		begun = begun || n.Event == holding
+	}
+	if begun && !m.suspect {
+		s.noteHold(m, held)
+		return false
 	}
 	// In this order a crash leaves a message that is held again, or told of again, never one that nobody is told of.
 	if err := s.tellHeld(m); err != nil {
 		s.log.Problem(string(m.id), "tell the postmaster", err)
 	}
+	s.noteHold(m, holding)
 	if err := s.queue.Hold(m.id); err != nil {
 		s.log.Problem(string(m.id), "hold", err)
 		return false
 	}
-	if err := s.queue.AppendLog(m.id, queue.Note{Time: s.now(), Event: held, Text: m.env.Hold}); err != nil {
-		s.log.Problem(string(m.id), "hold", err)
-	}
+	s.noteHold(m, held)
 	s.log.Held(string(m.id), m.env.Hold)
 	return true
+}
+
+func (s *Server) noteHold(m *message, event string) {
+	if err := s.queue.AppendLog(m.id, queue.Note{Time: s.now(), Event: event, Text: m.env.Hold}); err != nil {
+		s.log.Problem(string(m.id), "hold", err)
+	}
 }
 
 // tellEvery is how often the postmaster hears of one login.

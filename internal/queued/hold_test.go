@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"postamt/internal/queue"
+	"postamt/internal/remote"
 )
 
 // putHeld queues a message that smtpd has marked.
@@ -71,4 +72,63 @@ func TestMarkedMailIsHeldAndThePostmasterToldOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	os.Remove(o.dir + "/log/" + string(third))
+}
+
+// A crash while a message is being held does not let it go, and what was held then is not held again when it is released.
+func TestCrashWhileHolding(t *testing.T) {
+	o := newOffice(t)
+	o.aliases("postmaster: bob\n")
+	events := func(id queue.ID) (words string) {
+		notes, err := o.q.ReadLog(id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, n := range notes {
+			words += n.Event + " "
+		}
+		return words
+	}
+	whole := o.putHeld("mallory")
+	o.s.Wake(whole)
+	o.work()
+	if got := events(whole); got != "holding held " {
+		t.Errorf("log: %s", got)
+	}
+
+	marked, moved := o.putHeld("mallory"), o.putHeld("mallory")
+	for _, id := range []queue.ID{marked, moved} {
+		if err := o.q.AppendLog(id, queue.Note{Time: o.now, Event: holding}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := o.q.Hold(moved); err != nil {
+		t.Fatal(err)
+	}
+	o.crash()
+	o.scan()
+	o.work()
+	if n := each(o.courier.took())["x@elsewhere.example"]; n != 0 {
+		t.Errorf("%d held messages were sent", n)
+	}
+	// Released, tried in vain, found again after a restart: it stays released.
+	o.courier.script = by(map[string]remote.Outcome{"x@elsewhere.example": temp}, done)
+	if err := o.q.Release(moved); err != nil {
+		t.Fatal(err)
+	}
+	o.s.Wake(moved)
+	o.work()
+	o.crash()
+	o.courier.script = by(nil, done)
+	o.now = o.now.Add(time.Hour)
+	o.scan()
+	o.work()
+	if n := each(o.courier.took())["x@elsewhere.example"]; n != 2 {
+		t.Errorf("the released message was tried %d times of 2", n)
+	}
+	for _, id := range []queue.ID{whole, marked} {
+		if err := os.Remove(o.dir + "/hold/" + string(id)); err != nil {
+			t.Error(err)
+		}
+		os.Remove(o.dir + "/log/" + string(id))
+	}
 }
