@@ -40,6 +40,8 @@ type Rcpt struct {
 	Notify string // "", NEVER, or a list of SUCCESS, FAILURE, DELAY
 	ORcpt  string // "type;address", decoded
 	Via    string // of a message that follows from another: the recipient of that one
+	// Refused is why this recipient is named only to be reported: a member of a list that could not be reached.
+	Refused string
 }
 
 // Envelope is what was said about a message when it was accepted: facts, never
@@ -184,6 +186,7 @@ func (h *header) append(b []byte, e *Envelope) ([]byte, error) {
 		value("NOTIFY=", r.Notify)
 		value("ORCPT=", r.ORcpt)
 		value("VIA=", r.Via)
+		value("REFUSED=", r.Refused)
 		b = append(b, '\n')
 		if len(b) > maxHeader {
 			return b, fmt.Errorf("the envelope is longer than %d bytes", maxHeader)
@@ -435,6 +438,8 @@ func parseHeader(b []byte) (*parsed, error) {
 				r.ORcpt = value
 			case "VIA":
 				r.Via = value
+			case "REFUSED":
+				r.Refused = value
 			}
 		}
 		if f.bad {

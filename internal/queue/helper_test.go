@@ -118,6 +118,7 @@ func hardEnvelope() *Envelope {
 	e.Rcpts[1].State = Done
 	e.Rcpts[1].Via = "list@example.com\x00"
 	e.Rcpts[2].State = Failed
+	e.Rcpts[2].Refused = "550 5.1.1 \r\n- rcpt evil@example.com"
 	return e
 }
 

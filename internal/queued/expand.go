@@ -37,7 +37,7 @@ func (s *Server) newExpansion(m *message, tables *route.Tables) *expansion {
 // see notes that rcpts get the message.
 func (e *expansion) see(rcpts []queue.Rcpt, resolve func(addr.Mailbox) route.Verdict) {
 	for i := range rcpts {
-		if a, err := addr.Parse(rcpts[i].Addr, true); err == nil {
+		if a, err := addr.Parse(rcpts[i].Addr, true); err == nil && rcpts[i].Refused == "" {
 			if f := (route.Final{Verdict: resolve(a)}); f.Kind == route.Mailbox || f.Kind == route.Remote {
 				e.seen[f.Key()] = true
 			}
@@ -96,12 +96,18 @@ func (e *expansion) expand(i int, rcpt addr.Mailbox, v route.Verdict) {
 		if f.Kind == route.Discard {
 			continue
 		}
-		if key := f.Key(); !e.seen[key] {
+		key := f.Key()
+		if f.Kind == route.Refuse {
+			key = "refused " + key // no address: the mailbox of that name may be reached another way
+		}
+		if !e.seen[key] {
 			e.seen[key] = true
 			added = append(added, key)
-			child.Rcpts = append(child.Rcpts, queue.Rcpt{
-				State: queue.Pending, Addr: f.Addr.String(), Notify: notify, ORcpt: orcpt, Via: parent.Addr,
-			})
+			member := queue.Rcpt{State: queue.Pending, Addr: f.Addr.String(), Notify: notify, ORcpt: orcpt, Via: parent.Addr}
+			if f.Kind == route.Refuse {
+				member.Refused = f.Reply.Error()
+			}
+			child.Rcpts = append(child.Rcpts, member)
 		}
 	}
 	if len(child.Rcpts) == 0 {
@@ -145,24 +151,15 @@ func withoutSuccess(notify string) string {
 	return strings.Join(words, ",")
 }
 
-// refusals says why members of the alias via are refused, by Key of their address. A child names each member by his
-// address alone, and to that a loop or a ":fail:" behind it is nothing but an unknown user.
-func (s *Server) refusals(tables *route.Tables, via string) map[string]*smtp.Reply {
-	alias, err := addr.Parse(via, true)
-	if err != nil {
-		return nil
+// refusal is the reply that a child names for one of its recipients. The alias refused it: by itself the address may well be a
+// user's, whom the alias is there to hide.
+func refusal(text string) *smtp.Reply {
+	_, text, _ = strings.Cut(text, " ")
+	enhanced, rest, _ := strings.Cut(text, " ")
+	if _, ok := smtp.ParseEnhanced(enhanced); !ok {
+		enhanced, rest = "5.1.1", text
 	}
-	x, err := tables.Expand(alias, s.opt.Expansion)
-	if err != nil {
-		return nil // the alias has changed since
-	}
-	refused := make(map[string]*smtp.Reply)
-	for i := range x.Finals {
-		if f := &x.Finals[i]; f.Kind == route.Refuse && f.Reply.Permanent() {
-			refused[f.Addr.Key()] = f.Reply
-		}
-	}
-	return refused
+	return smtp.NewReply(550, enhanced, rest)
 }
 
 // spawn queues a message of our own making: a child or a report. Its id is derived, so the file may be

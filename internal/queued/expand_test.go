@@ -269,3 +269,23 @@ func TestManyDestinations(t *testing.T) {
 		t.Errorf("25 recipients in %d transactions of 10", len(jobs))
 	}
 }
+
+// A member that its alias refuses is reported, even if a user has that name; the user's mailbox gets nothing by it.
+func TestRefusedMemberHasAUsersName(t *testing.T) {
+	o := newOffice(t)
+	o.aliases("team: carol, dave\ndave: :fail: 5.7.0 he has left\nring: carol, bob\nbob: loop\nloop: bob\nother: team, dave2\ndave2: \\dave\n")
+	for name, status := range map[string]string{"team": "5.7.0 he has left", "ring": "5.4.6"} {
+		o.send(sender, name+"@example.org")
+		calls := o.courier.took()
+		r := reports(calls)
+		if len(r) != 1 || !strings.Contains(r[0].body, status) || each(calls)["carol@example.org"] != 1 || len(each(calls)) != 2 {
+			t.Errorf("%s: %v, %d reports", name, each(calls), len(r))
+		}
+	}
+	// It keeps nobody else from the mailbox.
+	o.send(sender, "team@example.org", "dave2@example.org")
+	if calls := o.courier.took(); each(calls)["dave@example.org"] != 1 || len(reports(calls)) != 1 {
+		t.Errorf("%v, %d reports", each(calls), len(reports(calls)))
+	}
+	o.wantEmpty()
+}

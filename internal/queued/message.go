@@ -167,7 +167,6 @@ func (s *Server) routeAll(m *message) []placed {
 	tables := s.tables()
 	var jobs []placed
 	var e *expansion
-	var refused map[string]*smtp.Reply    // of a child; all its recipients come from one alias
 	filling := make(map[Destination]*job) // a list can have as many destinations as members
 	place := func(to Destination, i int) {
 		limit := s.opt.Limits.Recipients
@@ -190,6 +189,10 @@ func (s *Server) routeAll(m *message) []placed {
 		rcpt, err := addr.Parse(m.env.Rcpts[i].Addr, true)
 		if err != nil {
 			*r = result{kind: remote.Perm, reply: badAddress}
+			continue
+		}
+		if why := m.env.Rcpts[i].Refused; why != "" {
+			*r = result{kind: remote.Perm, reply: refusal(why)}
 			continue
 		}
 		resolve := tables.Resolve
@@ -218,14 +221,6 @@ func (s *Server) routeAll(m *message) []placed {
 		case route.Discard:
 			*r = result{kind: remote.Done, reply: smtp.NewReply(250, "2.0.0", "discarded by "+v.Source.String())}
 		default:
-			if via := m.env.Rcpts[i].Via; via != "" && v.Reply.Permanent() {
-				if refused == nil {
-					refused = s.refusals(tables, via)
-				}
-				if why := refused[rcpt.Key()]; why != nil {
-					v.Reply = why
-				}
-			}
 			*r = result{kind: kindOf(v.Reply), reply: v.Reply}
 		}
 	}
