@@ -33,6 +33,7 @@ ip6tables    iptables
 nsenter      util-linux
 gsasl        gsasl
 fail2ban-regex fail2ban
+fetchmail    fetchmail
 /usr/lib/git-core/git-send-email git-email
 mkpasswd     whois
 mkfs.ext4    e2fsprogs

@@ -15,49 +15,16 @@ import (
 // TestDeliverUnderPostfix: Postfix hands its local mail to deliver, as deliver(8) shows: as a command for each recipient, and
 // over the socket. What deliver says decides: stored, bounced, or kept for later.
 func TestDeliverUnderPostfix(t *testing.T) {
-	nobody, err := user.Lookup("nobody")
+	_, err := user.Lookup("nobody")
 	if err != nil || os.Getuid() != 0 {
 		t.Skip("Postfix delivers as nobody, which needs root and that account")
 	}
 	const message = "Subject: hello\r\n\r\nfirst\r\n.dot\r\n"
 	// local(8) runs the command as the recipient, whose account must exist; who may have which mailbox is for users(5) to say.
 	command := func(t *testing.T) (extra []string, maildir string) {
-		dir, err := os.MkdirTemp("", "pa-")
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { os.RemoveAll(dir) })
-		bin, err := suite.Build()
-		if err != nil {
-			t.Fatal(err)
-		}
-		b, err := os.ReadFile(filepath.Join(bin, "deliver"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		for name, text := range map[string]string{
-			"deliver":      string(b),
-			"postamt.conf": "hostname mx.box.test\norigin box.test\nlocal_domains box.test\nlog stderr\n",
-			// Of these accounts of Debian's, games has no home and daemon is unknown.
-			"users":   "nobody:::::" + dir + "/nobody\ngames:::::" + dir + "/nowhere\n",
-			"aliases": "",
-		} {
-			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o755); err != nil {
-				t.Fatal(err)
-			}
-		}
-		var uid, gid int
-		fmt.Sscan(nobody.Uid, &uid)
-		fmt.Sscan(nobody.Gid, &gid)
-		if err := os.Chmod(dir, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Mkdir(dir+"/nobody", 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Chown(dir+"/nobody", uid, gid); err != nil {
-			t.Fatal(err)
-		}
+		// Of these accounts of Debian's, games has no home and daemon is unknown.
+		dir := filterDir(t, "nobody", "games")
+		home(t, dir, "nobody", "nobody")
 		return []string{fmt.Sprintf(`mailbox_command = %s/deliver -C %s/postamt.conf -f "$SENDER" -a "$EXTENSION" "$USER"`, dir, dir)}, dir + "/nobody/Maildir"
 	}
 	socket := func(t *testing.T) (extra []string, maildir string) {

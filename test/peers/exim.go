@@ -112,14 +112,8 @@ check_rcpt:
 begin routers
 ` + eximRouters(s, c) + `
 begin transports
-maildir:
-  driver = appendfile
-  maildir_format
-  directory = ` + s.Maildirs + `/$local_part_data/Maildir
-  create_directory
-  delivery_date_add
-  envelope_to_add
-  return_path_add
+local:
+  ` + strings.Join(eximLocal(s, c), "\n  ") + `
   user = ` + eximUser + `
 
 begin retry
@@ -167,6 +161,14 @@ func eximRoutes(c *Config) []eximRoute {
 	return routes
 }
 
+func eximLocal(s *Server, c *Config) []string {
+	if c.Local != nil {
+		return c.Local
+	}
+	return []string{"driver = appendfile", "maildir_format", "directory = " + s.Maildirs + "/$local_part_data/Maildir", "create_directory",
+		"delivery_date_add", "envelope_to_add", "return_path_add"}
+}
+
 func eximRouters(s *Server, c *Config) string {
 	var b strings.Builder
 	for _, r := range eximRoutes(c) {
@@ -176,7 +178,7 @@ func eximRouters(s *Server, c *Config) string {
 	if c.MX {
 		b.WriteString("mx:\n  driver = dnslookup\n  domains = ! +local_domains\n  transport = mx\n  no_more\n\n")
 	}
-	fmt.Fprintf(&b, "mailbox:\n  driver = accept\n  domains = +local_domains\n  local_parts = %s\n  local_part_suffix = +*\n  local_part_suffix_optional\n  transport = maildir\n",
+	fmt.Fprintf(&b, "mailbox:\n  driver = accept\n  domains = +local_domains\n  local_parts = %s\n  local_part_suffix = +*\n  local_part_suffix_optional\n  transport = local\n",
 		strings.Join(c.Users, " : "))
 	return b.String()
 }

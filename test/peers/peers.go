@@ -44,6 +44,7 @@ type Config struct {
 
 	// Exim only.
 	Heavy   bool     // the daemon with everything in it, such as the authenticator that asks Dovecot
+	Local   []string // options of the transport for Domains, beginning with its driver, in the place of Maildirs
 	Section []string // lines added at the end, such as a section "begin authenticators"
 
 	// Dovecot only.
