@@ -405,6 +405,12 @@ func (s *Server) removed() {
 	}
 }
 
+func (s *Server) syncRemoved() {
+	if err := s.queue.SyncRemovals(); err != nil {
+		s.log.Problem("", "sync removals", err)
+	}
+}
+
 func (s *Server) syncRemovals(ctx context.Context) {
 	for {
 		select {
@@ -412,9 +418,7 @@ func (s *Server) syncRemovals(ctx context.Context) {
 			return
 		case <-s.dirty:
 		}
-		if err := s.queue.SyncRemovals(); err != nil {
-			s.log.Problem("", "sync removals", err)
-		}
+		s.syncRemoved()
 		select {
 		case <-ctx.Done():
 		case <-time.After(20 * time.Millisecond):

@@ -3,10 +3,12 @@ package queued
 import (
 	"fmt"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"postamt/internal/durable"
 	"postamt/internal/queue"
 	"postamt/internal/remote"
 )
@@ -38,6 +40,51 @@ func TestReportOnce(t *testing.T) {
 		t.Errorf("%d reports, want 1", n)
 	}
 	o.wantEmpty()
+}
+
+// A report is sent when what it tells of is recorded on the disk: the power may fail afterwards, and it is not told again.
+func TestReportAfterTheRecord(t *testing.T) {
+	for name, c := range map[string]struct {
+		rcpts []string
+		step  durable.Op
+	}{
+		"removed":            {[]string{"gone@elsewhere.example"}, durable.OpSyncDir},
+		"removed, success":   {[]string{"bob@example.org SUCCESS"}, durable.OpSyncDir},
+		"one waits":          {[]string{"gone@elsewhere.example", "later@elsewhere.example"}, durable.OpDatasync},
+		"one waits, success": {[]string{"bob@example.org SUCCESS", "later@elsewhere.example"}, durable.OpDatasync},
+	} {
+		o := newOffice(t)
+		o.courier.script = by(map[string]remote.Outcome{"gone@elsewhere.example": perm, "later@elsewhere.example": temp}, done)
+		o.q.Close()
+		var steps []durable.Op // since the last message was written
+		q, err := queue.Open(o.dir, queue.Options{Ops: &durable.Ops{Fault: func(op durable.Op, _ string) error {
+			if op == durable.OpCreate {
+				steps = nil
+			}
+			steps = append(steps, op)
+			return nil
+		}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.q = q
+		o.start()
+		sent := 0
+		o.courier.before = func(to Destination) {
+			if to.Domain != "sender.example" {
+				return
+			}
+			if sent++; !slices.Contains(steps, c.step) {
+				t.Errorf("%s: a report is sent after %v", name, steps)
+			}
+		}
+		id := o.send(sender, c.rcpts...)
+		if sent != 1 {
+			t.Errorf("%s: %d reports", name, sent)
+		}
+		os.Remove(o.path(id))
+		o.q.ForgetLog(id)
+	}
 }
 
 // Q10: after a crash between a child, or a report, and the mark of what it follows from, the scan may come upon either first.

@@ -81,13 +81,16 @@ func (s *Server) markNow(m *message, marks map[int]byte) {
 //	                     report's id, not the report
 //	marks are written    synced if a recipient elsewhere has the message and others wait
 //	the file is removed  when nobody waits any more, else its time and log say when and why it is next tried
-//	what was queued      is taken up
+//	what was queued      is taken up; after a sync of the removal, if it tells of this message: else a power cut could bring that back
+//	                     when the report has gone, and it would be told of again
 func (s *Server) settle(m *message) {
 	next, suspect, again := s.record(m)
 	m.file.Close()
 	s.release(m.id) // before the index: an entry that comes due while its message is active is dropped
 	if again {
 		s.index.add(m.id, next, suspect)
+	} else if len(m.spawned) > 0 {
+		s.syncRemoved()
 	}
 	s.submit(m)
 }
@@ -263,7 +266,7 @@ func (m *message) marks() (marks map[int]byte, sync bool) {
 			marks[i], sync = queue.Expanded, true
 		case r.kind == remote.Done:
 			marks[i] = queue.Done
-			sync = sync || !r.local
+			sync = sync || !r.local || m.told(i)
 		case r.kind == remote.Perm:
 			marks[i], sync = queue.Failed, true
 		}
