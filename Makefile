@@ -70,7 +70,7 @@ imports: ## the import graph inside the module
 
 # put copies text files into a directory, with the places in them that the variables say.
 put = f() { m=$$1 d=$$2; shift 2; for x; do sed -e 's,/usr/sbin/,$(SBINDIR)/,g' -e 's,/etc/postamt,$(SYSCONFDIR),g' -e 's,/usr/share/doc/postamt/examples,$(EXAMPLEDIR),g' \
-	-e 's,/var/spool/postamt,$(LOCALSTATEDIR)/spool/postamt,g' -e 's,/var/lib/postamt,$(LOCALSTATEDIR)/lib/postamt,g' -e 's,/run/postamt,$(RUNDIR)/postamt,g' \
+	-e 's,/var/spool/postamt,$(LOCALSTATEDIR)/spool/postamt,g' -e 's,/var/lib/postamt,$(LOCALSTATEDIR)/lib/postamt,g' -e 's,/var/log/postamt,$(LOCALSTATEDIR)/log/postamt,g' -e 's,/run/postamt,$(RUNDIR)/postamt,g' \
 	$(if $(filter-out /var,$(LOCALSTATEDIR)),-e 's|^\#\(queue_dir \)|\1|' -e 's|^\#\(state_dir \)|\1|') $(if $(filter-out /run,$(RUNDIR)),-e 's|^\#\(run_dir \)|\1|') \
 	"$$x" >"$$d/$${x\#\#*/}" && chmod $$m "$$d/$${x\#\#*/}" || exit 1; done; }; f
 
@@ -85,9 +85,9 @@ install: all ## install programs, pages, service files and a default configurati
 	$(put) 644 $(DESTDIR)$(UNITDIR) etc/systemd/*.service etc/systemd/*.socket
 	$(put) 644 $(DESTDIR)$(PREFIX)/lib/sysusers.d etc/systemd/postamt.sysusers && mv $(DESTDIR)$(PREFIX)/lib/sysusers.d/postamt.sysusers $(DESTDIR)$(PREFIX)/lib/sysusers.d/postamt.conf
 	$(put) 644 $(DESTDIR)$(PREFIX)/lib/tmpfiles.d etc/systemd/postamt.tmpfiles && mv $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/postamt.tmpfiles $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/postamt.conf
-	for p in $(SERVICES); do install -d $(DESTDIR)$(EXAMPLEDIR)/s6/$$p; $(put) 755 $(DESTDIR)$(EXAMPLEDIR)/s6/$$p etc/s6/$$p/run; install -m 644 etc/s6/$$p/notification-fd $(DESTDIR)$(EXAMPLEDIR)/s6/$$p; done
+	cd etc && for f in $$(find s6 runit -type f) *.example; do install -d $(DESTDIR)$(EXAMPLEDIR)/$$(dirname $$f); \
+	  m=644; [ ! -x $$f ] || m=755; $(put) $$m $(DESTDIR)$(EXAMPLEDIR)/$$(dirname $$f) $$f; done
 	install -d $(DESTDIR)$(EXAMPLEDIR)/fail2ban/filter.d; $(put) 644 $(DESTDIR)$(EXAMPLEDIR)/fail2ban/filter.d etc/fail2ban/filter.d/postamt.conf
-	$(put) 644 $(DESTDIR)$(EXAMPLEDIR) etc/inetd.conf.example; $(put) 644 $(DESTDIR)$(EXAMPLEDIR)/s6 etc/s6/README
 
 uninstall: ## remove programs and pages; configuration and mail stay
 	for p in $(PROGRAMS); do rm -f $(DESTDIR)$(SBINDIR)/$$p; done

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the tests and benchmarks need beyond Go: mail programs as strangers to test against, and tools.
 #
-# Commands come from Debian packages (as root, with apt), each only when it is missing. Postfix, Exim and Dovecot are not
+# Commands come from Debian packages (as root, with apt), each only when it is missing. Postfix, Exim, Dovecot and inetds are not
 # installed over the system: their packages, and the libraries that are missing for them, are unpacked below
 # $PEERS_DIR (default: .cache/peers in this tree, ignored by git), where test/peers finds them. The only trace
 # of them outside is the account Debian-exim, whose name is compiled into Debian's Exim.
@@ -44,6 +44,13 @@ openssl      openssl
 newuidmap    uidmap
 update-ca-certificates ca-certificates
 systemd-analyze systemd
+s6-svscan    s6
+s6-log       s6
+execlineb    execline
+runsv        runit
+svlogd       runit
+tcpserver    ucspi-tcp
+tcpsvd       ipsvd
 '
 # For one target only: DEPS=testssl.
 case ${DEPS:-} in
@@ -87,6 +94,10 @@ if [ -z "${DEPS:-}" ]; then
 		[ -x "$PEERS_DIR/usr/$program" ] || missing_dovecot=' dovecot-imapd+dovecot-pop3d+dovecot-lmtpd'
 	done
 	missing_peers=$missing_peers${missing_dovecot-}
+	# Three of them exclude each other, and none is to run here by itself.
+	for inetd in openbsd-inetd:inetd inetutils-inetd:inetutils-inetd xinetd:xinetd; do
+		[ -x "$PEERS_DIR/usr/sbin/${inetd#*:}" ] || missing_peers="$missing_peers ${inetd%:*}"
+	done
 	# The Exim that can ask Dovecot for authentication has the same file names as the one above.
 	[ -x "$PEERS_DIR/heavy/usr/sbin/exim4" ] || missing_peers="$missing_peers exim4-daemon-heavy"
 	getent passwd Debian-exim >/dev/null || missing_account=Debian-exim
@@ -130,7 +141,7 @@ for peer in $missing_peers; do
 	[ "$peer" != exim4-daemon-heavy ] || to=$PEERS_DIR/heavy
 	for deb in "$debs"/*.deb; do
 		case ${deb##*/} in
-		lib* | postfix_* | exim4-base_* | exim4-daemon-* | dovecot-*) dpkg -x "$deb" "$to" || give_up "cannot unpack $deb" ;;
+		lib* | postfix_* | exim4-base_* | exim4-daemon-* | dovecot-* | *inetd_*) dpkg -x "$deb" "$to" || give_up "cannot unpack $deb" ;;
 		esac
 	done
 	rm -rf "$debs"

@@ -65,7 +65,7 @@ func TestInstall(t *testing.T) {
 		if strings.Contains(name, "/sbin/") {
 			continue
 		}
-		for _, place := range []string{"/usr/sbin/", "/etc/postamt", "/var/spool/postamt", "/run/postamt"} {
+		for _, place := range []string{"/usr/sbin/", "/etc/postamt", "/var/spool/postamt", "/var/log/postamt", "/run/postamt"} {
 			for line := range strings.Lines(text) {
 				if i := strings.Index(line, place); i >= 0 && !strings.HasSuffix(line[:i], "/opt") {
 					t.Errorf("%s: %s", name, line)
