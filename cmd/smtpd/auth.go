@@ -11,11 +11,11 @@ import (
 
 	"postamt/internal/addr"
 	"postamt/internal/authwire"
+	"postamt/internal/channel"
 	"postamt/internal/config"
 	"postamt/internal/maillog"
 	"postamt/internal/policy"
 	"postamt/internal/route"
-	"postamt/internal/sasl"
 	"postamt/internal/smtp"
 	"postamt/internal/smtpd"
 	"postamt/internal/tables"
@@ -115,14 +115,14 @@ func refusal(r authwire.Reply) error {
 // binding is the channel binding of that kind.
 func binding(t *tls.ConnectionState, kind string, own *x509.Certificate) ([]byte, error) {
 	switch kind {
-	case sasl.TLSExporter:
-		b, err := sasl.Exporter(t.ExportKeyingMaterial)
+	case channel.TLSExporter:
+		b, err := channel.Exporter(t.ExportKeyingMaterial)
 		return b.Data, err
-	case sasl.TLSServerEndPoint:
+	case channel.TLSServerEndPoint:
 		if own == nil {
 			return nil, errors.New("the certificate that was shown is not known")
 		}
-		b, err := sasl.EndPoint(own)
+		b, err := channel.EndPoint(own)
 		return b.Data, err
 	}
 	return nil, fmt.Errorf("no channel binding %q", kind)

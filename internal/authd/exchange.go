@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"postamt/internal/authwire"
+	"postamt/internal/channel"
 	"postamt/internal/maillog"
 	"postamt/internal/password"
 	"postamt/internal/sasl"
@@ -69,10 +70,10 @@ func (e *exchange) begin(ctx context.Context) (err error) {
 	}
 	if strings.HasSuffix(r.Mechanism, "-PLUS") && r.ChannelBinding != nil {
 		o.PlusOffered = true
-		for _, kind := range []string{sasl.TLSExporter, sasl.TLSServerEndPoint} {
+		for _, kind := range []string{channel.TLSExporter, channel.TLSServerEndPoint} {
 			// A connection has not each of them: TLS 1.2 may have no exporter, an Ed25519 certificate no end point.
 			if data, err := r.ChannelBinding(ctx, kind); err == nil && len(data) > 0 {
-				o.Bindings = append(o.Bindings, sasl.Binding{Type: kind, Data: data})
+				o.Bindings = append(o.Bindings, channel.Binding{Type: kind, Data: data})
 			}
 		}
 	}

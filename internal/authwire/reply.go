@@ -131,8 +131,8 @@ func parseReply(ok bool, w [][]byte) Reply {
 			r.Code = Code(f.Value)
 		case !ok && f.Name == "reason":
 			r.Reason = f.Value
-		case !ok && r.Code == "" && f.Value == "" && oldCodes[f.Name] != "":
-			r.Code = oldCodes[f.Name]
+		case !ok && r.Code == "" && f.Value == "" && oldCode(f.Name) != "":
+			r.Code = oldCode(f.Name)
 		default:
 			r.Fields = append(r.Fields, f)
 		}
@@ -146,5 +146,17 @@ func parseReply(ok bool, w [][]byte) Reply {
 	return r
 }
 
-// oldCodes are the parameters of FAIL before code= existed.
-var oldCodes = map[string]Code{"temp": TempFail, "authz": AuthzFail, "user_disabled": UserDisabled, "pass_expired": PassExpired}
+// oldCode is the code of a parameter of FAIL from before code= existed, "" if it is none.
+func oldCode(parameter string) Code {
+	switch parameter {
+	case "temp":
+		return TempFail
+	case "authz":
+		return AuthzFail
+	case "user_disabled":
+		return UserDisabled
+	case "pass_expired":
+		return PassExpired
+	}
+	return ""
+}

@@ -33,6 +33,7 @@ import (
 	"fmt"
 	"io"
 
+	"postamt/internal/channel"
 	"postamt/internal/password"
 )
 
@@ -76,8 +77,8 @@ type Options struct {
 	// function: never.
 	Authorize func(ctx context.Context, authenticated, authorized string) error
 
-	Bindings    []Binding // of the TLS channel; none: no -PLUS
-	PlusOffered bool      // the client was shown -PLUS mechanisms, so that one who believes there are none was deceived (RFC 5802 section 6)
+	Bindings    []channel.Binding // of the TLS channel; none: no -PLUS
+	PlusOffered bool              // the client was shown -PLUS mechanisms, so that one who believes there are none was deceived (RFC 5802 section 6)
 
 	External string    // EXTERNAL: whom the client's certificate names. That he exists is for the caller to know
 	Hostname string    // CRAM-MD5: ours

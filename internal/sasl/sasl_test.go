@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"postamt/internal/channel"
 	"postamt/internal/password"
 	"postamt/internal/userdb"
 )
@@ -82,7 +83,7 @@ func options(c Credentials) Options {
 		Canonical:   userdb.Canonical,
 		Hostname:    "mx.example.org",
 		External:    "Alice",
-		Bindings:    []Binding{{TLSExporter, []byte("exported")}, {TLSServerEndPoint, []byte("certificate")}},
+		Bindings:    []channel.Binding{{Type: channel.TLSExporter, Data: []byte("exported")}, {Type: channel.TLSServerEndPoint, Data: []byte("certificate")}},
 		PlusOffered: true,
 		Token: func(_ context.Context, token string) (string, error) {
 			switch token {

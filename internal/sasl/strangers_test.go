@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"postamt/test/peers"
+
+	"postamt/internal/channel"
 )
 
 // smtpServer answers one connection at a time with no more than EHLO, STARTTLS and AUTH (RFC 4954), so that other people's clients
@@ -91,15 +93,15 @@ func (s *smtpServer) session(c net.Conn) {
 			}
 			c, r = tc, bufio.NewReader(tc)
 			state := tc.ConnectionState()
-			exporter, err1 := Exporter(state.ExportKeyingMaterial)
-			endPoint, err2 := EndPoint(s.cert)
+			exporter, err1 := channel.Exporter(state.ExportKeyingMaterial)
+			endPoint, err2 := channel.EndPoint(s.cert)
 			if err1 != nil || err2 != nil {
 				s.loggedIn <- fmt.Sprint(err1, err2)
 				return
 			}
-			o.Bindings = []Binding{exporter, endPoint}
+			o.Bindings = []channel.Binding{exporter, endPoint}
 			if state.TLSUnique != nil {
-				o.Bindings = append(o.Bindings, Binding{"tls-unique", state.TLSUnique})
+				o.Bindings = append(o.Bindings, channel.Binding{Type: "tls-unique", Data: state.TLSUnique})
 			}
 			if s.between {
 				for _, b := range o.Bindings {
@@ -269,30 +271,5 @@ for mechanism in sys.argv[2:]:
 		if got := s.result(t); got != want || !strings.HasSuffix(answer, " "+wantAnswer) {
 			t.Errorf("login %d: %s, python says %s", i, got, answer)
 		}
-	}
-}
-
-// RFC 5929 section 4.1: the hash is that of the signature; the certificate's own bytes are hashed.
-func TestBindings(t *testing.T) {
-	for algorithm, size := range map[x509.SignatureAlgorithm]int{x509.SHA1WithRSA: 32, x509.ECDSAWithSHA256: 32, x509.SHA384WithRSAPSS: 48, x509.SHA512WithRSA: 64} {
-		b, err := EndPoint(&x509.Certificate{SignatureAlgorithm: algorithm, Raw: []byte("der")})
-		if err != nil || len(b.Data) != size || b.Type != "tls-server-end-point" {
-			t.Errorf("%v: %d octets, %v", algorithm, len(b.Data), err)
-		}
-	}
-	if _, err := EndPoint(&x509.Certificate{SignatureAlgorithm: x509.PureEd25519}); err == nil {
-		t.Error("Ed25519 has a binding")
-	}
-	b, err := Exporter(func(label string, context []byte, length int) ([]byte, error) {
-		if label != "EXPORTER-Channel-Binding" || context == nil || len(context) != 0 || length != 32 {
-			t.Errorf("%q, %v, %d", label, context, length)
-		}
-		return make([]byte, length), nil
-	})
-	if err != nil || b.Type != "tls-exporter" || len(b.Data) != 32 {
-		t.Errorf("%v, %v", b, err)
-	}
-	if _, err := Exporter(func(string, []byte, int) ([]byte, error) { return nil, errDown }); err == nil {
-		t.Error("a binding where none can be had")
 	}
 }

@@ -1,4 +1,6 @@
-package sasl
+// Package channel makes channel bindings (RFC 5056) of TLS connections: what binds a login to the connection it is made on. It is apart from
+// package sasl for the programs that have the connection and check no password.
+package channel
 
 import (
 	"crypto"
