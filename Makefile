@@ -65,6 +65,9 @@ backlog: ## start on a queue of a million messages; needs 6 GB in /dev/shm, or B
 bench: all ## measure against Postfix in the same run, print a table with ratios
 	$(GO) run ./test/bench $(BENCHFLAGS)
 
+bench-start: ## from exec to banner against a program in C, page faults, what happens before main
+	BENCH_START=1 $(GO) test ./test/start -run Figures -v -count=1
+
 imports: ## the import graph inside the module
 	@$(GO) list -f '{{$$p := .ImportPath}}{{range .Imports}}{{$$p}} {{.}}{{"\n"}}{{end}}' ./internal/... ./cmd/... | grep ' postamt/' | sed 's,postamt/,,g' | sort
 
@@ -100,6 +103,6 @@ clean: ## remove what was built; ./run (the demo's mail) stays
 	rm -rf bin
 
 help: ## this list
-	@sed -n 's/^\([a-z]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
 
-.PHONY: all run test deps check race crash testssl fuzz powercut backlog bench imports install uninstall clean help
+.PHONY: all run test deps check race crash testssl fuzz powercut backlog bench bench-start imports install uninstall clean help
