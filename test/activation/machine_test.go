@@ -6,6 +6,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -167,13 +169,9 @@ func (m *machine) run(name string, args ...string) string {
 }
 
 // serves: a message comes by TLS, whose key another program holds, and is delivered as the owner of the mailbox; and there may be many.
-func (m *machine) serves(tls bool) {
+func (m *machine) serves() {
 	m.t.Helper()
-	if tls {
-		swaks(m.t, m.addr, "alice@example.test", "-tls")
-	} else {
-		swaks(m.t, m.addr, "alice@example.test")
-	}
+	swaks(m.t, m.addr, "alice@example.test", "-tls")
 	var found []string
 	must(m.t, suite.Await(limit, "a message for alice", func() bool {
 		found, _ = filepath.Glob(filepath.Join(m.dir, "mail/alice/Maildir/new/*"))
@@ -185,6 +183,40 @@ func (m *machine) serves(tls bool) {
 		m.t.Errorf("delivered as %d", uid)
 	}
 	crowd(m.t, m.addr, 128)
+}
+
+// becomes: every process of a program is of its own account by now; deliver is a monitor, which stays root, and a front.
+func (m *machine) becomes() {
+	m.t.Helper()
+	want := map[string]string{"smtpd": "[pa-smtpd]", "queued": "[pa-queue]", "authd": "[pa-auth]", "keyd": "[pa-keyd]", "deliver": "[pa-login root]"}
+	found := map[string][]string{}
+	status, _ := filepath.Glob("/proc/[0-9]*/status")
+	for _, path := range status {
+		exe, err := os.Readlink(filepath.Join(filepath.Dir(path), "exe"))
+		if err != nil || filepath.Dir(exe) != filepath.Join(m.dir, "bin") {
+			continue
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		_, uid, _ := strings.Cut(string(b), "\nUid:\t")
+		who := "root"
+		for _, a := range accounts {
+			if strings.HasPrefix(uid, strconv.Itoa(m.id(a))+"\t") {
+				who = a
+			}
+		}
+		if name := filepath.Base(exe); who != "vmail" { // a worker
+			found[name] = append(found[name], who)
+		}
+	}
+	for name, w := range want {
+		slices.Sort(found[name])
+		if got := fmt.Sprint(found[name]); got != w {
+			m.t.Errorf("%s runs as %s", name, got)
+		}
+	}
 }
 
 // stops: at the supervisor's TERM a transaction goes on to its end, and a program that has ended in order is not started again.

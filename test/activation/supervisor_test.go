@@ -10,19 +10,24 @@ import (
 	"postamt/test/suite"
 )
 
+// programs have a service each; with TLS, so that all five are needed.
+var programs = []string{"smtpd", "queued", "deliver", "authd", "keyd"}
+
+const withTLS = "tls_cert cert.pem\ntls_key key.pem\ntls_keys keyd\n"
+
 func TestS6(t *testing.T) {
 	tool(t, "s6-svscan", "s6")
-	m := newMachine(t, "s6", "tls_cert cert.pem\ntls_key key.pem\ntls_keys keyd\n")
+	m := newMachine(t, "s6", withTLS)
 	for _, name := range []string{"README", "to-s6-rc"} { // not services
 		must(t, os.Remove(filepath.Join(m.dir, "service", name)))
 	}
 	m.start("s6-svscan", m.dir+"/service")
-	programs := []string{"smtpd", "queued", "deliver", "authd", "keyd"}
 	for _, name := range programs {
 		must(t, suite.Await(limit, "s6-supervise of "+name, func() bool { return exec.Command("s6-svok", m.dir+"/service/"+name).Run() == nil }))
 	}
 	m.run("s6-svwait", append([]string{"-U", "-t", "60000"}, programs...)...) // said on the notification-fd
-	m.serves(true)
+	m.serves()
+	m.becomes()
 	for _, name := range programs {
 		m.run("s6-svc", "-h", name)
 		m.logged(name, ": reload ")
@@ -58,13 +63,14 @@ func TestS6RC(t *testing.T) {
 
 func TestRunit(t *testing.T) {
 	tool(t, "runsvdir", "runit")
-	m := newMachine(t, "runit", "")
+	m := newMachine(t, "runit", withTLS)
 	must(t, os.Remove(filepath.Join(m.dir, "service", "README")))
 	m.start("runsvdir", "-P", m.dir+"/service")
 	reach(t, m.addr)
-	m.serves(false)
+	m.serves()
+	m.becomes()
 	m.logged("smtpd", ": start ")
-	for _, name := range []string{"smtpd", "queued", "deliver", "authd"} {
+	for _, name := range programs {
 		m.run("sv", "hup", "./"+name)
 		m.logged(name, ": reload ")
 	}
