@@ -85,7 +85,7 @@ func watch(p *daemon.Process, c *config.Config, sockets *daemon.Sockets, log *ma
 	}
 	m, err := monitor.Start(monitor.Options{
 		Program: "deliver", Front: login, MinUID: uint32(c.MinUID), Workers: c.WorkerLimit, Grace: c.DrainTimeout,
-		Listeners: files, Names: names, Lookup: who, Log: log, Ready: p.Ready,
+		Listeners: files, Names: names, Lookup: who, Log: log, Ready: p.Ready, Watchdog: p.Watchdog(), Alive: p.Alive,
 	}, withFile(c.File, text))
 	if err != nil {
 		complain(log, "start", err)
@@ -214,6 +214,7 @@ func part(link *monitor.Link, err error) int {
 
 // front has no files: whose an address is, and connections to the workers, it asks the monitor for.
 func front(p *daemon.Process, link *monitor.Link, c *config.Config, log *maillog.Logger) int {
+	p.PingBy(func() { link.Alive() })
 	sockets, err := p.Open(want(c))
 	if err == nil {
 		err = became(c.LoginUser)

@@ -27,6 +27,28 @@ func newWatchdog(usec, who string, pid int, ping func()) *watchdog {
 	return &watchdog{every: time.Duration(n) * time.Microsecond / 4, ping: ping}
 }
 
+// Watchdog is within which time a ping is awaited; 0: nobody watches.
+func (p *Process) Watchdog() time.Duration {
+	if p.watchdog == nil {
+		return 0
+	}
+	return 4 * p.watchdog.every
+}
+
+// Alive pings for a process that does the work in the place of this one.
+func (p *Process) Alive() {
+	if p.watchdog != nil {
+		p.watchdog.ping()
+	}
+}
+
+// PingBy has pings go another way than to systemd. It is called before the first Round.
+func (p *Process) PingBy(ping func()) {
+	if p.watchdog != nil {
+		p.watchdog.ping = ping
+	}
+}
+
 // Beat is one loop's part of the watchdog. A nil one does nothing.
 type Beat struct {
 	w    *watchdog

@@ -230,8 +230,13 @@ func (l *Link) ask(r request, f *os.File) (reply, error) {
 }
 
 // Ready tells the monitor that the front serves.
-func (l *Link) Ready() error {
-	b, err := (&request{kind: kindReady}).encode()
+func (l *Link) Ready() error { return l.tell(kindReady) }
+
+// Alive tells the monitor that the front's listeners accept, for the watchdog of whoever watches the monitor.
+func (l *Link) Alive() error { return l.tell(kindAlive) }
+
+func (l *Link) tell(kind byte) error {
+	b, err := (&request{kind: kind}).encode()
 	if err != nil {
 		return err
 	}

@@ -123,7 +123,9 @@ type Options struct {
 	Lookup    func(name string) (Account, error)
 	Tickets   Tickets // nil: whoever names a user gets the worker; authwire.UserClient is one
 	Log       *maillog.Logger
-	Ready     func() // the front serves
+	Ready     func()        // the front serves
+	Watchdog  time.Duration // the front says within each such time that its listeners accept; 0: nobody asks
+	Alive     func()        // it has said so
 }
 
 // Errors of the rules, in the chain of what is logged.

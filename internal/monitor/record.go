@@ -25,6 +25,7 @@ const (
 // Kinds of requests and orders.
 const (
 	kindReady   = 'R'
+	kindAlive   = 'V'
 	kindWho     = 'W'
 	kindConnect = 'C'
 	kindHand    = 'H'

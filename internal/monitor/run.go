@@ -92,6 +92,9 @@ func (m *Monitor) execute(role string, uid, gid uint32, files []*os.File, names 
 	cmd.Env = []string{roleVariable + "=" + role + " " + strconv.Itoa(firstFD+len(files)), "PATH=/usr/bin:/bin"}
 	if len(files) > 0 {
 		cmd.Env = append(cmd.Env, "LISTEN_FDS="+strconv.Itoa(len(files)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
+		if m.opt.Watchdog > 0 {
+			cmd.Env = append(cmd.Env, "WATCHDOG_USEC="+strconv.FormatInt(m.opt.Watchdog.Microseconds(), 10))
+		}
 	}
 	done := make(chan error)
 	m.forks <- func() { done <- cmd.Start() }
@@ -209,6 +212,12 @@ func (m *Monitor) serveFront() error {
 				return errRecord
 			}
 			m.opt.Ready()
+			return nil
+		case kindAlive:
+			if f != nil || m.opt.Alive == nil {
+				return errRecord
+			}
+			m.opt.Alive()
 			return nil
 		case kindWho, kindConnect, kindHand:
 			if (f != nil) != (r.kind == kindHand) || r.name == "" && m.opt.Tickets == nil {
