@@ -1,0 +1,116 @@
+package confine
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"postamt/internal/config"
+)
+
+// As a file is granted: its directory, and the one that it is in behind links; what is missing by the directory that it would be in;
+// and nothing twice.
+func TestDirectories(t *testing.T) {
+	d, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"live/x", "archive/x", "etc/sub", "etcetera"} {
+		os.MkdirAll(filepath.Join(d, name), 0o700)
+	}
+	os.WriteFile(d+"/archive/x/cert1.pem", nil, 0o600)
+	os.WriteFile(d+"/etc/aliases", nil, 0o600)
+	if err := os.Symlink("../../archive/x/cert1.pem", d+"/live/x/cert.pem"); err != nil {
+		t.Fatal(err)
+	}
+	got := directories(d+"/live/x/cert.pem", d+"/etc/aliases", d+"/etc/none", d+"/etc/sub/none", d+"/etc", d+"/etcetera", "", "/vmlinuz")
+	want := []string{d + "/live/x", d + "/archive/x", d + "/etc", d + "/etcetera"}
+	if !slices.Equal(got, want) {
+		t.Errorf("%q\nwant\n%q", got, want)
+	}
+}
+
+// What is wrong is refused with the command that mends it.
+func TestBecome(t *testing.T) {
+	d := t.TempDir()
+	write := func(text string) *config.Config {
+		t.Helper()
+		for _, key := range []string{"smtpd_user", "queue_user", "auth_user", "keyd_user"} {
+			if !strings.Contains(text, key) {
+				text += key + "\n"
+			}
+		}
+		if err := os.WriteFile(d+"/postamt.conf", []byte("queue_dir queue\nrun_dir run\nstate_dir state\n"+text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		c, err := config.Load(d + "/postamt.conf")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for _, dir := range []string{"queue/active", "queue/hold", "run"} {
+		os.MkdirAll(filepath.Join(d, dir), 0o700)
+	}
+	os.WriteFile(d+"/users", nil, 0o600)
+	c := write("login_messages_day 1\n")
+	for name, p := range map[string]*Program{"smtpd": Smtpd(c), "queued": Queued(c), "authd": Authd(c)} {
+		if err := p.Become(false); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	for _, made := range []string{"usage", "auth"} {
+		if st, err := os.Stat(d + "/state/" + made); err != nil || st.Mode().Perm() != 0o700 {
+			t.Error(made, st, err)
+		}
+	}
+	for _, x := range []struct {
+		path string
+		mode os.FileMode
+		of   func(*config.Config) *Program
+	}{
+		{"postamt.conf", 0o666, Keyd}, {"", 0o777, Keyd}, {"run", 0o777, Keyd}, {"run", 0o777, Smtpd}, {"users", 0o666, Smtpd}, {"users", 0o666, Queued},
+		{"users", 0o666, Authd}, {"queue", 0o777, Smtpd}, {"queue/active", 0o777, Smtpd}, {"queue/hold", 0o777, Queued},
+	} {
+		path := filepath.Join(d, x.path)
+		st, err := os.Stat(path)
+		if err == nil {
+			err = os.Chmod(path, x.mode)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = x.of(c).Become(false)
+		if err == nil || !strings.Contains(err.Error(), "chmod ") || !strings.HasSuffix(err.Error(), path+" mends it") {
+			t.Errorf("%s with mode %o: %v", x.path, x.mode, err)
+		}
+		os.Chmod(path, st.Mode())
+	}
+	if os.Geteuid() != 0 {
+		return
+	}
+	c = write("smtpd_user no-such-name\nqueue_user 64321:64322\n")
+	if err := Smtpd(c).Become(false); err == nil || !strings.Contains(err.Error(), "smtpd_user: privilege: account no-such-name") || !strings.Contains(err.Error(), "useradd --system --user-group no-such-name") {
+		t.Error(err)
+	}
+	if err := Queued(c).Become(false); err == nil || !strings.HasSuffix(err.Error(), "queue: belongs to uid 0, not to 64321:64322; chown -R 64321:64322 "+d+"/queue mends it") {
+		t.Error(err)
+	}
+	c = write("smtpd_user 64321:64322\n")
+	if err := Smtpd(c).Become(false); err == nil || !strings.Contains(err.Error(), "is for the group 0, of which 64321:64322 is no member; usermod -aG 0 64321:64322 mends it") {
+		t.Error(err)
+	}
+}
+
+// A checkpassword program needs whatever it needs.
+func TestFree(t *testing.T) {
+	for source, free := range map[string]bool{"users": false, "system": false, "checkpassword:/bin/checkpassword": true, "server:/run/dovecot/auth": false} {
+		c := config.Default()
+		c.AuthSources = []string{"users", source}
+		if Authd(c).Free() != free {
+			t.Error(source)
+		}
+	}
+}
