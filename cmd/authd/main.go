@@ -82,6 +82,7 @@ func run(args []string) int {
 	if s == nil {
 		return code
 	}
+	s.is = is
 	if err := is.Enter(log, sockets.Conn != nil); err != nil {
 		complain(log, "sandbox", err)
 		return exOSErr

@@ -43,6 +43,7 @@ const maxSessions = 2000
 
 // service is the program put together.
 type service struct {
+	is      *confine.Program
 	log     *maillog.Logger
 	conf    atomic.Pointer[config.Config]
 	current atomic.Pointer[authd.Server] // of the configuration of now
@@ -252,8 +253,8 @@ func (n now) List(ctx context.Context, q *authwire.Query, each func(string) erro
 func (s *service) reload() {
 	old := s.conf.Load()
 	c, err := config.Load(old.File)
-	if err == nil && confine.Authd(c).Free() != confine.Authd(old).Free() {
-		err = errors.New("auth_sources: checkpassword comes and goes with a restart only: it needs authd without a sandbox")
+	if err == nil {
+		err = s.is.Covers(confine.Authd(c))
 	}
 	if err == nil {
 		err = s.configure(c)

@@ -65,6 +65,7 @@ func run(args []string) int {
 		complain(log, "configuration", err)
 		return exConfig
 	}
+	s.is = is
 	if err := is.Enter(log, sockets.Conn != nil); err != nil {
 		complain(log, "sandbox", err)
 		return exOSErr

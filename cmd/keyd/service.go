@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"postamt/internal/config"
+	"postamt/internal/confine"
 	"postamt/internal/daemon"
 	"postamt/internal/keyd"
 	"postamt/internal/maillog"
@@ -18,6 +19,7 @@ import (
 
 // service is the program put together.
 type service struct {
+	is     *confine.Program
 	log    *maillog.Logger
 	server *keyd.Server
 	conf   *config.Config
@@ -56,6 +58,9 @@ func (s *service) serve(ctx context.Context, sockets *daemon.Sockets, stopping f
 // reload reads the configuration and every key again. If anything is wrong everything stays as it was.
 func (s *service) reload() {
 	c, err := config.Load(s.conf.File)
+	if err == nil {
+		err = s.is.Covers(confine.Keyd(c))
+	}
 	if err == nil {
 		var keys *keyd.Keys
 		if keys, err = keyd.LoadKeys(c.TLSKey, s.log.Reload); err == nil {

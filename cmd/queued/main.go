@@ -79,6 +79,7 @@ func run(args []string) int {
 		}
 		return exOSErr
 	}
+	s.is = is
 	if err := is.Enter(log, false, s.tables.Load().Lists()...); err != nil {
 		complain(log, "sandbox", err)
 		return exOSErr

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"postamt/internal/config"
+	"postamt/internal/confine"
 	"postamt/internal/maillog"
 	"postamt/internal/queue"
 	"postamt/internal/queued"
@@ -25,6 +26,7 @@ var errConfig = errors.New("configuration")
 
 // service is the program put together: the session over a locked queue, the tables, the network.
 type service struct {
+	is     *confine.Program
 	log    *maillog.Logger
 	queue  *queue.Queue
 	wake   *queue.Wakeups
@@ -171,6 +173,9 @@ func (s *service) receive() {
 func (s *service) reload() {
 	old := s.conf.Load()
 	c, err := config.Load(old.File)
+	if err == nil {
+		err = s.is.Covers(confine.Queued(c))
+	}
 	if err == nil {
 		if err = s.openTables(c); err == nil {
 			s.conf.Store(c)

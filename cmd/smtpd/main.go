@@ -64,6 +64,7 @@ func run(args []string) int {
 		return code
 	}
 	is.Keys()
+	s.is = is
 	if err := is.Enter(log, sockets.Conn != nil, s.lists...); err != nil {
 		complain(log, "sandbox", err)
 		return exOSErr

@@ -17,6 +17,7 @@ import (
 	"postamt/internal/authwire"
 	"postamt/internal/certs"
 	"postamt/internal/config"
+	"postamt/internal/confine"
 	"postamt/internal/daemon"
 	"postamt/internal/keyd"
 	"postamt/internal/maillog"
@@ -28,6 +29,7 @@ import (
 
 // service is the program put together: a session server between listeners and a queue.
 type service struct {
+	is      *confine.Program
 	log     *maillog.Logger
 	server  *smtpd.Server
 	limiter *daemon.Limiter
@@ -107,6 +109,11 @@ func (s *service) refuse(c net.Conn, kind string, met daemon.Limit) {
 func (s *service) reload() {
 	old := s.conf.Load()
 	c, err := config.Load(old.File)
+	if err == nil {
+		next := confine.Smtpd(c)
+		next.Keys()
+		err = s.is.Covers(next)
+	}
 	if err == nil {
 		var n *smtpd.Config
 		if n, err = settings(c, s.log); err == nil {

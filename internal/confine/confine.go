@@ -12,7 +12,7 @@
 // Without root, or where the key of the account is empty, nobody is become; all the rest is the same.
 //
 // What is granted is directories and not files: a file is replaced by a rename, and a rule would stay with the old one. So after a
-// reload a program reads new files in the directories that it knew at its start; a directory that is new takes a restart.
+// reload a program reads new files in the directories that it knew at its start; a configuration that needs another is refused (Covers).
 package confine
 
 import (
@@ -22,6 +22,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -41,9 +42,10 @@ type Program struct {
 	limits   privilege.Limits
 	uses     []privilege.Use
 	own      []place
-	sockets  []string // that it makes, for the group of clients
-	clients  string   // an account; "" nobody but who made them
-	sandbox  privilege.Sandbox
+	sockets  []string          // that it makes, for the group of clients
+	clients  string            // an account; "" nobody but who made them
+	sandbox  privilege.Sandbox // by files
+	entered  privilege.Sandbox // by directories, of the start
 	problems []error
 }
 
@@ -150,9 +152,9 @@ func (p *Program) Enter(log *maillog.Logger, alone bool, more ...string) error {
 	}
 	by, box := "account", "anything"
 	if !p.free {
-		s := p.sandbox
-		s.Read = directories(append(s.Read, more...)...)
-		s.Sockets = directories(s.Sockets...)
+		p.read(more...)
+		s := p.rules()
+		p.entered = s
 		if err := privilege.NoNew(); err != nil {
 			return err
 		}
@@ -168,12 +170,46 @@ func (p *Program) Enter(log *maillog.Logger, alone bool, more ...string) error {
 	return nil
 }
 
+// rules are the sandbox by directories.
+func (p *Program) rules() privilege.Sandbox {
+	s := p.sandbox
+	s.Read = directories(s.Read...)
+	s.Sockets = directories(s.Sockets...)
+	return s
+}
+
+// Covers says whether the program, which has entered, can be what another configuration makes of it: nothing that was given away can be
+// had back, and mail or logins that fail one by one would be a poor way to tell.
+func (p *Program) Covers(next *Program) error {
+	switch s := next.rules(); {
+	case p.free:
+		return nil
+	case next.free:
+		return errors.New("it would execute programs, which the sandbox of its start forbids: restart it")
+	case s.Connect && !p.entered.Connect || s.Bind && !p.entered.Bind:
+		return errors.New("it would connect to other hosts, or from addresses, which the sandbox of its start forbids: restart it")
+	default:
+		beyond := func(what string, want []string, granted ...string) error {
+			for _, d := range want {
+				if !slices.ContainsFunc(granted, func(g string) bool { return d == g || strings.HasPrefix(d, g+"/") }) {
+					return fmt.Errorf("%s %s: not granted by the sandbox of its start: restart it", what, d)
+				}
+			}
+			return nil
+		}
+		return errors.Join(beyond("read", s.Read, slices.Concat(p.entered.Read, p.entered.Write)...), beyond("write", s.Write, p.entered.Write...),
+			beyond("connect to sockets in", s.Sockets, p.entered.Sockets...))
+	}
+}
+
 // directories are those that the files are in, each once: by name, and where symbolic links lead, as those of /etc/letsencrypt/live do.
-// A directory stands for itself.
+// A directory stands for itself; one that may be missing has a slash at its end, or its parent would be meant.
 func directories(paths ...string) []string {
 	var dirs []string
 	add := func(path string) {
-		if st, err := os.Stat(path); err != nil || !st.IsDir() {
+		if st, err := os.Stat(path); strings.HasSuffix(path, "/") {
+			path = filepath.Clean(path)
+		} else if err != nil || !st.IsDir() {
 			path = filepath.Dir(path)
 		}
 		if path != "/" && path != "." && !slices.Contains(dirs, path) {

@@ -25,8 +25,8 @@ func TestDirectories(t *testing.T) {
 	if err := os.Symlink("../../archive/x/cert1.pem", d+"/live/x/cert.pem"); err != nil {
 		t.Fatal(err)
 	}
-	got := directories(d+"/live/x/cert.pem", d+"/etc/aliases", d+"/etc/none", d+"/etc/sub/none", d+"/etc", d+"/etcetera", "", "/vmlinuz")
-	want := []string{d + "/live/x", d + "/archive/x", d + "/etc", d + "/etcetera"}
+	got := directories(d+"/live/x/cert.pem", d+"/etc/aliases", d+"/etc/none", d+"/etc/sub/none", d+"/etc", d+"/etcetera", d+"/missing/", "", "/vmlinuz")
+	want := []string{d + "/live/x", d + "/archive/x", d + "/etc", d + "/etcetera", d + "/missing"}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q\nwant\n%q", got, want)
 	}
@@ -104,12 +104,53 @@ func TestBecome(t *testing.T) {
 	}
 }
 
+// A reload can ask for nothing that was given away at the start.
+func TestCovers(t *testing.T) {
+	d := t.TempDir()
+	for _, dir := range []string{"etc/sub", "other", "queue/active"} {
+		os.MkdirAll(filepath.Join(d, dir), 0o700)
+	}
+	parse := func(text string) *config.Config {
+		t.Helper()
+		c, err := config.Parse(d+"/etc/postamt.conf", "queue_dir ../queue\nrun_dir ../run\nstate_dir ../state\n"+text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return c
+	}
+	for _, x := range []struct {
+		of        func(*config.Config) *Program
+		old, next string
+		want      string // in the error
+	}{
+		{Smtpd, "", "", ""},
+		{Smtpd, "", "aliases sub/aliases\n", ""},
+		{Smtpd, "", "aliases ../other/aliases\n", "read " + d + "/other: not granted"},
+		{Smtpd, "", "login_messages_day 1\n", "write " + d + "/state/usage: not granted"},
+		{Smtpd, "login_messages_day 1\n", "", ""},
+		{Smtpd, "", "auth_server /run/dovecot/auth\n", "connect to sockets in /run/dovecot: not granted"},
+		{Queued, "", "routes ../other/routes\n", "read " + d + "/other"},
+		{Queued, "", "source_address 192.0.2.1\n", "from addresses"},
+		{Keyd, "", "tls_cert a\ntls_key ../other/key\n", "read " + d + "/other"},
+		{Authd, "", "oauth_introspection https://example.org/\noauth_credentials c\n", "connect to other hosts"},
+		{Authd, "", "auth_sources users checkpassword:/bin/true\n", "execute programs"},
+		{Authd, "auth_sources users checkpassword:/bin/true\n", "", ""},
+	} {
+		p := x.of(parse(x.old))
+		p.entered = p.rules()
+		err := p.Covers(x.of(parse(x.next)))
+		if (err != nil) != (x.want != "") || err != nil && !strings.Contains(err.Error(), x.want) {
+			t.Errorf("%q, then %q: %v, want %q", x.old, x.next, err, x.want)
+		}
+	}
+}
+
 // A checkpassword program needs whatever it needs.
 func TestFree(t *testing.T) {
 	for source, free := range map[string]bool{"users": false, "system": false, "checkpassword:/bin/checkpassword": true, "server:/run/dovecot/auth": false} {
 		c := config.Default()
 		c.AuthSources = []string{"users", source}
-		if Authd(c).Free() != free {
+		if Authd(c).free != free {
 			t.Error(source)
 		}
 	}

@@ -23,7 +23,7 @@ const (
 
 // system is where a program without cgo finds the names and addresses of hosts and users, and the time. What is secret in there is so
 // by its mode: no rule can take out of a directory what another has granted.
-var system = [...]string{"/etc", "/usr/share/zoneinfo"}
+var system = [...]string{"/etc/", "/usr/share/zoneinfo/"}
 
 // Smtpd reads tables and certificates, makes files in the queue and counts; it speaks with authd, keyd and queued. It connects to nobody.
 func Smtpd(c *config.Config) *Program {
@@ -124,9 +124,6 @@ func Authd(c *config.Config) *Program {
 	return p
 }
 
-// Free says that the program executes others, which need whatever they need: it has its account and its limits, and no sandbox.
-func (p *Program) Free() bool { return p.free }
-
 // Keyd reads private keys and answers on a socket.
 func Keyd(c *config.Config) *Program {
 	p := begin(c, "keyd_user", c.KeydUser)
@@ -149,7 +146,7 @@ func begin(c *config.Config, key, account string) *Program {
 	p.read(system[:]...)
 	p.read(c.File)
 	if c.Log != "stderr" {
-		p.sandbox.Sockets = []string{"/dev/log", "/run/systemd/journal"}
+		p.sandbox.Sockets = []string{"/dev/log", "/run/systemd/journal/dev-log"}
 	}
 	return p
 }
@@ -172,7 +169,7 @@ func (p *Program) tables() {
 // anew, so that the rule is for its directory.
 func (p *Program) asks(socket, owner string) {
 	p.uses = append(p.uses, privilege.Use{Path: socket, Type: fs.ModeSocket, Owners: p.owners(owner), Mode: 0o777})
-	p.sandbox.Sockets = append(p.sandbox.Sockets, filepath.Dir(socket))
+	p.sandbox.Sockets = append(p.sandbox.Sockets, socket)
 }
 
 // owners is the uid of an account besides root and ourselves. Of a name that is not in /etc/passwd nothing is known: anybody's.

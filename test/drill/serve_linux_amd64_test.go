@@ -82,6 +82,14 @@ func TestServesBehindTheWalls(t *testing.T) {
 	if b, _ := os.ReadFile(r.logs); bytes.Contains(b, []byte("denied")) {
 		t.Errorf("something was denied:\n%s", b)
 	}
+	// What nobody named at the start waits.
+	r.place("late", "", 0o755|os.ModeDir, "")
+	r.place("late/list", "", 0o644, "u1\n")
+	r.replace("etc/aliases", "postmaster: u1\nlate: :include:"+r.dir+"/late/list\n")
+	r.eventually("a list in a new directory is refused for now", func() bool {
+		err := submit(r.addr(), "late@example.test", serial)
+		return err != nil && strings.HasPrefix(err.Error(), "451 ")
+	})
 }
 
 // One connection, from an inetd that runs as root: it is served by the account.
@@ -195,16 +203,22 @@ func (r *realm) submit(to, name string) {
 	r.t.Helper()
 	var last error
 	r.eventually("mail is taken for "+to, func() bool {
-		b, _ := os.ReadFile(r.logs)
-		_, addr, _ := strings.Cut(string(b), "smtpd: -: start version=")
-		_, addr, _ = strings.Cut(addr, " on=")
-		addr, _, _ = strings.Cut(addr, "=submission")
+		addr := r.addr()
 		if err := submit(addr, to, name); fmt.Sprint(err) != fmt.Sprint(last) {
 			last = err
 			r.t.Log("submit: ", err)
 		}
 		return last == nil && addr != ""
 	})
+}
+
+// addr is where smtpd listens, "" before it has said so.
+func (r *realm) addr() string {
+	b, _ := os.ReadFile(r.logs)
+	_, addr, _ := strings.Cut(string(b), "smtpd: -: start version=")
+	_, addr, _ = strings.Cut(addr, " on=")
+	addr, _, _ = strings.Cut(addr, "=submission")
+	return addr
 }
 
 func submit(addr, to, name string) error {
