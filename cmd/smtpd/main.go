@@ -59,11 +59,14 @@ func run(args []string) int {
 		complain(log, "become smtpd_user", err)
 		return exConfig
 	}
+	if err := is.Keys(); err != nil {
+		complain(log, "start", err)
+		return exOSErr
+	}
 	s, code := newService(c, log)
 	if s == nil {
 		return code
 	}
-	is.Keys()
 	s.is = is
 	if err := is.Enter(log, sockets.Conn != nil, s.lists...); err != nil {
 		complain(log, "sandbox", err)

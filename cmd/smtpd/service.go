@@ -111,8 +111,9 @@ func (s *service) reload() {
 	c, err := config.Load(old.File)
 	if err == nil {
 		next := confine.Smtpd(c)
-		next.Keys()
-		err = s.is.Covers(next)
+		if err = next.Keys(); err == nil {
+			err = s.is.Covers(next)
+		}
 	}
 	if err == nil {
 		var n *smtpd.Config

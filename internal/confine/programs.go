@@ -57,11 +57,14 @@ func Smtpd(c *config.Config) *Program {
 	return p
 }
 
-// Keys lets the program read the private keys itself: known only once it is its account.
-func (p *Program) Keys() {
-	if !keyd.Elsewhere(p.conf) {
-		p.read(p.conf.TLSKey...)
+// Keys lets the program read the private keys itself, and nobody read them in its memory, if they are not with keyd: known only once it
+// is its account.
+func (p *Program) Keys() error {
+	if len(p.conf.TLSKey) == 0 || keyd.Elsewhere(p.conf) {
+		return nil
 	}
+	p.read(p.conf.TLSKey...)
+	return privilege.Undumpable()
 }
 
 // Queued owns the queue, reads tables and speaks with other hosts and deliver.

@@ -10,7 +10,7 @@ import (
 	"testing"
 )
 
-// The memory of authd and keyd is closed to processes of their own account; that of queued, which holds no secret, is not, and shows
+// The memory of authd, keyd and a smtpd that has the keys of TLS itself is closed to processes of their own account; that of queued, which holds no secret, is not, and shows
 // that it is not the kernel that closes it for everybody.
 func TestUndumpable(t *testing.T) {
 	if os.Geteuid() != 0 {
@@ -26,9 +26,15 @@ func TestUndumpable(t *testing.T) {
 	for _, p := range []struct {
 		program, account string
 		closed           bool
-	}{{"queued", "pa-queue", false}, {"authd", "pa-auth", true}, {"keyd", "pa-keyd", true}} {
+	}{{"queued", "pa-queue", false}, {"authd", "pa-auth", true}, {"keyd", "pa-keyd", true}, {"smtpd", "pa-smtpd", true}} {
 		r := layOut(t, walls{account: true, landlock: true, seccomp: true})
 		who := uint32(accounts[p.account])
+		if p.program == "smtpd" {
+			os.Chown(r.dir+"/tls/key.pem", int(who), int(who))
+			for _, d := range []string{"queue", "state"} {
+				os.Chown(r.dir+"/"+d, int(who), int(who))
+			}
+		}
 		for _, dir := range []string{"run", "state"} {
 			os.Chmod(r.dir+"/"+dir, 0o777|os.ModeSticky)
 		}
