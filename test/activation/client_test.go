@@ -16,6 +16,9 @@ import (
 // limit is for whatever must happen soon; a machine under load may take its time.
 const limit = 60 * time.Second
 
+// build builds the programs once, not for each test.
+var build = sync.OnceValues(suite.Build)
+
 // many is how many connections there are at once.
 const many = 200
 

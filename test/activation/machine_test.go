@@ -42,7 +42,7 @@ func newMachine(t *testing.T, kind, more string) *machine {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bin, err := suite.Build()
+	bin, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}

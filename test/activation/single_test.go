@@ -20,6 +20,10 @@ import (
 func lay(t *testing.T, c suite.Config) *suite.System {
 	t.Helper()
 	c.Settings += "smtpd_client_limit 0\nsmtpd_client_rate 0\nlog auto\n"
+	var err error
+	if c.Bin, err = build(); err != nil {
+		t.Fatal(err)
+	}
 	s, err := suite.New(c)
 	if err != nil {
 		t.Fatal(err)
@@ -45,7 +49,7 @@ func lay(t *testing.T, c suite.Config) *suite.System {
 // supervise runs a program that starts smtpd until the test ends. Log is what it and its children write.
 func supervise(t *testing.T, s *suite.System, c *exec.Cmd) (log func() string) {
 	t.Helper()
-	bin, err := suite.Build()
+	bin, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +97,7 @@ func TestInetd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bin, err := suite.Build()
+	bin, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"postamt/test/peers"
-	"postamt/test/suite"
 )
 
 // units is a copy of etc/systemd in which the programs are those of bin/.
@@ -20,7 +19,7 @@ func units(t *testing.T) (services, sockets []string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bin, err := suite.Build()
+	bin, err := build()
 	if err != nil {
 		t.Fatal(err)
 	}
