@@ -8,6 +8,8 @@
 //	fd 0 is a socket inetd nowait: one connection; stderr is the client's socket too, so logs go to syslog
 //	none of these    listeners of our own, from the configuration
 //
+// A UCSPI server may do TLS for us: function TLS. Under systemd's watchdog every loop that accepts has a Beat.
+//
 // A program's main calls Start before anything else, then Log, Open, Signals and Ready in this order.
 //
 // Promises: what a supervisor left in the environment for us is not seen by programs that we execute. A socket in the

@@ -5,7 +5,21 @@ import (
 	"errors"
 	"strings"
 	"testing"
+	"time"
 )
+
+// limited notices a read without a deadline.
+type limited struct {
+	*input
+	armed, endless bool
+}
+
+func (l *limited) SetDeadline(t time.Time) error     { return l.SetReadDeadline(t) }
+func (l *limited) SetReadDeadline(t time.Time) error { l.armed = !t.IsZero(); return nil }
+func (l *limited) Read(b []byte) (int, error) {
+	l.endless = l.endless || !l.armed
+	return l.input.Read(b)
+}
 
 // TLS that ends before us is TLS: no handshake, no STARTTLS, AUTH, ESMTPSA with the names that were told.
 func TestTLSBeforeUs(t *testing.T) {
@@ -47,6 +61,17 @@ func TestStartTLSOfAnother(t *testing.T) {
 	if m.count() != 1 || !strings.Contains(string(m.messages[0].body), "(using TLSv1.3)\r\n\tby mx.example with ESMTPSA ") {
 		t.Errorf("%+v", m.messages)
 	}
+
+	// What lies below then has the time limits of what lay below before.
+	conf.TimeoutCommand = time.Minute
+	below := &limited{input: &input{pieces: [][]byte{[]byte("EHLO c.example\r\n"), []byte("STARTTLS\r\n"), []byte("QUIT\r\n")}}}
+	peer.StartTLS = func() (string, error) { below.armed = false; return "TLSv1.3", nil }
+	NewServer(m, conf, 1).Serve(context.Background(), below, Submission, peer)
+	wantCodes(t, below.out.String(), "220 250 220 221")
+	if below.endless {
+		t.Error("it reads without a time limit")
+	}
+	peer.StartTLS = func() (string, error) { started++; return "TLSv1.3", nil }
 
 	// T01, here too: nothing may follow in clear.
 	in = &input{pieces: [][]byte{[]byte("EHLO c.example\r\nSTARTTLS\r\nEHLO c.example\r\n")}}
