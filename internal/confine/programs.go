@@ -32,6 +32,7 @@ func Smtpd(c *config.Config) *Program {
 	p.tables()
 	p.read(c.Senders)
 	p.read(c.TLSCert...)
+	p.read(c.TLSClientCA...)
 	active := filepath.Join(c.QueueDir, "active")
 	p.uses = append(p.uses,
 		privilege.Use{Path: c.QueueDir, Type: fs.ModeDir, Mode: 0o755},
