@@ -98,6 +98,12 @@ func TestBecome(t *testing.T) {
 	if err := Queued(c).Become(false); err == nil || !strings.HasSuffix(err.Error(), "queue: belongs to uid 0, not to 64321:64322; chown -R 64321:64322 "+d+"/queue mends it") {
 		t.Error(err)
 	}
+	c = write("auth_user 64321:64322\nauth_sources system\n")
+	if _, missing := os.Stat("/etc/shadow"); missing != nil {
+		t.Log("there is no /etc/shadow")
+	} else if err := Authd(c).Become(false); err == nil || !strings.Contains(err.Error(), "/etc/shadow: is for the group ") {
+		t.Error(err)
+	}
 	c = write("smtpd_user 64321:64322\n")
 	if err := Smtpd(c).Become(false); err == nil || !strings.Contains(err.Error(), "is for the group 0, of which 64321:64322 is no member; usermod -aG 0 64321:64322 mends it") {
 		t.Error(err)

@@ -37,7 +37,7 @@ func Smtpd(c *config.Config) *Program {
 	p.uses = append(p.uses,
 		privilege.Use{Path: c.QueueDir, Type: fs.ModeDir, Mode: 0o755},
 		privilege.Use{Path: active, Type: fs.ModeDir, Mode: 0o775})
-	p.mayCreate(active)
+	p.member(active)
 	p.sandbox.Write = []string{active}
 	if c.LoginMessagesHour|c.LoginMessagesDay|c.LoginRecipientsHour|c.LoginRecipientsDay != 0 {
 		counts := filepath.Join(c.StateDir, "usage")
@@ -113,6 +113,8 @@ func Authd(c *config.Config) *Program {
 					p.uses = append(p.uses, privilege.Use{Path: f, Mode: 0o775})
 				}
 			}
+		case "system":
+			p.member("/etc/shadow")
 		case "checkpassword":
 			p.free = true
 		case "server":
@@ -188,14 +190,14 @@ func (p *Program) owners(account string) []uint32 {
 	return []uint32{a.UID}
 }
 
-// mayCreate says when the account is no member of the group for which the queue is open.
-func (p *Program) mayCreate(active string) {
+// member says when the account is not in the group for which a file or directory is open.
+func (p *Program) member(path string) {
 	a, err := p.find(p.key, p.account)
-	st, serr := os.Stat(active)
+	st, serr := os.Stat(path)
 	if err != nil || a == nil || serr != nil {
 		return // is said elsewhere
 	}
 	if sys, ok := st.Sys().(*syscall.Stat_t); ok && sys.Uid != a.UID && !slices.Contains(a.Groups, sys.Gid) {
-		p.problems = append(p.problems, fmt.Errorf("%s: is for the group %d, of which %s is no member; usermod -aG %[2]d %[3]s mends it", active, sys.Gid, a.Name))
+		p.problems = append(p.problems, fmt.Errorf("%s: is for the group %d, of which %s is no member; usermod -aG %[2]d %[3]s mends it", path, sys.Gid, a.Name))
 	}
 }
