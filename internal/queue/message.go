@@ -395,6 +395,9 @@ func (q *Queue) removeLog(id ID) error {
 // few writes; one after the other they took seconds on a slow disk, in which a
 // crash would have sent all that mail again.
 func (q *Queue) SyncRemovals() error {
+	// Whoever comes while others sync waits for them: what he removed may be in their hands.
+	q.removals.Lock()
+	defer q.removals.Unlock()
 	var errs [len(q.shards)]error
 	var wg sync.WaitGroup
 	for i := range q.shards {

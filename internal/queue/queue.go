@@ -126,6 +126,8 @@ type Queue struct {
 	shards  [32]shard
 	fsGroup durable.Group
 
+	removals sync.Mutex // held by SyncRemovals
+
 	mu    sync.Mutex
 	lock  *os.File
 	swept bool            // the first scan is over, and logs that a crash left were looked for
