@@ -34,7 +34,7 @@ func TestReportNamesTheOther(t *testing.T) {
 			t.Fatalf("%v: %d reports", c.peer, len(r))
 		}
 		body := strings.ReplaceAll(r[0].body, "\r\n", "\n")
-		if !strings.Contains(body, c.want) || strings.Contains(body, "secret") || strings.Contains(body, ":25") {
+		if !strings.Contains(body, c.want) || strings.Contains(body, "secret") || strings.Contains(body, "]:25") {
 			t.Errorf("%v: %q is not in\n%s", c.peer, c.want, body)
 		}
 		o.wantEmpty()
