@@ -10,6 +10,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"postamt/internal/mutf7"
 )
 
 // maxName is the longest file name the usual file systems take.
@@ -135,7 +137,7 @@ func FolderDir(tag string) (string, error) {
 			return "", ErrFolder
 		}
 	}
-	dir := "." + encodeUTF7(tag)
+	dir := "." + mutf7.Encode(tag)
 	if len(dir) > maxName {
 		return "", ErrFolder
 	}
