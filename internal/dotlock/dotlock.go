@@ -55,7 +55,7 @@ type Options struct {
 	// Content keeps the lock's file empty, because it is to become the
 	// new FILE (see Replace).
 	Content bool
-	Perm    os.FileMode // of the lock file, and so of the new FILE
+	Perm    os.FileMode // of the lock file, and so of the new FILE, whatever the umask; 0: 0600
 	Ops     *durable.Ops
 }
 
@@ -111,7 +111,11 @@ func Acquire(ctx context.Context, dir *os.File, file string, o Options) (*Lock, 
 }
 
 func (l *Lock) create(o Options) error {
-	f, err := l.ops.Create(l.dir, l.name, 0o600)
+	perm := o.Perm
+	if perm == 0 {
+		perm = 0o600
+	}
+	f, err := l.ops.Create(l.dir, l.name, perm)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"pgregory.net/rapid"
 
+	"postamt/internal/dotlock"
 	"postamt/internal/durable"
 )
 
@@ -223,6 +224,29 @@ func TestOrderOfSteps(t *testing.T) {
 		unlock(t, tx)
 		if got := strings.Join(steps, " "); got != want {
 			t.Errorf("%s: %s, want %s", name, got, want)
+		}
+	}
+}
+
+// A lock that was broken ends its owner's writing.
+func TestLockIsLost(t *testing.T) {
+	for name, op := range operations {
+		l, dir := folder(t, op.list)
+		tx := lock(t, l)
+		read(tx)
+		os.Rename(dir.Name()+"/"+listFile+".lock", dir.Name()+"/kept")
+		write(t, dir.Name()+"/"+listFile+".lock", "")
+		if err := op.do(l, tx); !errors.Is(err, dotlock.ErrLost) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if p, _ := os.ReadFile(dir.Name() + "/" + listFile); string(p) != op.list {
+			t.Errorf("%s: %q", name, p)
+		}
+		if err := tx.Unlock(); !errors.Is(err, dotlock.ErrLost) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if _, err := os.Stat(dir.Name() + "/" + listFile + ".lock"); err != nil {
+			t.Error(name, err)
 		}
 	}
 }

@@ -29,11 +29,29 @@ type Tx struct {
 // Lock waits for the lock of the folder's files, until ctx ends or for two
 // minutes: then a dead owner's lock would have been broken.
 func (l *List) Lock(ctx context.Context) (*Tx, error) {
-	lock, err := dotlock.Acquire(ctx, l.dir, listFile, dotlock.Options{Stale: lockStale, Timeout: lockTimeout, Ops: l.ops})
+	mode, err := l.mode()
+	if err != nil {
+		return nil, fmt.Errorf("uidlist: %w", err)
+	}
+	o := dotlock.Options{Stale: lockStale, Timeout: lockTimeout, Ops: l.ops}
+	if mode != 0o600 {
+		o.Perm = mode
+	}
+	lock, err := dotlock.Acquire(ctx, l.dir, listFile, o)
 	if err != nil {
 		return nil, fmt.Errorf("uidlist: %w", err)
 	}
 	return &Tx{l: l, lock: lock}, nil
+}
+
+// mode is that of new files, which Dovecot takes from the directory too: who may
+// enter a shared folder may read its files.
+func (l *List) mode() (os.FileMode, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(l.dir.Fd()), &st); err != nil {
+		return 0, &os.PathError{Op: "stat", Path: l.dir.Name(), Err: err}
+	}
+	return os.FileMode(st.Mode)&0o666 | 0o600, nil
 }
 
 // Unlock ends a Tx. What was written stays, also when it returns an error.
@@ -259,11 +277,10 @@ func (t *Tx) replace(name string, second int64, text func(*bufio.Writer) error) 
 		return st, err
 	}
 	defer tmp.Close()
-	if err = unix.Fstat(int(l.dir.Fd()), &st); err != nil {
+	mode, err := l.mode()
+	if err != nil {
 		return st, err
 	}
-	// As Dovecot: who may enter a shared folder may read its files.
-	mode := os.FileMode(st.Mode)&0o666 | 0o600
 	temp := name + "." + strconv.FormatUint(mrand.Uint64(), 36)
 	f, err := l.ops.Create(tmp, temp, 0o600)
 	if err != nil {
