@@ -92,7 +92,12 @@ func sizeInName(name string) int64 {
 	if i := strings.LastIndexByte(name, ':'); i >= 0 {
 		name = name[:i]
 	}
-	_, s, ok := strings.Cut(name, ",S=")
+	return fieldInName(name, ",S=")
+}
+
+// fieldInName reads the number after ",S=" or ",W="; -1 when there is none.
+func fieldInName(name, field string) int64 {
+	_, s, ok := strings.Cut(name, field)
 	if !ok {
 		return -1
 	}
@@ -114,32 +119,41 @@ func tempName(stem string) string {
 	return string(strconv.AppendUint(b, rand.Uint64(), 36))
 }
 
-// ErrFolder is a tag that can name no folder.
+// ErrFolder is a name that no folder can have.
 var ErrFolder = errors.New("maildir: not a folder name")
 
 // FolderDir gives the directory of the Maildir++ folder that a tag names,
 // "lists.go" as ".lists.go" (go below lists), in modified UTF-7 (RFC 3501
 // section 5.1.3) as Dovecot and Courier write it. A tag comes from a stranger's
-// RCPT: ErrFolder for one that is empty, too long, not UTF-8, has an empty
-// component (so never ".", ".." or a leading dot), or a "/", a control
-// character or a leading "~".
+// RCPT, a folder's name from an IMAP client: ErrFolder for one that validFolder
+// does not take, and one too long.
 func FolderDir(tag string) (string, error) {
-	if tag == "" || tag[0] == '~' || !utf8.ValidString(tag) {
+	if !validFolder(tag) {
 		return "", ErrFolder
-	}
-	for _, part := range strings.Split(tag, ".") {
-		if part == "" {
-			return "", ErrFolder
-		}
-	}
-	for _, r := range tag {
-		if r == '/' || r < 0x20 || r >= 0x7f && r < 0xa0 {
-			return "", ErrFolder
-		}
 	}
 	dir := "." + mutf7.Encode(tag)
 	if len(dir) > maxName {
 		return "", ErrFolder
 	}
 	return dir, nil
+}
+
+// validFolder reports whether a name is one of a folder: UTF-8, no empty
+// component (so never ".", ".." or a leading dot), no "/", no control
+// character, no leading "~".
+func validFolder(name string) bool {
+	if name == "" || name[0] == '~' || !utf8.ValidString(name) {
+		return false
+	}
+	for part := range strings.SplitSeq(name, ".") {
+		if part == "" {
+			return false
+		}
+	}
+	for _, r := range name {
+		if r == '/' || r < 0x20 || r >= 0x7f && r < 0xa0 || r == 0x2028 || r == 0x2029 {
+			return false
+		}
+	}
+	return true
 }
