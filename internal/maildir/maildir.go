@@ -1,5 +1,7 @@
 // Package maildir keeps messages in maildirs, as maildir(5) says: it delivers
-// to them, and knows no protocol and no user. (Reading them is a later part.)
+// to them (Store), makes, renames and removes their folders and keeps the lists
+// of these (Root), and takes the names of files apart (FileName). It knows no
+// protocol and no user.
 //
 // A maildir is a directory with tmp/, new/ and cur/; a folder of it (Maildir++)
 // is a directory ".name" in it that has the same three. A message is one file

@@ -92,8 +92,8 @@ func uidl(t testing.TB, addr string) []string {
 	return all
 }
 
-// maildir is alice's, in which we and Dovecot's account may both write.
-type maildir struct {
+// mailbox is alice's, in which we and Dovecot's account may both write.
+type mailbox struct {
 	t    testing.TB
 	path string
 	dir  *os.File
@@ -101,7 +101,7 @@ type maildir struct {
 	uids map[string]uidlist.UID // by base name, as we have read them
 }
 
-func newMaildir(t testing.TB) (*maildir, string) {
+func newMaildir(t testing.TB) (*mailbox, string) {
 	t.Helper()
 	root, err := os.MkdirTemp("", "mailbox")
 	if err != nil {
@@ -119,7 +119,7 @@ func newMaildir(t testing.TB) (*maildir, string) {
 			t.Fatal(err)
 		}
 	}
-	m := &maildir{t: t, path: root + "/alice/Maildir", uids: make(map[string]uidlist.UID)}
+	m := &mailbox{t: t, path: root + "/alice/Maildir", uids: make(map[string]uidlist.UID)}
 	if m.dir, err = durable.OpenDir(m.path); err != nil {
 		t.Fatal(err)
 	}
@@ -140,7 +140,7 @@ func dovecot(t testing.TB, root string) *peers.DovecotServer {
 	return s
 }
 
-func (m *maildir) put(name, subject string) {
+func (m *mailbox) put(name, subject string) {
 	m.t.Helper()
 	if err := os.WriteFile(m.path+"/"+name, []byte("Subject: "+subject+"\n\ntext\n"), 0o666); err != nil {
 		m.t.Fatal(err)
@@ -154,7 +154,7 @@ type reader interface {
 	Read(func(uidlist.Entry) error) (uidlist.Change, error)
 }
 
-func (m *maildir) read(r reader) uidlist.Change {
+func (m *mailbox) read(r reader) uidlist.Change {
 	m.t.Helper()
 	new := make(map[string]uidlist.UID)
 	change, err := r.Read(func(e uidlist.Entry) error { new[e.Name] = e.UID; return nil })
@@ -169,7 +169,7 @@ func (m *maildir) read(r reader) uidlist.Change {
 }
 
 // lock takes the lock and reads what is new, and makes the list.
-func (m *maildir) lock() *uidlist.Tx {
+func (m *mailbox) lock() *uidlist.Tx {
 	m.t.Helper()
 	tx, err := m.list.Lock(m.t.Context())
 	if err != nil {
@@ -185,7 +185,7 @@ func (m *maildir) lock() *uidlist.Tx {
 }
 
 // add puts messages into cur and gives them UIDs, as our imapd will.
-func (m *maildir) add(keyword string, names ...string) {
+func (m *mailbox) add(keyword string, names ...string) {
 	m.t.Helper()
 	tx := m.lock()
 	defer tx.Unlock()
@@ -211,7 +211,7 @@ func (m *maildir) add(keyword string, names ...string) {
 }
 
 // ours is what we think of the messages that are there: UID, keywords.
-func (m *maildir) ours() map[uidlist.UID]string {
+func (m *mailbox) ours() map[uidlist.UID]string {
 	m.t.Helper()
 	m.read(m.list)
 	k, err := m.list.Keywords()
