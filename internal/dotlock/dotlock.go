@@ -162,8 +162,9 @@ func (l *Lock) Held() error {
 // Touch tells other hosts that the owner is alive. It is for work that may take
 // more than a part of Options.Stale.
 func (l *Lock) Touch() error {
-	now := []unix.Timespec{{Nsec: unix.UTIME_NOW}, {Nsec: unix.UTIME_NOW}}
-	err := unix.UtimesNanoAt(int(l.dir.Fd()), l.name, now, unix.AT_SYMLINK_NOFOLLOW)
+	// By our own clock; the file's ctime is set by the right one meanwhile.
+	now := unix.NsecToTimespec(time.Now().UnixNano())
+	err := unix.UtimesNanoAt(int(l.dir.Fd()), l.name, []unix.Timespec{now, now}, unix.AT_SYMLINK_NOFOLLOW)
 	runtime.KeepAlive(l.dir)
 	if err != nil {
 		return fmt.Errorf("dotlock: touch %s/%s: %w", l.dir.Name(), l.name, err)

@@ -88,7 +88,7 @@ func TestFoldersOfOthers(t *testing.T) {
 	if _, f, err := r.Open("inbox"); f.Dir != "." || f.Name != Inbox {
 		t.Error(f, err)
 	}
-	for _, name := range []string{"etc", "link", "ssh", "file", "curlink", "none"} {
+	for _, name := range []string{"etc", "link", "ssh", "file", "curlink", "none", "Entw&APw-rfe"} {
 		if _, _, err := r.Open(name); !errors.Is(err, ErrNoFolder) {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -234,6 +234,22 @@ func TestEveryFolderStepFails(t *testing.T) {
 				inFolders, _ := filepath.Glob(path + "/.[az]*/*/[123].m")
 				if got := len(messages) + len(inFolders); got < 5 && name != "delete" {
 					t.Errorf("%s: %d messages", what, got)
+				}
+				between := folderNames(t, r)
+				for _, n := range between[1:] {
+					f, _, err := r.Open(n)
+					if err != nil {
+						t.Fatal(err)
+					}
+					for _, sub := range []string{"tmp", "new"} {
+						if _, err := os.Stat(f.Name() + "/" + sub); err != nil {
+							t.Errorf("%s: half a folder: %v", what, err)
+						}
+					}
+					f.Close()
+				}
+				if name == "rename" && slices.Contains(between, "z") && (slices.Contains(between, "a.b") || slices.Contains(between, "a.c")) {
+					t.Errorf("%s: %v", what, between)
 				}
 				// Again, as a client would. What was done already is an error that says so.
 				again := c.do(r)

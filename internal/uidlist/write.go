@@ -294,8 +294,8 @@ func (t *Tx) replace(name string, second int64, text func(*bufio.Writer) error) 
 		err = l.ops.Chmod(f, mode)
 	}
 	if now := time.Now(); err == nil && second >= now.Unix() {
-		then := unix.NsecToTimeval((second + 1) * 1e9)
-		err = unix.Futimes(int(f.Fd()), []unix.Timeval{then, then})
+		then := unix.NsecToTimespec((second + 1) * 1e9)
+		err = unix.UtimesNanoAt(int(tmp.Fd()), temp, []unix.Timespec{then, then}, unix.AT_SYMLINK_NOFOLLOW)
 	}
 	if err == nil {
 		err = l.ops.Sync(f)
