@@ -4,11 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
-	"runtime"
 	"slices"
-	"strconv"
 	"strings"
 	"time"
 
@@ -25,10 +22,6 @@ var ErrNoFolder = errors.New("maildir: no such folder")
 const Inbox = "INBOX"
 
 func isInbox(name string) bool { return strings.EqualFold(name, Inbox) }
-
-// goneDir begins the name of a folder that is being removed. As a folder's name
-// it would have an empty component, so nobody takes it for one.
-const goneDir = "..gone."
 
 // Root is a maildir as the place of its folders, which are named as clients see
 // them: UTF-8, with "." between the levels. No name leads out of it and no
@@ -235,120 +228,6 @@ func (r *Root) create(dir string) error {
 	return nil
 }
 
-// Delete removes a folder and its messages; those below it stay (RFC 9051
-// section 6.3.5). INBOX cannot be removed.
-func (r *Root) Delete(name string) error {
-	if isInbox(name) {
-		return ErrFolder
-	}
-	f, folder, err := r.Open(name)
-	if err != nil {
-		return err
-	}
-	f.Close()
-	gone := goneDir + strconv.FormatUint(rand.Uint64(), 36)
-	if err = r.ops.Rename(r.dir, folder.Dir, r.dir, gone); err == nil {
-		err = r.ops.SyncDir(r.dir)
-	}
-	if err != nil {
-		return r.wrap("delete", name, err)
-	}
-	// It is gone. That its files take room a while longer is not the client's concern.
-	r.Purge()
-	return nil
-}
-
-// Purge removes what is left of folders that were deleted.
-func (r *Root) Purge() error {
-	var first error
-	err := scan(r.dir, ".", func(dir string) error {
-		if strings.HasPrefix(dir, goneDir) {
-			if err := r.purge(dir); err != nil && first == nil {
-				first = err
-			}
-		}
-		return nil
-	})
-	if err = errors.Join(err, first); err != nil {
-		return fmt.Errorf("maildir: %s: remove deleted folders: %w", r.dir.Name(), err)
-	}
-	return nil
-}
-
-func (r *Root) purge(dir string) error {
-	f, err := openDir(r.dir, dir)
-	if err == unix.ENOENT {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	for _, sub := range []string{"new", "cur"} {
-		if err := scan(f, sub, func(name string) error { return r.bury(f, sub, name) }); err != nil && err != unix.ENOENT && err != ErrUnsafe {
-			return err
-		}
-	}
-	return r.removeAll(r.dir, dir, 8)
-}
-
-// bury leaves a tombstone for a message that may be delivered again.
-func (r *Root) bury(folder *os.File, sub, name string) error {
-	base, _, _ := strings.Cut(name, ":")
-	_, id, _ := strings.Cut(base, ".")
-	var st unix.Stat_t
-	if !strings.HasPrefix(id, "Q") || unix.Fstatat(int(folder.Fd()), sub+"/"+name, &st, unix.AT_SYMLINK_NOFOLLOW) != nil ||
-		r.now().Sub(time.Unix(st.Mtim.Unix())) > tempAge {
-		return nil
-	}
-	tmp, err := openDir(r.dir, "tmp")
-	if err != nil {
-		return err
-	}
-	defer tmp.Close()
-	f, err := r.ops.Create(tmp, base+".gone", 0o600)
-	if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENAMETOOLONG) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	return r.ops.Close(f)
-}
-
-// removeAll removes a directory with what is in it, a few levels deep.
-func (r *Root) removeAll(parent *os.File, name string, depth int) error {
-	f, err := openDir(parent, name)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	for {
-		names, err := f.Readdirnames(512)
-		if len(names) == 0 {
-			break
-		}
-		for _, n := range names {
-			err := r.ops.Unlink(f, n)
-			if (errors.Is(err, unix.EISDIR) || errors.Is(err, unix.EPERM)) && depth > 0 {
-				err = r.removeAll(f, n, depth-1)
-			}
-			if err != nil && !errors.Is(err, fs.ErrNotExist) {
-				return err
-			}
-		}
-		if err != nil {
-			break
-		}
-	}
-	err = unix.Unlinkat(int(parent.Fd()), name, unix.AT_REMOVEDIR)
-	runtime.KeepAlive(parent)
-	if err == unix.ENOENT {
-		err = nil
-	}
-	return err
-}
-
 // Rename gives a folder, and with it those below it, another name (RFC 9051
 // section 6.3.6). A new name that is taken, also for one of those below, is an
 // error with fs.ErrExist, and then nothing is renamed; one below the old name
@@ -462,10 +341,8 @@ func (r *Root) moveAll(to *os.File, sub string) error {
 			return nil
 		}
 		err := r.ops.Publish(src, name, dst, name)
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // removed, or flagged: the directory has changed and is read again
-		}
-		return err
+		// Removed, or flagged: the directory has changed and is read again.
+		return ignoreMissing(err)
 	})
 	// The new place first: in a crash between a message may be in both.
 	return errors.Join(err, r.ops.SyncDir(dst), r.ops.SyncDir(src))

@@ -162,7 +162,7 @@ func TestDeleteLeavesTombstones(t *testing.T) {
 	r, path := newRoot(t)
 	mkfolder(t, path+"/.lists")
 	young, old, other := "1.Qq1Xab.h,S=1,W=1", "2.Qq2Xab.h,S=1,W=1", "3.M1P1.h"
-	for _, n := range []string{"new/" + young, "cur/" + old + ":2,S", "cur/" + other} {
+	for _, n := range []string{"cur/" + young, "cur/" + old + ":2,S", "cur/" + other} {
 		os.WriteFile(path+"/.lists/"+n, nil, 0o600)
 	}
 	then := time.Now().Add(-37 * time.Hour)
@@ -172,6 +172,46 @@ func TestDeleteLeavesTombstones(t *testing.T) {
 	}
 	left, _ := filepath.Glob(path + "/tmp/*")
 	if len(left) != 1 || filepath.Base(left[0]) != young+".gone" {
+		t.Error(left)
+	}
+}
+
+// A delivery that has found the folder before it was deleted puts its message there just after.
+func TestDeleteWhileAMessageArrives(t *testing.T) {
+	r, path := newRoot(t)
+	mkfolder(t, path+"/.lists")
+	os.WriteFile(path+"/.lists/cur/1.old", nil, 0o600)
+	dir, err := durable.OpenDir(path + "/.lists/new")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer dir.Close()
+	renamed := false
+	r.ops = &durable.Ops{Fault: func(op durable.Op, name string) error {
+		if op == durable.OpSyncDir && !renamed {
+			renamed = true
+			f, err := durable.Create(dir, "2.arrives", 0o600)
+			if err != nil {
+				t.Error(err)
+			}
+			f.Close()
+		}
+		return nil
+	}}
+	if err := r.Delete("lists"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(path + "/new/2.arrives"); err != nil || !renamed {
+		t.Error(err)
+	}
+	// Now it would be told.
+	if f, err := durable.Create(dir, "3.late", 0o600); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(f, err)
+	}
+	if left, _ := filepath.Glob(path + "/*/*.old"); left != nil {
+		t.Error(left)
+	}
+	if left, _ := filepath.Glob(path + "/..*"); left != nil {
 		t.Error(left)
 	}
 }
