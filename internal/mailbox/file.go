@@ -1,0 +1,159 @@
+package mailbox
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"os"
+
+	"golang.org/x/sys/unix"
+
+	"postamt/internal/durable"
+)
+
+const (
+	indexName  = "postamt.index"
+	tempPrefix = "postamt.index."
+	// A snapshot is written anew when the changes behind it are this much of it, and at least this much.
+	smallTail  = 64 << 10
+	tailDivide = 4
+)
+
+// indexFile is the index in its directory, which is the maildir or one that the configuration names.
+type indexFile struct {
+	dir  *os.File
+	f    *os.File // nil: it cannot be opened or made; then all is in memory only
+	good bool     // f is an index, and x what it says
+	x    *index   // never nil
+}
+
+// refresh reads what others have written since. Errors of reading a cache are none: it is as if it were not there.
+func (i *indexFile) refresh() {
+	if i.f != nil && i.current() {
+		size, ok := fileSize(i.f)
+		if i.good && ok && size >= i.x.end && i.x.follow(i.f, size) == nil {
+			return
+		}
+		if x, good := loadIndex(i.f, size); ok && good {
+			i.x, i.good = x, true
+			return
+		}
+		i.x, i.good = &index{}, false
+		return
+	}
+	i.close()
+	const flags = unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NONBLOCK
+	fd, err := unix.Openat(int(i.dir.Fd()), indexName, unix.O_RDWR|unix.O_CREAT|flags, 0o600)
+	if err != nil {
+		return
+	}
+	i.f = os.NewFile(uintptr(fd), i.dir.Name()+"/"+indexName)
+	if size, ok := fileSize(i.f); ok {
+		if x, good := loadIndex(i.f, size); good {
+			i.x, i.good = x, true
+		}
+	} else {
+		i.close() // a FIFO, a device: whoever put it there knows why
+	}
+}
+
+func (i *indexFile) close() {
+	if i.f != nil {
+		i.f.Close()
+	}
+	i.f, i.x, i.good = nil, &index{}, false
+}
+
+// current: the file that is open is the one with the name.
+func (i *indexFile) current() bool {
+	var a, b unix.Stat_t
+	return unix.Fstat(int(i.f.Fd()), &a) == nil && unix.Fstatat(int(i.dir.Fd()), indexName, &b, unix.AT_SYMLINK_NOFOLLOW) == nil &&
+		a.Ino == b.Ino && a.Dev == b.Dev
+}
+
+func fileSize(f *os.File) (int64, bool) {
+	var st unix.Stat_t
+	if unix.Fstat(int(f.Fd()), &st) != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return 0, false
+	}
+	return st.Size, true
+}
+
+// lock waits until no other process writes, and then reads what they wrote. unlock ends it.
+func (i *indexFile) lock() (unlock func(), err error) {
+	for {
+		i.refresh()
+		f := i.f
+		if f == nil {
+			return func() {}, nil
+		}
+		if err := flock(f, unix.LOCK_EX); err != nil {
+			return nil, fmt.Errorf("mailbox: lock %s: %w", f.Name(), err)
+		}
+		if i.refresh(); i.f == f { // what was written while we waited
+			return func() { flock(f, unix.LOCK_UN) }, nil
+		}
+		// Another file has the name now: closing this one has unlocked it.
+	}
+}
+
+func flock(f *os.File, how int) error {
+	for {
+		err := unix.Flock(int(f.Fd()), how)
+		if err != unix.EINTR {
+			return err
+		}
+	}
+}
+
+// write appends changes that were applied to i.x already; the file is locked. When they cannot be written the file goes: it would say
+// what is no longer so.
+func (i *indexFile) write(ops *durable.Ops, frames []byte) error {
+	if i.f == nil {
+		return nil
+	}
+	if !i.good || i.x.end-i.x.base+int64(len(frames)) > max(smallTail, i.x.base/tailDivide) {
+		return i.rewrite(ops)
+	}
+	if err := ops.WriteAt(i.f, frames, i.x.end); err != nil {
+		ops.Unlink(i.dir, indexName)
+		i.good = false
+		return fmt.Errorf("mailbox: %w", err)
+	}
+	i.x.end += int64(len(frames))
+	return nil
+}
+
+// rewrite publishes a snapshot of i.x. The lock goes with the old file: whoever waits for it finds that another has its name.
+func (i *indexFile) rewrite(ops *durable.Ops) error {
+	var seed [16]byte
+	rand.Read(seed[:])
+	i.x.generation = binary.LittleEndian.Uint64(seed[:])
+	b, err := i.x.snapshot()
+	if err != nil {
+		return fmt.Errorf("mailbox: %s: %w", indexName, err)
+	}
+	temp := fmt.Sprintf("%s%x", tempPrefix, seed[8:])
+	f, err := ops.Create(i.dir, temp, 0o600)
+	if err != nil {
+		return fmt.Errorf("mailbox: %w", err)
+	}
+	if err = ops.Write(f, b); err == nil {
+		err = ops.Rename(i.dir, temp, i.dir, indexName)
+	}
+	if err != nil {
+		f.Close()
+		ops.Unlink(i.dir, temp)
+		return fmt.Errorf("mailbox: %w", err)
+	}
+	x, ok := loadIndex(f, int64(len(b)))
+	if !ok {
+		f.Close()
+		return errors.New("mailbox: the index that was just written is none")
+	}
+	x.gone = i.x.gone
+	i.f.Close()
+	i.f, i.x, i.good = f, x, true
+	return nil
+}

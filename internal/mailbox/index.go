@@ -1,0 +1,346 @@
+package mailbox
+
+import (
+	"bytes"
+	"encoding/binary"
+	"hash/crc32"
+	"io"
+	"slices"
+)
+
+const (
+	indexMagic = "postamt.index 1\n"
+	headerSize = 128
+	recordSize = 56
+	stateSize  = 64
+	frameSize  = 9
+	maxPayload = recordSize + 255
+	maxRecords = 1 << 27
+	maxNames   = 1<<32 - 1
+)
+
+// unknown is a number that nobody has looked for yet.
+const unknown = ^uint64(0)
+
+// The flags of a file name, as bits.
+const (
+	Draft Flags = 1 << iota
+	Flagged
+	Passed
+	Replied
+	Seen
+	Trashed
+)
+
+// Flags is a set of the system flags of a maildir.
+type Flags uint8
+
+// message is what is known of one message. 100,000 of them are in memory for each open mailbox: names are not, but where they stand.
+type message struct {
+	uid      uint32
+	keywords uint32
+	modseq   uint64
+	size     uint64
+	wire     uint64
+	date     uint64
+	facts    uint64
+	name     uint64 // 40 bits where, 8 bits how long, Flags, place
+}
+
+func (m *message) flags() Flags     { return Flags(m.name >> 48) }
+func (m *message) inNew() bool      { return m.name>>56 == placeNew }
+func (m *message) dead() bool       { return m.name>>56 == placeNone }
+func (m *message) nameAt() int64    { return int64(m.name & (1<<40 - 1)) }
+func (m *message) nameLength() int  { return int(m.name >> 40 & 0xff) }
+func (m *message) setFlags(f Flags) { m.name = m.name&^(0xff<<48) | uint64(f)<<48 }
+func (m *message) setName(at int64, length int) {
+	m.name = m.name&^(1<<48-1) | uint64(at)&(1<<40-1) | uint64(length)<<40
+}
+func (m *message) setPlace(p uint64) { m.name = m.name&(1<<56-1) | p<<56 }
+
+// Where the file of a message is.
+const (
+	placeCur = iota
+	placeNew
+	placeNone // removed a moment ago, and taken out of the list with others
+)
+
+func (m *message) append(b []byte) []byte {
+	b = binary.LittleEndian.AppendUint32(b, m.uid)
+	b = binary.LittleEndian.AppendUint32(b, m.keywords)
+	for _, n := range [...]uint64{m.modseq, m.size, m.wire, m.date, m.facts, m.name} {
+		b = binary.LittleEndian.AppendUint64(b, n)
+	}
+	return b
+}
+
+func (m *message) decode(b []byte) {
+	m.uid = binary.LittleEndian.Uint32(b)
+	m.keywords = binary.LittleEndian.Uint32(b[4:])
+	m.modseq = binary.LittleEndian.Uint64(b[8:])
+	m.size = binary.LittleEndian.Uint64(b[16:])
+	m.wire = binary.LittleEndian.Uint64(b[24:])
+	m.date = binary.LittleEndian.Uint64(b[32:])
+	m.facts = binary.LittleEndian.Uint64(b[40:])
+	m.name = binary.LittleEndian.Uint64(b[48:])
+}
+
+// stamp tells one version of a file or directory from another: nanoseconds since 1970, and when we looked.
+type stamp struct{ modified, seen int64 }
+
+// state is what was seen of the truth when the messages were what the index says.
+type state struct {
+	cur, new stamp
+	list     stamp // dovecot-uidlist
+	inode    uint64
+	listSize int64
+}
+
+func (s *state) append(b []byte) []byte {
+	for _, n := range [...]int64{s.cur.modified, s.cur.seen, s.new.modified, s.new.seen, s.list.modified, s.list.seen, int64(s.inode), s.listSize} {
+		b = binary.LittleEndian.AppendUint64(b, uint64(n))
+	}
+	return b
+}
+
+func (s *state) decode(b []byte) {
+	at := func(i int) int64 { return int64(binary.LittleEndian.Uint64(b[8*i:])) }
+	*s = state{stamp{at(0), at(1)}, stamp{at(2), at(3)}, stamp{at(4), at(5)}, uint64(at(6)), at(7)}
+}
+
+// index is what the file says, up to the octet end.
+type index struct {
+	generation uint64
+	validity   uint32
+	next       uint32
+	highest    uint64
+	state      state
+	messages   []message // ascending by UID
+	gone       []expunged
+	names      names
+	end        int64 // octets of the file that are valid
+	base       int64 // of these, the snapshot
+}
+
+// expunged is a message that is no more. The newest are remembered, for clients that were away (QRESYNC).
+type expunged struct {
+	uid    uint32
+	modseq uint64
+}
+
+const maxGone = 10000
+
+// names finds file names: those of the snapshot in the file, those that came later in memory.
+type names struct {
+	file   io.ReaderAt
+	start  int64 // of the names in the file
+	length int64
+	later  []byte // at 1<<39 and above
+}
+
+const laterAt = 1 << 39
+
+func (n *names) add(name string) int64 {
+	n.later = append(n.later, name...)
+	return laterAt + int64(len(n.later)-len(name))
+}
+
+// get returns the file name of a message. An error is one of reading; the file may have been cut.
+func (n *names) get(m *message) (string, error) {
+	at, length := m.nameAt(), m.nameLength()
+	if at >= laterAt {
+		at -= laterAt
+		return string(n.later[at : at+int64(length)]), nil
+	}
+	b := make([]byte, length)
+	if _, err := n.file.ReadAt(b, n.start+at); err != nil {
+		return "", err
+	}
+	return string(b), nil
+}
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// loadIndex reads an index of size octets. False: it is none, or none any more.
+func loadIndex(f io.ReaderAt, size int64) (*index, bool) {
+	var h [headerSize]byte
+	if _, err := f.ReadAt(h[:], 0); err != nil || string(h[:16]) != indexMagic ||
+		binary.LittleEndian.Uint32(h[124:]) != crc32.Checksum(h[:124], castagnoli) {
+		return nil, false
+	}
+	x := &index{generation: binary.LittleEndian.Uint64(h[16:]), validity: binary.LittleEndian.Uint32(h[24:]),
+		next: binary.LittleEndian.Uint32(h[28:]), highest: binary.LittleEndian.Uint64(h[32:])}
+	count, octets := int64(binary.LittleEndian.Uint32(h[40:])), int64(binary.LittleEndian.Uint32(h[44:]))
+	x.state.decode(h[48:])
+	x.base = headerSize + count*recordSize + octets
+	if count > maxRecords || x.base > size {
+		return nil, false
+	}
+	b := make([]byte, x.base-headerSize)
+	if _, err := f.ReadAt(b, headerSize); err != nil || binary.LittleEndian.Uint32(h[120:]) != crc32.Checksum(b, castagnoli) {
+		return nil, false
+	}
+	x.names = names{file: f, start: headerSize + count*recordSize, length: octets}
+	x.messages = make([]message, count)
+	last := uint32(0)
+	for i := range x.messages {
+		m := &x.messages[i]
+		m.decode(b[i*recordSize:])
+		if m.uid <= last || m.nameLength() == 0 || m.nameAt()+int64(m.nameLength()) > octets {
+			return nil, false
+		}
+		last = m.uid
+	}
+	x.end = x.base
+	x.follow(f, size)
+	return x, true
+}
+
+// follow applies the changes that were appended since, as far as they are whole.
+func (x *index) follow(f io.ReaderAt, size int64) error {
+	r := io.NewSectionReader(f, x.end, size-x.end)
+	b := make([]byte, 0, 64<<10)
+	for {
+		n, err := io.ReadFull(r, b[len(b):cap(b)])
+		b = b[:len(b)+n]
+		used := 0
+		for {
+			k := x.apply(b[used:])
+			if k == 0 {
+				break
+			}
+			used += k
+		}
+		x.end += int64(used)
+		b = b[:copy(b, b[used:])]
+		switch {
+		case err != nil && err != io.EOF && err != io.ErrUnexpectedEOF:
+			x.compact()
+			return err
+		case err != nil || used == 0:
+			x.compact()
+			return nil
+		}
+	}
+}
+
+// frame appends a change to b.
+func (x *index) frame(b []byte, kind byte, payload []byte) []byte {
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(payload)))
+	b = binary.LittleEndian.AppendUint32(b, x.sum(kind, payload))
+	b = append(b, kind)
+	return append(b, payload...)
+}
+
+// sum of a change: the generation in it keeps what is left of an older file from being taken for one of this.
+func (x *index) sum(kind byte, payload []byte) uint32 {
+	var g [9]byte
+	binary.LittleEndian.PutUint64(g[:], x.generation)
+	g[8] = kind
+	return crc32.Update(crc32.Checksum(g[:], castagnoli), castagnoli, payload)
+}
+
+// apply takes the change that b begins with and returns its octets, 0 when there is no whole one.
+func (x *index) apply(b []byte) int {
+	if len(b) < frameSize {
+		return 0
+	}
+	n := binary.LittleEndian.Uint32(b)
+	if n > maxPayload || int(n) > len(b)-frameSize {
+		return 0
+	}
+	kind, p := b[8], b[frameSize:frameSize+n]
+	if binary.LittleEndian.Uint32(b[4:]) != x.sum(kind, p) {
+		return 0
+	}
+	switch {
+	case (kind == 'A' || kind == 'F') && n > recordSize:
+		var m message
+		m.decode(p)
+		x.put(m, string(p[recordSize:]))
+	case kind == 'X' && n == 16:
+		x.remove(binary.LittleEndian.Uint32(p), binary.LittleEndian.Uint64(p[8:]))
+	case kind == 'S' && n == 8+stateSize:
+		x.next, x.validity = binary.LittleEndian.Uint32(p), binary.LittleEndian.Uint32(p[4:])
+		x.state.decode(p[8:])
+	default:
+		return 0
+	}
+	return frameSize + int(n)
+}
+
+// find returns where a UID stands, or would.
+func (x *index) find(uid uint32) (i int, ok bool) {
+	lo, hi := 0, len(x.messages)
+	for lo < hi {
+		mid := int(uint(lo+hi) / 2)
+		if x.messages[mid].uid < uid {
+			lo = mid + 1
+		} else {
+			hi = mid
+		}
+	}
+	return lo, lo < len(x.messages) && x.messages[lo].uid == uid
+}
+
+// put adds a message or replaces what was known of it.
+func (x *index) put(m message, name string) {
+	m.setName(x.names.add(name), len(name))
+	i, ok := x.find(m.uid)
+	if ok {
+		x.messages[i] = m
+	} else {
+		x.messages = append(x.messages, message{})
+		copy(x.messages[i+1:], x.messages[i:])
+		x.messages[i] = m
+	}
+	x.highest = max(x.highest, m.modseq)
+	x.next = max(x.next, m.uid+1)
+}
+
+// remove takes a message out; compact must follow before the list is looked at.
+func (x *index) remove(uid uint32, modseq uint64) {
+	x.highest = max(x.highest, modseq)
+	if i, ok := x.find(uid); ok {
+		x.messages[i].setPlace(placeNone)
+	}
+	if len(x.gone) == maxGone {
+		x.gone = append(x.gone[:0], x.gone[maxGone/2:]...)
+	}
+	x.gone = append(x.gone, expunged{uid, modseq})
+}
+
+// compact: one pass for all that were removed, be it one or a hundred thousand.
+func (x *index) compact() {
+	x.messages = slices.DeleteFunc(x.messages, func(m message) bool { return m.dead() })
+}
+
+// snapshot is the whole index as a file.
+func (x *index) snapshot() ([]byte, error) {
+	n := len(x.messages)
+	b := make([]byte, headerSize+n*recordSize, headerSize+n*(recordSize+72))
+	for i := range x.messages {
+		m := x.messages[i]
+		name, err := x.names.get(&m)
+		if err != nil {
+			return nil, err
+		}
+		m.setName(int64(len(b)-headerSize-n*recordSize), len(name))
+		m.append(b[headerSize+i*recordSize : headerSize+i*recordSize])
+		b = append(b, name...)
+	}
+	h := bytes.NewBuffer(b[:0])
+	h.WriteString(indexMagic)
+	p := h.Bytes()
+	p = binary.LittleEndian.AppendUint64(p, x.generation)
+	p = binary.LittleEndian.AppendUint32(p, x.validity)
+	p = binary.LittleEndian.AppendUint32(p, x.next)
+	p = binary.LittleEndian.AppendUint64(p, x.highest)
+	p = binary.LittleEndian.AppendUint32(p, uint32(n))
+	p = binary.LittleEndian.AppendUint32(p, uint32(len(b)-headerSize-n*recordSize))
+	p = x.state.append(p)
+	p = binary.LittleEndian.AppendUint64(p, 0)
+	p = binary.LittleEndian.AppendUint32(p, crc32.Checksum(b[headerSize:], castagnoli))
+	binary.LittleEndian.AppendUint32(p, crc32.Checksum(b[:124], castagnoli))
+	return b, nil
+}

@@ -1,0 +1,256 @@
+package mailbox
+
+import (
+	"bytes"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"reflect"
+	"slices"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"postamt/internal/durable"
+)
+
+func openIndex(t testing.TB, path string) *indexFile {
+	t.Helper()
+	dir, err := durable.OpenDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	i := &indexFile{dir: dir, x: &index{}}
+	t.Cleanup(func() {
+		i.close()
+		dir.Close()
+	})
+	return i
+}
+
+// random makes frames of random changes, applied to x.
+func random(x *index, r *rand.Rand, n int) (frames []byte) {
+	for range n {
+		var p []byte
+		kind := byte('A')
+		switch k := r.IntN(10); {
+		case k < 5 || len(x.messages) == 0:
+			m := message{uid: x.next + uint32(r.IntN(3)) + 1, modseq: x.highest + 1, size: unknown, wire: unknown, date: unknown}
+			m.setFlags(Flags(r.IntN(64)))
+			p = append(m.append(nil), fmt.Sprintf("17640000%02d.Qx%dX.host:2,", r.IntN(100), m.uid)...)
+		case k < 8:
+			kind = 'F'
+			m := x.messages[r.IntN(len(x.messages))]
+			name, _ := x.names.get(&m)
+			m.modseq, m.keywords = x.highest+1, r.Uint32()&(1<<26-1)
+			m.setPlace(uint64(r.IntN(2)))
+			p = append(m.append(nil), rename(name, m.flags(), m.keywords)...)
+		case k < 9:
+			kind = 'X'
+			m := x.messages[r.IntN(len(x.messages))]
+			p = make([]byte, 16)
+			p[0], p[1], p[2], p[3] = byte(m.uid), byte(m.uid>>8), byte(m.uid>>16), byte(m.uid>>24)
+			for i := range 8 {
+				p[8+i] = byte((x.highest + 1) >> (8 * i))
+			}
+		default:
+			kind = 'S'
+			p = make([]byte, 8, 8+stateSize)
+			p[0], p[1], p[2] = byte(x.next), byte(x.next>>8), byte(x.next>>16)
+			s := state{cur: stamp{r.Int64(), r.Int64()}, listSize: r.Int64()}
+			p = s.append(p)
+		}
+		f := x.frame(nil, kind, p)
+		if x.apply(f) != len(f) {
+			panic("not applied")
+		}
+		x.compact()
+		frames = append(frames, f...)
+	}
+	return frames
+}
+
+// same compares all that two indices say.
+func same(t *testing.T, a, b *index) {
+	t.Helper()
+	names := func(x *index) (list []string) {
+		for i := range x.messages {
+			n, err := x.names.get(&x.messages[i])
+			if err != nil {
+				t.Fatal(err)
+			}
+			list = append(list, n)
+		}
+		return list
+	}
+	bare := func(x *index) []message {
+		l := slices.Clone(x.messages)
+		for i := range l {
+			l[i].setName(0, 0)
+		}
+		return l
+	}
+	if !slices.Equal(bare(a), bare(b)) || !slices.Equal(names(a), names(b)) || a.next != b.next || a.validity != b.validity || a.highest != b.highest || a.state != b.state {
+		t.Fatalf("two that should agree:\n%+v\n%+v", a, b)
+	}
+}
+
+// What one process writes, by changes and by snapshots, another reads.
+func TestIndexFollows(t *testing.T) {
+	dir := t.TempDir()
+	a, b := openIndex(t, dir), openIndex(t, dir)
+	r := rand.New(rand.NewPCG(1, 2))
+	generations := map[uint64]bool{}
+	for range 500 {
+		unlock, err := a.lock()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := a.write(nil, random(a.x, r, 1+r.IntN(20))); err != nil {
+			t.Fatal(err)
+		}
+		unlock()
+		b.refresh()
+		same(t, a.x, b.x)
+		generations[a.x.generation] = true
+		if r.IntN(2) == 0 {
+			a, b = b, a
+		}
+	}
+	if len(generations) < 3 || len(generations) > 100 {
+		t.Errorf("%d snapshots", len(generations))
+	}
+}
+
+// An index that is cut or changed at any octet is no index, or the beginning of one; and what is written after that is read.
+func TestIndexDamaged(t *testing.T) {
+	dir := t.TempDir()
+	a := openIndex(t, dir)
+	r := rand.New(rand.NewPCG(3, 4))
+	unlock, _ := a.lock()
+	a.write(nil, random(a.x, r, 10))
+	states := []*index{}
+	ends := []int64{a.x.base}
+	for range 10 {
+		a.write(nil, random(a.x, r, 1))
+		ends = append(ends, a.x.end)
+	}
+	unlock()
+	whole, err := os.ReadFile(dir + "/" + indexName)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, end := range ends {
+		x, ok := loadIndex(bytes.NewReader(whole[:end]), end)
+		if !ok || x.end != end {
+			t.Fatal("not read at", end)
+		}
+		states = append(states, x)
+	}
+	check := func(b []byte, at int) {
+		t.Helper()
+		x, ok := loadIndex(bytes.NewReader(b), int64(len(b)))
+		if at < int(ends[0]) {
+			if ok {
+				t.Fatalf("octet %d: taken", at)
+			}
+			return
+		}
+		k := 0
+		for k+1 < len(ends) && ends[k+1] <= int64(at) {
+			k++
+		}
+		if !ok {
+			t.Fatalf("octet %d: not taken", at)
+		}
+		same(t, x, states[k])
+	}
+	for at := range whole {
+		b := slices.Clone(whole)
+		b[at] ^= 1 << (at % 8)
+		check(b, at)
+		check(whole[:at], at)
+	}
+	// The next writer goes on where it is whole.
+	os.WriteFile(dir+"/"+indexName, whole[:len(whole)-3], 0o600)
+	b, c := openIndex(t, dir), openIndex(t, dir)
+	unlock, _ = b.lock()
+	b.write(nil, random(b.x, r, 3))
+	unlock()
+	c.refresh()
+	same(t, b.x, c.x)
+	if !c.good || c.x.base != ends[0] {
+		t.Error("a new snapshot for a change that was cut")
+	}
+}
+
+// A file that is gone, or another's, is taken note of.
+func TestIndexReplaced(t *testing.T) {
+	dir := t.TempDir()
+	a, b := openIndex(t, dir), openIndex(t, dir)
+	r := rand.New(rand.NewPCG(5, 6))
+	unlock, _ := a.lock()
+	a.write(nil, random(a.x, r, 10))
+	unlock()
+	b.refresh()
+	same(t, a.x, b.x)
+	os.Remove(dir + "/" + indexName)
+	b.refresh()
+	if b.good || len(b.x.messages) != 0 {
+		t.Error("an index that is gone")
+	}
+	os.Remove(dir + "/" + indexName)
+	unix.Mkfifo(dir+"/"+indexName, 0o600)
+	b.refresh()
+	if b.f != nil {
+		t.Error("a FIFO")
+	}
+	if unlock, err := b.lock(); err != nil {
+		t.Error(err)
+	} else {
+		unlock()
+	}
+}
+
+func TestCompare(t *testing.T) {
+	known := []string{"1.a:2,", "2.b:2,S", "3.c", "4.d:2,", "5.e"}
+	messages := make([]message, len(known))
+	messages[2].setPlace(placeNew)
+	messages[4].setPlace(placeNew)
+	r := compare(messages, func(i int) string { return known[i] }, []found{
+		{"1.a:2,", false}, {"1.a:2,F", false}, {"2.b:2,RS", false}, {"3.c:2,", false}, {"5.e", true}, {"6.f", true}, {"6.f:2,S", false}, {":2,S", false}})
+	if want := (reading{changed: []change{{1, found{"2.b:2,RS", false}}, {2, found{"3.c:2,", false}}}, missing: []int{3}, fresh: []found{{"6.f:2,S", false}}}); !reflect.DeepEqual(r, want) {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestNames(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		base     string
+		f        Flags
+		keywords uint32
+		to       string // with Seen and keyword b alone
+	}{
+		{"1.a", "1.a", 0, 0, "1.a:2,Sb"},
+		{"1.a:2,", "1.a", 0, 0, "1.a:2,Sb"},
+		{"1.a:2,FSac", "1.a", Flagged | Seen, 5, "1.a:2,Sb"},
+		{"1.a:2,SSFX9", "1.a", Flagged | Seen, 0, "1.a:2,9SXb"},
+		{"1.a:1,x", "1.a", 0, 0, "1.a:2,Sb"},
+		{"1.a:2,S:2,F", "1.a:2,S", Flagged, 0, "1.a:2,S:2,Sb"},
+		{"1.a:", "1.a", 0, 0, "1.a:2,Sb"},
+	} {
+		base, f, k := parseName(c.name)
+		if base != c.base || f != c.f || k != c.keywords {
+			t.Errorf("%s: %q %b %b", c.name, base, f, k)
+		}
+		if got := rename(c.name, Seen, 2); got != c.to {
+			t.Errorf("%s: %s", c.name, got)
+		}
+	}
+	for s, want := range map[string]uint64{"1.a,S=12,W=15": 12, "1.a,S=12": 12, "1.a": unknown, "a,S=": unknown, "a,S=1x": unknown, "a,S=99999999999999999999": unknown} {
+		if got := sizeIn(s, ",S="); got != want {
+			t.Errorf("%s: %d", s, got)
+		}
+	}
+}

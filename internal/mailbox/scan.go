@@ -1,0 +1,171 @@
+package mailbox
+
+import (
+	"hash/maphash"
+	"io"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// tick is how young a directory's time may be when it is read for a later change to have the same. File systems count time in
+// milliseconds, those across a network in seconds.
+const tick = 2 * time.Second
+
+// settled: nothing that happened after we looked has this time.
+func (s stamp) settled() bool { return s.seen-s.modified > int64(tick) }
+
+// stampOf is a directory's version now.
+func stampOf(f *os.File) (stamp, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
+		return stamp{}, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
+	}
+	return stamp{st.Mtim.Nano(), time.Now().UnixNano()}, nil
+}
+
+// files reads a directory: the names that can be messages. dir is opened anew, so that two readers have an offset each.
+func files(dir *os.File, names []string) ([]string, error) {
+	fd, err := unix.Openat(int(dir.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return names, &os.PathError{Op: "open", Path: dir.Name(), Err: err}
+	}
+	f := os.NewFile(uintptr(fd), dir.Name())
+	defer f.Close()
+	for {
+		more, err := f.Readdirnames(4096)
+		for _, name := range more {
+			if name[0] != '.' && len(name) <= 255 {
+				names = append(names, name)
+			}
+		}
+		if err == io.EOF {
+			return names, nil
+		}
+		if err != nil {
+			return names, err
+		}
+	}
+}
+
+// found is a file that a reading showed.
+type found struct {
+	name string
+	new  bool
+}
+
+// bases finds messages by the part of their names that never changes, for as long as one reading takes.
+type bases struct {
+	seed  maphash.Seed
+	slots []int32 // index + 1
+	sums  []uint64
+	same  func(i int, base string) bool
+}
+
+func newBases(n int, same func(i int, base string) bool) *bases {
+	size := 16
+	for size < 2*n {
+		size *= 2
+	}
+	return &bases{seed: maphash.MakeSeed(), slots: make([]int32, size), sums: make([]uint64, size), same: same}
+}
+
+// find returns the index that was added under a base, -1 if there is none.
+func (b *bases) find(base string) int {
+	sum := maphash.String(b.seed, base)
+	for at := int(sum) & (len(b.slots) - 1); b.slots[at] != 0; at = (at + 1) & (len(b.slots) - 1) {
+		if b.sums[at] == sum && b.same(int(b.slots[at]-1), base) {
+			return int(b.slots[at] - 1)
+		}
+	}
+	return -1
+}
+
+// add puts an index under a base that is not there. There is room for the n that newBases was told.
+func (b *bases) add(base string, i int) {
+	sum := maphash.String(b.seed, base)
+	at := int(sum) & (len(b.slots) - 1)
+	for b.slots[at] != 0 {
+		at = (at + 1) & (len(b.slots) - 1)
+	}
+	b.slots[at], b.sums[at] = int32(i+1), sum
+}
+
+// reading is what the directories showed, set against what was known.
+type reading struct {
+	changed []change // other flags, or moved from new/
+	missing []int    // known messages that it did not show
+	fresh   []found  // files that are no known message
+}
+
+type change struct {
+	i  int // of the known message
+	is found
+}
+
+// compare sets files against known messages. nameOf is the known name of one. Two files with one base, which a crash of a program that
+// links and unlinks leaves, or a race of two renames, are one message: the one that is known, else the one in cur/, else the one with
+// more flags.
+func compare(messages []message, nameOf func(int) string, files []found) reading {
+	known := make([]string, len(messages))
+	b := newBases(len(messages), func(i int, base string) bool { return baseOf(known[i]) == base })
+	for i := range messages {
+		known[i] = nameOf(i)
+		b.add(baseOf(known[i]), i)
+	}
+	seen := make([]int32, len(messages)) // file + 1
+	var r reading
+	others := newBases(len(files), func(i int, base string) bool { return baseOf(r.fresh[i].name) == base })
+	for k, f := range files {
+		base := baseOf(f.name)
+		if base == "" {
+			continue
+		}
+		if i := b.find(base); i >= 0 {
+			if seen[i] == 0 || better(files[seen[i]-1], f, known[i]) {
+				seen[i] = int32(k + 1)
+			}
+			continue
+		}
+		if i := others.find(base); i >= 0 {
+			if better(r.fresh[i], f, "") {
+				r.fresh[i] = f
+			}
+			continue
+		}
+		r.fresh = append(r.fresh, f)
+		others.add(base, len(r.fresh)-1)
+	}
+	for i := range messages {
+		switch k := seen[i]; {
+		case k == 0:
+			r.missing = append(r.missing, i)
+		case files[k-1].name != known[i] || files[k-1].new != messages[i].inNew():
+			r.changed = append(r.changed, change{i, files[k-1]})
+		}
+	}
+	return r
+}
+
+// better: of two files of one message b is to be taken.
+func better(a, b found, known string) bool {
+	switch {
+	case a.name == known:
+		return false
+	case b.name == known:
+		return true
+	case a.new != b.new:
+		return a.new
+	}
+	return len(b.name) > len(a.name)
+}
+
+func baseOf(name string) string {
+	for i := len(name) - 1; i >= 0; i-- {
+		if name[i] == ':' {
+			return name[:i]
+		}
+	}
+	return name
+}
