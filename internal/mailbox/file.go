@@ -26,6 +26,7 @@ type indexFile struct {
 	f    *os.File // nil: it cannot be opened or made; then all is in memory only
 	good bool     // f is an index, and x what it says
 	x    *index   // never nil
+	back bool     // x may know less than it did: it was read anew
 }
 
 // refresh reads what others have written since. Errors of reading a cache are none: it is as if it were not there.
@@ -35,11 +36,10 @@ func (i *indexFile) refresh() {
 		if i.good && ok && size >= i.x.end && i.x.follow(i.f, size) == nil {
 			return
 		}
+		i.x, i.good, i.back = &index{}, false, true
 		if x, good := loadIndex(i.f, size); ok && good {
 			i.x, i.good = x, true
-			return
 		}
-		i.x, i.good = &index{}, false
 		return
 	}
 	i.close()
@@ -62,7 +62,7 @@ func (i *indexFile) close() {
 	if i.f != nil {
 		i.f.Close()
 	}
-	i.f, i.x, i.good = nil, &index{}, false
+	i.f, i.x, i.good, i.back = nil, &index{}, false, true
 }
 
 // current: the file that is open is the one with the name.

@@ -236,9 +236,10 @@ func TestNames(t *testing.T) {
 		{"1.a:2,", "1.a", 0, 0, "1.a:2,Sb"},
 		{"1.a:2,FSac", "1.a", Flagged | Seen, 5, "1.a:2,Sb"},
 		{"1.a:2,SSFX9", "1.a", Flagged | Seen, 0, "1.a:2,9SXb"},
-		{"1.a:1,x", "1.a", 0, 0, "1.a:2,Sb"},
-		{"1.a:2,S:2,F", "1.a:2,S", Flagged, 0, "1.a:2,S:2,Sb"},
-		{"1.a:", "1.a", 0, 0, "1.a:2,Sb"},
+		{"1.a:1,x", "1.a", 0, 0, "1.a:1,x:2,Sb"},
+		{"1.a:2,S:2,F", "1.a", Seen, 0, "1.a:2,2:Sb,F"},
+		{"1.a:2,FS,x", "1.a", Flagged | Seen, 0, "1.a:2,Sb,x"},
+		{"1.a:", "1.a", 0, 0, "1.a::2,Sb"},
 	} {
 		base, f, k := parseName(c.name)
 		if base != c.base || f != c.f || k != c.keywords {

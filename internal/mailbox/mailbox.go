@@ -1,68 +1,293 @@
-// Package mailbox keeps one folder of a maildir open for those who read and change it, and remembers what it has learnt of its messages
-// in a file beside them. It knows no protocol.
-//
-// What is true stands elsewhere: the messages and their flags in the names of the files, the UIDs in dovecot-uidlist, the names of
-// keywords in dovecot-keywords (package uidlist). Dovecot, mutt, deliver or rm may change any of it at any moment. The file
-// postamt.index is a cache: it may be deleted, cut or overwritten with anything at any time, and only time is lost.
-//
-// # postamt.index
-//
-// Numbers are little-endian.
-//
-//	snapshot: header, 128 octets
-//	    0   16  "postamt.index 1\n"
-//	   16    8  generation: random, another for each snapshot
-//	   24    4  UIDVALIDITY
-//	   28    4  UIDNEXT
-//	   32    8  highest mod-sequence
-//	   40    4  number of records
-//	   44    4  octets of names
-//	   48   64  state: what was seen of cur/, new/ and dovecot-uidlist (type state)
-//	  112    8  0
-//	  120    4  CRC-32C of records and names
-//	  124    4  CRC-32C of the header before it
-//	records, 56 octets each, ascending by UID
-//	    0    4  UID
-//	    4    4  keywords, a bit for each letter of the file name
-//	    8    8  mod-sequence
-//	   16    8  octets of the file; all bits set: not known yet
-//	   24    8  octets in wire form (CRLF); the same
-//	   32    8  internal date, seconds since 1970; the same
-//	   40    8  octet where its facts are in postamt.cache; 0: none
-//	   48    5  octet where the file name begins in the names
-//	   53    1  its length
-//	   54    1  flags: 1 Draft, 2 Flagged, 4 Passed, 8 Replied, 16 Seen, 32 Trashed
-//	   55    1  1: in new/
-//	names, one after the other
-//
-// Changes follow, in the order in which they were made:
-//
-//	0    4  octets of the payload
-//	4    4  CRC-32C of generation, kind and payload
-//	8    1  kind
-//	9   ..  payload: A message  a record and the name
-//	                 F flags    a record and the name, both replace what was known
-//	                 X expunge  UID, 4 zeros, mod-sequence
-//	                 S state    UIDNEXT, UIDVALIDITY, state
-//
-// Of two writers one waits (flock of the file, which may be empty; after a rewrite the one who waited takes the new file). A reader takes no lock: a change
-// is valid when its sum is, and the first that is not is the end until it is overwritten. Nothing is synced.
-//
-//	what happens                                        what is there then
-//	a writer dies within a change                       its sum is wrong: the next writer overwrites it
-//	a writer dies before the rename of a new snapshot   postamt.index.RANDOM, removed by the sweeper of tmp files
-//	power is cut                                        any of it: sums, or the state of the directories, do not agree: read anew
-//	another program renames or removes messages         the time of cur/ or new/ changes: they are read again
-//	UIDVALIDITY changes                                 a new snapshot
-//
-// # Reading the directories
-//
-// cur/ and new/ are read when their times are not those noted, or when those were so young that a change in the same tick could
-// hide behind them. readdir(3) misses entries while others rename: a message that one reading did not show is looked for in another,
-// and is gone only when two did not show it and its last name does not open.
-//
-// # Mod-sequences
-//
-// They are microseconds since 1970, or one more than the last if the clock stands behind it: a cache that was lost begins above
-// what clients have seen.
 package mailbox
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"postamt/internal/durable"
+	"postamt/internal/maildir"
+	"postamt/internal/uidlist"
+)
+
+// Options are what a Mailbox needs to know besides where it is.
+type Options struct {
+	IndexDir string       // where postamt.index is; "": in the folder
+	Report   func(error)  // what is wrong and was mended; nil: dropped
+	Ops      *durable.Ops // nil but in tests, which make its steps fail
+}
+
+// Mailbox is one folder of a maildir, open. It is safe for concurrent use, by any number of sessions.
+type Mailbox struct {
+	root, dir, cur, new *os.File
+	tmp                 *os.File // of root
+	ops                 *durable.Ops
+	report              func(error)
+	list                *uidlist.List
+
+	mu    sync.Mutex
+	index indexFile
+}
+
+// Errors.
+var (
+	ErrExpunged = errors.New("the message is gone")
+)
+
+// Message is what is known of a message.
+type Message struct {
+	UID      uint32
+	ModSeq   uint64
+	Flags    Flags
+	Keywords uint32 // a bit for each letter
+}
+
+// Open opens the folder below the open directory root of a maildir: "" is INBOX, else a directory name such as ".Sent", which is no
+// path. cur/, new/ and tmp/ that are missing are made.
+func Open(root *os.File, folder string, o Options) (*Mailbox, error) {
+	if strings.ContainsAny(folder, "/\x00") || folder == "." || folder == ".." {
+		return nil, fmt.Errorf("mailbox: %q is no folder", folder)
+	}
+	b := &Mailbox{ops: o.Ops, report: o.Report}
+	if b.report == nil {
+		b.report = func(error) {}
+	}
+	ok := false
+	defer func() {
+		if !ok {
+			b.Close()
+		}
+	}()
+	name := folder
+	if name == "" {
+		name = "."
+	}
+	var err error
+	if b.root, err = durable.OpenDirAt(root, "."); err != nil {
+		return nil, fmt.Errorf("mailbox: %w", err)
+	}
+	if b.dir, err = durable.OpenDirAt(root, name); err != nil {
+		return nil, fmt.Errorf("mailbox: %w", err)
+	}
+	for _, d := range []struct {
+		to   **os.File
+		name string
+	}{{&b.cur, "cur"}, {&b.new, "new"}, {&b.tmp, "tmp"}} {
+		at := b.dir
+		if d.name == "tmp" {
+			at = b.root
+		}
+		*d.to, err = durable.OpenDirAt(at, d.name)
+		if errors.Is(err, fs.ErrNotExist) {
+			if err = unix.Mkdirat(int(at.Fd()), d.name, 0o700); err == nil || err == unix.EEXIST {
+				*d.to, err = durable.OpenDirAt(at, d.name)
+			}
+		}
+		if err != nil {
+			return nil, fmt.Errorf("mailbox: %w", err)
+		}
+	}
+	where := b.dir
+	if o.IndexDir != "" {
+		if where, err = durable.OpenDir(o.IndexDir); err != nil {
+			return nil, fmt.Errorf("mailbox: index: %w", err)
+		}
+	}
+	b.index = indexFile{dir: where, x: &index{}}
+	b.list = uidlist.New(b.root, b.dir, b.ops)
+	ok = true
+	return b, b.Sync()
+}
+
+// Close closes it.
+func (b *Mailbox) Close() error {
+	b.index.close()
+	for _, f := range []*os.File{b.root, b.dir, b.cur, b.new, b.tmp} {
+		if f != nil {
+			f.Close()
+		}
+	}
+	if b.index.dir != nil && b.index.dir != b.dir {
+		b.index.dir.Close()
+	}
+	return nil
+}
+
+// Status is UIDVALIDITY, the next UID, the highest mod-sequence and the number of messages, as of the last Sync.
+func (b *Mailbox) Status() (validity, next uint32, highest uint64, messages int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x := b.index.x
+	return x.validity, x.next, x.highest, len(x.messages)
+}
+
+// UIDs are those of all messages, ascending.
+func (b *Mailbox) UIDs() []uint32 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	list := make([]uint32, len(b.index.x.messages))
+	for i := range list {
+		list[i] = b.index.x.messages[i].uid
+	}
+	return list
+}
+
+// Message tells of one; false: there is none (any more).
+func (b *Mailbox) Message(uid uint32) (Message, bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i, ok := b.index.x.find(uid)
+	if !ok {
+		return Message{}, false
+	}
+	m := &b.index.x.messages[i]
+	return Message{UID: m.uid, ModSeq: m.modseq, Flags: m.flags(), Keywords: m.keywords}, true
+}
+
+// File opens the file of a message. ErrExpunged: it has none any more.
+func (b *Mailbox) File(uid uint32) (*os.File, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	f, _, err := b.file(uid)
+	return f, err
+}
+
+// file: a name that does not open is an old one, and is looked for again.
+func (b *Mailbox) file(uid uint32) (f *os.File, name string, err error) {
+	for tries := 0; ; tries++ {
+		i, ok := b.index.x.find(uid)
+		if !ok {
+			return nil, "", ErrExpunged
+		}
+		m := &b.index.x.messages[i]
+		if name, err = b.index.x.names.get(m); err != nil {
+			return nil, "", fmt.Errorf("mailbox: %w", err)
+		}
+		dir := b.place(m)
+		fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		if err == nil {
+			return os.NewFile(uintptr(fd), dir.Name()+"/"+name), name, nil
+		}
+		if err != unix.ENOENT && err != unix.ESTALE && err != unix.EINTR || tries == 5 {
+			return nil, "", fmt.Errorf("mailbox: %w", &os.PathError{Op: "open", Path: dir.Name() + "/" + name, Err: err})
+		}
+		if err := b.sync(true); err != nil {
+			return nil, "", err
+		}
+	}
+}
+
+func (b *Mailbox) place(m *message) *os.File {
+	if m.inNew() {
+		return b.new
+	}
+	return b.cur
+}
+
+// Size is the number of octets of a message in wire form. It is in the name, or was counted before, or is counted now.
+func (b *Mailbox) Size(uid uint32) (int64, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i, ok := b.index.x.find(uid)
+	if !ok {
+		return 0, ErrExpunged
+	}
+	if n := b.index.x.messages[i].wire; n != unknown {
+		return int64(n), nil
+	}
+	f, _, err := b.file(uid)
+	if err != nil {
+		return 0, err
+	}
+	defer f.Close()
+	size, wire, err := measure(f)
+	if err != nil {
+		return 0, fmt.Errorf("mailbox: %w", err)
+	}
+	unlock, err := b.index.lock()
+	if err != nil {
+		return 0, err
+	}
+	defer unlock()
+	if i, ok = b.index.x.find(uid); ok {
+		m := b.index.x.messages[i]
+		m.size, m.wire = uint64(size), uint64(wire)
+		if name, err := b.index.x.names.get(&m); err == nil {
+			b.index.write(b.ops, b.index.x.change(nil, 'F', m, name))
+		}
+	}
+	return wire, nil
+}
+
+// Expunge removes messages, for good when it returns nil. Those that cannot be removed stay and are returned. A young delivery leaves a
+// tombstone: who delivers it again, because he does not know how his last attempt ended, finds it.
+func (b *Mailbox) Expunge(uids []uint32) (failed []uint32, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	unlock, err := b.index.lock()
+	if err != nil {
+		return uids, err
+	}
+	defer unlock()
+	if err := b.syncLocked(false); err != nil {
+		return uids, err
+	}
+	t := &syncing{b: b, x: b.index.x}
+	t.modseq = max(t.x.highest+1, uint64(time.Now().UnixMicro()))
+	touched := map[*os.File]bool{}
+	for _, uid := range uids {
+		dir, uerr := b.unlink(t.x, uid)
+		if uerr != nil {
+			failed = append(failed, uid)
+			err = errors.Join(err, uerr)
+			continue
+		}
+		if dir != nil {
+			touched[dir] = true
+		}
+		t.expunge(uid)
+	}
+	t.x.compact()
+	for dir := range touched {
+		if serr := b.ops.SyncDir(dir); serr != nil {
+			err = errors.Join(err, fmt.Errorf("mailbox: %w", serr))
+		}
+	}
+	if werr := b.index.write(b.ops, t.frames); werr != nil {
+		b.report(werr)
+	}
+	return failed, err
+}
+
+// unlink removes the file of a message. nil: it was gone.
+func (b *Mailbox) unlink(x *index, uid uint32) (*os.File, error) {
+	i, ok := x.find(uid)
+	if !ok {
+		return nil, nil
+	}
+	m := &x.messages[i]
+	name, err := x.names.get(m)
+	if err != nil {
+		return nil, fmt.Errorf("mailbox: %w", err)
+	}
+	dir := b.place(m)
+	var st unix.Stat_t
+	if unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && time.Since(time.Unix(st.Mtim.Unix())) < maildir.TombstoneAge {
+		if err := maildir.Bury(b.tmp, name, b.ops); err != nil {
+			return nil, fmt.Errorf("mailbox: tombstone: %w", err)
+		}
+	}
+	switch err := b.ops.Unlink(dir, name); {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, nil // renamed a moment ago: the next Sync finds it again, and the client sees that it is still there
+	case err != nil:
+		return nil, fmt.Errorf("mailbox: expunge: %w", err)
+	}
+	return dir, nil
+}

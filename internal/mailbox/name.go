@@ -1,60 +1,55 @@
 package mailbox
 
-import "strings"
+import (
+	"strings"
+
+	"postamt/internal/maildir"
+)
 
 // The letters of flags in file names, in the order of their bits, which is that of ASCII.
 const flagLetters = "DFPRST"
 
-// parseName cuts a file name at its last colon (maildir(5)): what is before it names the message for good. Letters that are neither
-// flags nor keywords stay in the name and are none of ours.
+// baseOf is what names a message for good: its file name up to the first colon.
+func baseOf(name string) string {
+	if i := strings.IndexByte(name, ':'); i >= 0 {
+		return name[:i]
+	}
+	return name
+}
+
+// parseName reads flags and keywords, the same as maildir.ParseFileName without its memory: a hundred thousand are read at once.
 func parseName(name string) (base string, f Flags, keywords uint32) {
-	i := strings.LastIndexByte(name, ':')
-	if i < 0 {
-		return name, 0, 0
-	}
-	base, info := name[:i], name[i+1:]
-	if !strings.HasPrefix(info, "2,") {
-		return base, 0, 0
-	}
-	for _, c := range []byte(info[2:]) {
-		if k := strings.IndexByte(flagLetters, c); k >= 0 {
+	base = baseOf(name)
+	_, info, _ := strings.Cut(name[len(base):], ":2,")
+	for i := 0; i < len(info) && info[i] != ','; i++ {
+		if k := strings.IndexByte(flagLetters, info[i]); k >= 0 {
 			f |= 1 << k
-		} else if 'a' <= c && c <= 'z' {
+		} else if c := info[i]; 'a' <= c && c <= 'z' {
 			keywords |= 1 << (c - 'a')
 		}
 	}
 	return base, f, keywords
 }
 
-// rename is the file name with other flags and keywords. Other letters that a program has put there are kept, all in the order of ASCII.
+// rename is the file name with other flags and keywords. What is neither stays.
 func rename(name string, f Flags, keywords uint32) string {
-	base, info := name, ""
-	if i := strings.LastIndexByte(name, ':'); i >= 0 {
-		base = name[:i]
-		if rest, ok := strings.CutPrefix(name[i+1:], "2,"); ok {
-			info = rest
-		}
-	}
-	var has [256]bool
-	for _, c := range []byte(info) {
-		if !(strings.IndexByte(flagLetters, c) >= 0 || 'a' <= c && c <= 'z') {
-			has[c] = true
-		}
-	}
+	var set, clear []byte
 	for k := range len(flagLetters) {
-		has[flagLetters[k]] = f>>k&1 != 0
+		if f>>k&1 != 0 {
+			set = append(set, flagLetters[k])
+		} else {
+			clear = append(clear, flagLetters[k])
+		}
 	}
 	for k := range 26 {
-		has['a'+k] = keywords>>k&1 != 0
-	}
-	b := make([]byte, 0, len(base)+16)
-	b = append(append(b, base...), ":2,"...)
-	for c, yes := range has {
-		if yes {
-			b = append(b, byte(c))
+		if keywords>>k&1 != 0 {
+			set = append(set, byte('a'+k))
+		} else {
+			clear = append(clear, byte('a'+k))
 		}
 	}
-	return string(b)
+	n, _ := maildir.ParseFileName(name)
+	return n.With(string(set), string(clear)).String()
 }
 
 // sizeIn reads a size that stands in a base name: ",S=" octets of the file, ",W=" octets of its wire form.

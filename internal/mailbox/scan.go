@@ -160,12 +160,3 @@ func better(a, b found, known string) bool {
 	}
 	return len(b.name) > len(a.name)
 }
-
-func baseOf(name string) string {
-	for i := len(name) - 1; i >= 0; i-- {
-		if name[i] == ':' {
-			return name[:i]
-		}
-	}
-	return name
-}

@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"postamt/internal/durable"
 )
 
 // goneDir begins the name of a folder that is being removed. As a folder's name
@@ -142,23 +144,33 @@ func (r *Root) rescue(from *os.File, name string) error {
 
 // bury leaves a tombstone for a message that may be delivered again.
 func (r *Root) bury(name string) error {
-	base, _, _ := strings.Cut(name, ":")
-	if _, id, _ := strings.Cut(base, "."); !strings.HasPrefix(id, "Q") {
-		return nil
-	}
 	tmp, err := openDir(r.dir, "tmp")
 	if err != nil {
 		return err
 	}
 	defer tmp.Close()
-	f, err := r.ops.Create(tmp, base+".gone", 0o600)
+	return Bury(tmp, name, r.ops)
+}
+
+// TombstoneAge is how old a delivery is when nobody delivers it again any more: it needs no tombstone then.
+const TombstoneAge = tempAge
+
+// Bury leaves a tombstone in tmp, which is that of the maildir (and not of a folder), for a file that is about to be removed, if its name says
+// that it is a delivery of ours: whoever delivers it again finds it there. Nothing is synced: one journal keeps the order, and without one the
+// worst is that the message comes back.
+func Bury(tmp *os.File, name string, ops *durable.Ops) error {
+	base, _, _ := strings.Cut(name, ":")
+	if _, id, _ := strings.Cut(base, "."); !strings.HasPrefix(id, "Q") {
+		return nil
+	}
+	f, err := ops.Create(tmp, base+".gone", 0o600)
 	if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENAMETOOLONG) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return r.ops.Close(f)
+	return ops.Close(f)
 }
 
 // removeAll removes a directory with what is in it, a few levels deep.

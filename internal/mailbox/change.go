@@ -1,0 +1,40 @@
+package mailbox
+
+import (
+	"bytes"
+	"io"
+	"os"
+)
+
+// change applies a change and appends it to frames.
+func (x *index) change(frames []byte, kind byte, m message, name string) []byte {
+	x.put(m, name)
+	m.setName(0, len(name))
+	return x.frame(frames, kind, append(m.append(nil), name...))
+}
+
+// measure counts the octets of a file, and those of its wire form: one more for each LF that has no CR before it.
+func measure(f *os.File) (size, wire int64, err error) {
+	b := make([]byte, 64<<10)
+	last := byte(0)
+	for {
+		n, err := f.Read(b)
+		p := b[:n]
+		if n > 0 {
+			lines := bytes.Count(p, []byte{'\n'})
+			pairs := bytes.Count(p, []byte("\r\n"))
+			if p[0] == '\n' && last == '\r' {
+				pairs++
+			}
+			last = p[n-1]
+			size += int64(n)
+			wire += int64(n + lines - pairs)
+		}
+		if err == io.EOF {
+			return size, wire, nil
+		}
+		if err != nil {
+			return size, wire, err
+		}
+	}
+}

@@ -1,0 +1,68 @@
+// Package mailbox keeps one folder of a maildir open for those who read and change it, and remembers what it has learnt of its messages
+// in a file beside them. It knows no protocol.
+//
+// What is true stands elsewhere: the messages and their flags in the names of the files, the UIDs in dovecot-uidlist, the names of
+// keywords in dovecot-keywords (package uidlist). Dovecot, mutt, deliver or rm may change any of it at any moment. The file
+// postamt.index is a cache: it may be deleted, cut or overwritten with anything at any time, and only time is lost.
+//
+// # postamt.index
+//
+// Numbers are little-endian.
+//
+//	snapshot: header, 128 octets
+//	    0   16  "postamt.index 1\n"
+//	   16    8  generation: random, another for each snapshot
+//	   24    4  UIDVALIDITY
+//	   28    4  UIDNEXT
+//	   32    8  highest mod-sequence
+//	   40    4  number of records
+//	   44    4  octets of names
+//	   48   64  state: what was seen of cur/, new/ and dovecot-uidlist (type state)
+//	  112    8  0
+//	  120    4  CRC-32C of records and names
+//	  124    4  CRC-32C of the header before it
+//	records, 56 octets each, ascending by UID
+//	    0    4  UID
+//	    4    4  keywords, a bit for each letter of the file name
+//	    8    8  mod-sequence
+//	   16    8  octets of the file; all bits set: not known yet
+//	   24    8  octets in wire form (CRLF); the same
+//	   32    8  internal date, seconds since 1970; the same
+//	   40    8  octet where its facts are in postamt.cache; 0: none
+//	   48    5  octet where the file name begins in the names
+//	   53    1  its length
+//	   54    1  flags: 1 Draft, 2 Flagged, 4 Passed, 8 Replied, 16 Seen, 32 Trashed
+//	   55    1  1: in new/
+//	names, one after the other
+//
+// Changes follow, in the order in which they were made:
+//
+//	0    4  octets of the payload
+//	4    4  CRC-32C of generation, kind and payload
+//	8    1  kind
+//	9   ..  payload: A message  a record and the name
+//	                 F flags    a record and the name, both replace what was known
+//	                 X expunge  UID, 4 zeros, mod-sequence
+//	                 S state    UIDNEXT, UIDVALIDITY, state
+//
+// Of two writers one waits (flock of the file, which may be empty; after a rewrite the one who waited takes the new file). A reader takes no lock: a change
+// is valid when its sum is, and the first that is not is the end until it is overwritten. Nothing is synced.
+//
+//	what happens                                        what is there then
+//	a writer dies within a change                       its sum is wrong: the next writer overwrites it
+//	a writer dies before the rename of a new snapshot   postamt.index.RANDOM, removed by the sweeper of tmp files
+//	power is cut                                        any of it: sums, or the state of the directories, do not agree: read anew
+//	another program renames or removes messages         the time of cur/ or new/ changes: they are read again
+//	UIDVALIDITY changes                                 a new snapshot
+//
+// # Reading the directories
+//
+// cur/ and new/ are read when their times are not those noted, or when those were so young that a change in the same tick could
+// hide behind them. readdir(3) misses entries while others rename: a message that one reading did not show is looked for in another,
+// and is gone only when two did not show it and its last name does not open.
+//
+// # Mod-sequences
+//
+// They are microseconds since 1970, or one more than the last if the clock stands behind it: a cache that was lost begins above
+// what clients have seen.
+package mailbox

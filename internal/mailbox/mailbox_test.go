@@ -1,0 +1,268 @@
+package mailbox
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"postamt/internal/durable"
+)
+
+// box is a maildir of a test.
+type box struct {
+	t   testing.TB
+	dir string
+	n   int
+}
+
+func newBox(t testing.TB) *box {
+	b := &box{t: t, dir: t.TempDir()}
+	for _, d := range []string{"cur", "new", "tmp"} {
+		if err := os.Mkdir(filepath.Join(b.dir, d), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return b
+}
+
+func (b *box) open() *Mailbox {
+	b.t.Helper()
+	root, err := durable.OpenDir(b.dir)
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	defer root.Close()
+	m, err := Open(root, "", Options{Report: func(err error) { b.t.Log(err) }})
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.t.Cleanup(func() { m.Close() })
+	return m
+}
+
+// deliver puts a message into new/ and returns its base name.
+func (b *box) deliver(text string) string {
+	b.t.Helper()
+	b.n++
+	base := fmt.Sprintf("17640%05d.M%dP1.host", b.n, b.n)
+	if err := os.WriteFile(filepath.Join(b.dir, "new", base), []byte(text), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+	return base
+}
+
+// find is the path of the file with a base; "" if there is none.
+func (b *box) find(base string) string {
+	for _, d := range []string{"new", "cur"} {
+		if m, _ := filepath.Glob(filepath.Join(b.dir, d, base+"*")); len(m) > 0 {
+			return m[0]
+		}
+	}
+	return ""
+}
+
+// foreign gives a file other flags, as mutt does.
+func (b *box) foreign(base, letters string) {
+	b.t.Helper()
+	if err := os.Rename(b.find(base), filepath.Join(b.dir, "cur", base+":2,"+letters)); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func must(t testing.TB, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// view is what a mailbox says, by base name.
+func view(t testing.TB, m *Mailbox) map[string]Message {
+	t.Helper()
+	got := map[string]Message{}
+	for _, uid := range m.UIDs() {
+		msg, ok := m.Message(uid)
+		f, err := m.File(uid)
+		if !ok || err != nil {
+			t.Fatal(uid, ok, err)
+		}
+		got[baseOf(filepath.Base(f.Name()))] = msg
+		f.Close()
+	}
+	return got
+}
+
+func TestUIDs(t *testing.T) {
+	b := newBox(t)
+	var bases []string
+	for i := range 5 {
+		bases = append(bases, b.deliver(fmt.Sprint("message ", i, "\n")))
+	}
+	b.foreign(bases[1], "FS")
+	m := b.open()
+	validity, next, highest, n := m.Status()
+	if n != 5 || next != 6 || validity == 0 || highest == 0 {
+		t.Error(m.Status())
+	}
+	for i, base := range bases {
+		got := view(t, m)[base]
+		if got.UID != uint32(i+1) {
+			t.Errorf("%s has UID %d", base, got.UID)
+		}
+	}
+	if got := view(t, m)[bases[1]]; got.Flags != Flagged|Seen {
+		t.Errorf("%+v", got)
+	}
+	if n, err := m.Size(1); n != 11 || err != nil { // "message 0\r\n"
+		t.Error(n, err)
+	}
+	// Another process, with the index, without it, and with one that is damaged.
+	for _, spoil := range []func(string){func(string) {}, func(p string) { os.Remove(p) }, func(p string) { os.Truncate(p, 200) }, func(p string) { os.WriteFile(p, []byte("x"), 0o600) }} {
+		spoil(filepath.Join(b.dir, indexName))
+		o := b.open()
+		if v, n, _, k := o.Status(); v != validity || n != next || k != 5 {
+			t.Error(o.Status())
+		}
+		for i, base := range bases {
+			if got := view(t, o)[base]; got.UID != uint32(i+1) {
+				t.Errorf("%s has UID %d", base, got.UID)
+			}
+		}
+	}
+	// The list is gone: other UIDs, of another validity.
+	must(t, os.Remove(filepath.Join(b.dir, listName)))
+	must(t, m.Sync())
+	if v, _, _, n := m.Status(); v <= validity || n != 5 {
+		t.Error(m.Status())
+	}
+}
+
+func TestExpunge(t *testing.T) {
+	b := newBox(t)
+	for range 10 {
+		b.deliver("x\n")
+	}
+	m, other := b.open(), b.open()
+	failed, err := m.Expunge([]uint32{2, 3, 99})
+	if len(failed) != 0 || err != nil {
+		t.Error(failed, err)
+	}
+	must(t, other.Sync())
+	if got := other.UIDs(); !slices.Equal(got, []uint32{1, 4, 5, 6, 7, 8, 9, 10}) {
+		t.Error(got)
+	}
+	if _, err := other.File(2); !errors.Is(err, ErrExpunged) {
+		t.Error(err)
+	}
+	b.deliver("y\n")
+	must(t, other.Sync())
+	must(t, m.Sync())
+	if got := m.UIDs(); got[len(got)-1] != 11 {
+		t.Error(got)
+	}
+	f, err := m.File(11)
+	must(t, err)
+	defer f.Close()
+	if text, _ := io.ReadAll(f); string(text) != "y\n" {
+		t.Errorf("%q", text)
+	}
+}
+
+// Two processes, a mail program that renames, a delivery agent, and accidents: both always see what is there, under UIDs that never change and
+// never come back.
+func TestTogether(t *testing.T) {
+	for seed := range uint64(6) {
+		r := rand.New(rand.NewPCG(seed, 1))
+		b := newBox(t)
+		boxes := []*Mailbox{b.open(), b.open()}
+		model := map[string]string{} // base to letters
+		uids := map[string]uint32{}
+		used := map[uint32]string{}
+		pick := func() string {
+			var l []string
+			for base := range model {
+				l = append(l, base)
+			}
+			slices.Sort(l)
+			return l[r.IntN(len(l))]
+		}
+		highest := uint64(0)
+		for step := range 400 {
+			switch k := r.IntN(20); {
+			case k < 6 || len(model) == 0:
+				model[b.deliver("x\n")] = ""
+			case k < 11:
+				base := pick()
+				letters := []string{"", "S", "FS", "RS", "T", "DPab"}[r.IntN(6)]
+				b.foreign(base, letters)
+				model[base] = letters
+			case k < 13:
+				base := pick()
+				must(t, os.Remove(b.find(base)))
+				delete(model, base)
+			case k < 16:
+				base := pick()
+				if uid := uids[base]; uid != 0 {
+					failed, err := boxes[r.IntN(2)].Expunge([]uint32{uid})
+					if len(failed) > 0 || err != nil {
+						t.Fatal(failed, err)
+					}
+					delete(model, base)
+				}
+			case k < 17:
+				os.Remove(filepath.Join(b.dir, indexName))
+			case k < 18:
+				if st, err := os.Stat(filepath.Join(b.dir, indexName)); err == nil && st.Size() > 0 {
+					os.Truncate(filepath.Join(b.dir, indexName), r.Int64N(st.Size()))
+				}
+			default:
+				boxes[r.IntN(2)] = b.open()
+			}
+			if r.IntN(3) == 0 {
+				continue
+			}
+			for _, m := range boxes {
+				must(t, m.Sync())
+				got := view(t, m)
+				if len(got) != len(model) {
+					t.Fatalf("seed %d, step %d: %d messages, want %d", seed, step, len(got), len(model))
+				}
+				for base, letters := range model {
+					g, ok := got[base]
+					_, f, kw := parseName("x:2," + letters)
+					if !ok || g.Flags != f || g.Keywords != kw {
+						t.Fatalf("seed %d, step %d: %s is %+v, want %s", seed, step, base, g, letters)
+					}
+					if uids[base] == 0 {
+						uids[base] = g.UID
+						if was := used[g.UID]; was != "" {
+							t.Fatalf("UID %d was %s, is %s", g.UID, was, base)
+						}
+						used[g.UID] = base
+					}
+					if uids[base] != g.UID {
+						text, _ := os.ReadFile(filepath.Join(b.dir, listName))
+						t.Fatalf("seed %d, step %d: %s had UID %d, has %d\n%s", seed, step, base, uids[base], g.UID, text)
+					}
+				}
+			}
+			_, _, h, _ := boxes[0].Status()
+			if h < highest {
+				t.Fatalf("the highest mod-sequence was %d, is %d", highest, h)
+			}
+			highest = h
+		}
+		if names, _ := filepath.Glob(filepath.Join(b.dir, tempPrefix+"*")); len(names) > 0 {
+			t.Error(names)
+		}
+		if text, _ := os.ReadFile(filepath.Join(b.dir, listName)); strings.Count(string(text), "\n") < len(model) {
+			t.Errorf("%s", text)
+		}
+	}
+}

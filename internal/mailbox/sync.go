@@ -1,0 +1,417 @@
+package mailbox
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"postamt/internal/uidlist"
+)
+
+const listName = "dovecot-uidlist"
+
+// Sync finds what has changed since the last one, here or by others. It costs a few stat(2) when nothing has.
+func (b *Mailbox) Sync() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.sync(false)
+}
+
+// sync: the mailbox is locked. Hard reads the directories whatever their times say.
+func (b *Mailbox) sync(hard bool) error {
+	unlock, err := b.index.lock()
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	return b.syncLocked(hard)
+}
+
+func (b *Mailbox) syncLocked(hard bool) error {
+	x := b.index.x
+	if b.index.back { // what was read of the list went into an index that is no more
+		b.list = uidlist.New(b.root, b.dir, b.ops)
+		b.index.back = false
+	}
+	now, err := b.look()
+	if err != nil {
+		return err
+	}
+	listed := now.list.modified != x.state.list.modified || now.inode != x.state.inode || now.listSize != x.state.listSize
+	if !hard && b.index.good && !listed && x.validity != 0 &&
+		now.cur.modified == x.state.cur.modified && x.state.cur.settled() && now.new.modified == x.state.new.modified && x.state.new.settled() {
+		return nil
+	}
+	t := &syncing{b: b, x: x, now: now}
+	if err := t.run(listed); err != nil {
+		return err
+	}
+	if len(t.frames) == 0 && b.index.good {
+		return nil
+	}
+	return b.index.write(b.ops, t.frames)
+}
+
+// look stats what a change would show in.
+func (b *Mailbox) look() (s state, err error) {
+	if s.cur, err = stampOf(b.cur); err != nil {
+		return s, err
+	}
+	if s.new, err = stampOf(b.new); err != nil {
+		return s, err
+	}
+	var st unix.Stat_t
+	switch err := unix.Fstatat(int(b.dir.Fd()), listName, &st, unix.AT_SYMLINK_NOFOLLOW); {
+	case err == nil:
+		s.list = stamp{st.Mtim.Nano(), time.Now().UnixNano()}
+		s.inode, s.listSize = st.Ino, st.Size
+	case err != unix.ENOENT:
+		return s, fmt.Errorf("mailbox: stat %s/%s: %w", b.dir.Name(), listName, err)
+	}
+	return s, nil
+}
+
+// syncing is one run of sync.
+type syncing struct {
+	b      *Mailbox
+	x      *index
+	now    state
+	frames []byte
+	modseq uint64
+	whole  bool // all entries of the list were read
+}
+
+func (t *syncing) run(listed bool) error {
+	b := t.b
+	t.modseq = max(t.x.highest+1, uint64(time.Now().UnixMicro()))
+	var entries []uidlist.Entry
+	if listed || t.x.validity == 0 {
+		var err error
+		if entries, err = t.list(); err != nil {
+			return err
+		}
+	}
+	files, err := b.files()
+	if err != nil {
+		return err
+	}
+	known, err := t.x.allNames()
+	if err != nil { // the index was cut under us
+		t.forget()
+		return t.run(true)
+	}
+	r := compare(t.x.messages, func(i int) string { return known[i] }, files)
+	if len(r.missing) > 0 {
+		if r, err = t.again(r, known); err != nil {
+			return err
+		}
+	}
+	for _, c := range r.changed {
+		m := t.x.messages[c.i]
+		_, f, k := parseName(c.is.name)
+		if f != m.flags() || k != m.keywords {
+			m.modseq = t.modseq
+		}
+		m.keywords = k
+		m.setFlags(f)
+		m.setPlace(placeCur)
+		if c.is.new {
+			m.setPlace(placeNew)
+		}
+		t.change('F', m, c.is.name)
+		known[c.i] = c.is.name
+	}
+	for _, i := range r.missing {
+		t.expunge(t.x.messages[i].uid)
+	}
+	fresh, given := t.agree(r.fresh, known, entries)
+	if slices.Contains(given, 0) {
+		if err := t.assign(fresh, given); err != nil {
+			return err
+		}
+	}
+	t.x.compact()
+	t.x.next = max(t.x.next, uint32(b.list.Header().Next))
+	t.add(fresh, given)
+	if !b.index.good {
+		t.x.highest = max(t.x.highest, t.modseq) // what clients have seen before is below, also where there is no message
+	}
+	t.state()
+	return nil
+}
+
+// forget begins anew: nothing that the index says is so.
+func (t *syncing) forget() {
+	t.x = &index{highest: t.x.highest}
+	t.b.index.x, t.b.index.good = t.x, false
+	t.b.list = uidlist.New(t.b.root, t.b.dir, t.b.ops)
+	t.frames = nil
+}
+
+// list reads what others have added to the UID list, or all of it: then t.whole is set. It is made or mended when it has to be.
+func (t *syncing) list() (entries []uidlist.Entry, err error) {
+	if t.x.validity == 0 {
+		t.b.list = uidlist.New(t.b.root, t.b.dir, t.b.ops)
+	}
+	collect := func(e uidlist.Entry) error {
+		entries = append(entries, e)
+		return nil
+	}
+	change, err := t.b.list.Read(collect)
+	if change == uidlist.Missing && err == nil || errors.Is(err, uidlist.ErrDamaged) {
+		entries = nil
+		change, err = t.mend(collect)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("mailbox: %w", err)
+	}
+	if v := t.b.list.Header().Validity; v != t.x.validity {
+		if t.x.validity != 0 {
+			t.forget()
+			t.x.validity = 0
+			return t.list()
+		}
+		t.x.validity = v
+		t.b.index.good = false
+	}
+	t.whole = change == uidlist.Replaced
+	return entries, nil
+}
+
+// mend makes the list, or what can be saved of it, under its lock.
+func (t *syncing) mend(collect func(uidlist.Entry) error) (uidlist.Change, error) {
+	tx, err := t.b.list.Lock(context.Background())
+	if err != nil {
+		return 0, err
+	}
+	defer tx.Unlock()
+	change, err := tx.Read(func(uidlist.Entry) error { return nil }) // another may have been here
+	switch {
+	case errors.Is(err, uidlist.ErrDamaged):
+		repair, err := tx.Repair(uidlist.UID(t.x.next))
+		if err != nil {
+			return 0, err
+		}
+		t.b.report(fmt.Errorf("%s/%s: %v", t.b.dir.Name(), listName, repair))
+	case err != nil:
+		return 0, err
+	case change == uidlist.Missing:
+		if err := tx.Create(); err != nil {
+			return 0, err
+		}
+	}
+	t.b.list = uidlist.New(t.b.root, t.b.dir, t.b.ops)
+	return t.b.list.Read(collect)
+}
+
+// agree sets what we know against what the list says, and returns all files that become messages now, with the UIDs that they have.
+func (t *syncing) agree(fresh []found, known []string, entries []uidlist.Entry) ([]found, []uint32) {
+	given := make([]uint32, len(fresh))
+	if len(entries) == 0 && !t.whole {
+		return fresh, given
+	}
+	ours := newBases(len(known), func(i int, base string) bool { return baseOf(known[i]) == base })
+	for i := range known {
+		ours.add(baseOf(known[i]), i)
+	}
+	theirs := newBases(len(fresh), func(i int, base string) bool { return baseOf(fresh[i].name) == base })
+	for i := range fresh {
+		theirs.add(baseOf(fresh[i].name), i)
+	}
+	says := make([]uint32, len(known))
+	for _, e := range entries { // of two lines for one name the later one holds
+		if i := theirs.find(e.Name); i >= 0 {
+			given[i] = uint32(e.UID)
+		} else if i := ours.find(e.Name); i >= 0 {
+			says[i] = uint32(e.UID)
+		}
+	}
+	for i := range known {
+		m := &t.x.messages[i]
+		if m.dead() || says[i] == m.uid || says[i] == 0 && !t.whole {
+			continue
+		}
+		// The list was another when we last read it.
+		fresh = append(fresh, found{known[i], m.inNew()})
+		given = append(given, says[i])
+		t.expunge(m.uid)
+	}
+	return fresh, given
+}
+
+// assign gives UIDs to the files that have none, under the lock of the list: others may have been quicker.
+func (t *syncing) assign(fresh []found, given []uint32) error {
+	tx, err := t.b.list.Lock(context.Background())
+	if err != nil {
+		return fmt.Errorf("mailbox: %w", err)
+	}
+	defer tx.Unlock()
+	where := newBases(len(fresh), func(i int, base string) bool { return baseOf(fresh[i].name) == base })
+	for i := range fresh {
+		if given[i] == 0 {
+			where.add(baseOf(fresh[i].name), i)
+		}
+	}
+	change, err := tx.Read(func(e uidlist.Entry) error {
+		if i := where.find(e.Name); i >= 0 {
+			given[i] = uint32(e.UID)
+		}
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("mailbox: %w", err)
+	}
+	if change == uidlist.Missing || t.b.list.Header().Validity != t.x.validity {
+		return errMoved
+	}
+	var without []int
+	for i := range fresh {
+		if given[i] == 0 {
+			without = append(without, i)
+		}
+	}
+	slices.SortFunc(without, func(i, j int) int { return older(fresh[i].name, fresh[j].name) })
+	add := make([]uidlist.Entry, len(without))
+	for k, i := range without {
+		add[k].Name = baseOf(fresh[i].name)
+	}
+	if len(add) > 0 {
+		if err := tx.Append(add); err != nil {
+			return fmt.Errorf("mailbox: %w", err)
+		}
+	}
+	for k, i := range without {
+		given[i] = uint32(add[k].UID)
+	}
+	return nil
+}
+
+// errMoved: the list was replaced between two looks at it. The next Sync begins anew.
+var errMoved = errors.New("mailbox: the list of UIDs was replaced at this moment")
+
+// add makes messages of files.
+func (t *syncing) add(fresh []found, given []uint32) {
+	order := make([]int, len(fresh))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(i, j int) int { return cmp.Compare(given[i], given[j]) })
+	for _, i := range order {
+		base, f, k := parseName(fresh[i].name)
+		m := message{uid: given[i], modseq: t.modseq, keywords: k, date: unknown, wire: sizeIn(base, ",W="), size: sizeIn(base, ",S=")}
+		m.setFlags(f)
+		if fresh[i].new {
+			m.setPlace(placeNew)
+		}
+		t.change('A', m, fresh[i].name)
+	}
+}
+
+// again takes a second look at what one reading did not show: readdir misses what others rename meanwhile. The times noted are those of
+// the first: what happened between both is looked at once more.
+func (t *syncing) again(r reading, known []string) (reading, error) {
+	files, err := t.b.files()
+	if err != nil {
+		return r, err
+	}
+	had := make(map[int]bool, len(r.missing))
+	for _, i := range r.missing {
+		had[i] = true
+	}
+	second := compare(t.x.messages, func(i int) string { return known[i] }, files)
+	// What the first has shown and the second has not may be missed as well: it stays for now.
+	second.missing = slices.DeleteFunc(second.missing, func(i int) bool { return !had[i] || t.opens(i, known[i]) })
+	return second, nil
+}
+
+// opens: the file of a message is there, under the last name that we know.
+func (t *syncing) opens(i int, name string) bool {
+	dir := t.b.cur
+	if t.x.messages[i].inNew() {
+		dir = t.b.new
+	}
+	var st unix.Stat_t
+	return unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
+}
+
+// older orders by the second of delivery in the name, then by the name.
+func older(a, b string) int {
+	seconds := func(s string) int64 {
+		s, _, _ = strings.Cut(s, ".")
+		n, err := strconv.ParseInt(s, 10, 64)
+		if err != nil {
+			return 1<<63 - 1
+		}
+		return n
+	}
+	return cmp.Or(cmp.Compare(seconds(a), seconds(b)), cmp.Compare(a, b))
+}
+
+func (t *syncing) change(kind byte, m message, name string) {
+	t.frames = t.x.change(t.frames, kind, m, name)
+}
+
+func (t *syncing) expunge(uid uint32) {
+	t.x.remove(uid, t.modseq)
+	p := binary.LittleEndian.AppendUint64(nil, uint64(uid))
+	t.frames = t.x.frame(t.frames, 'X', binary.LittleEndian.AppendUint64(p, t.modseq))
+}
+
+// state notes what the messages were read from.
+func (t *syncing) state() {
+	t.x.state = t.now
+	p := binary.LittleEndian.AppendUint32(nil, t.x.next)
+	p = binary.LittleEndian.AppendUint32(p, t.x.validity)
+	t.frames = t.x.frame(t.frames, 'S', t.now.append(p))
+}
+
+// files reads both directories; new/ last: what is moved from there to cur/ meanwhile is then seen twice rather than not at all.
+func (b *Mailbox) files() ([]found, error) {
+	var all []found
+	for _, d := range []struct {
+		new bool
+	}{{true}, {false}} {
+		dir := b.cur
+		if d.new {
+			dir = b.new
+		}
+		list, err := files(dir, nil)
+		if err != nil {
+			return nil, fmt.Errorf("mailbox: %w", err)
+		}
+		for _, name := range list {
+			all = append(all, found{name, d.new})
+		}
+	}
+	return all, nil
+}
+
+// allNames are the names of all messages, in their order.
+func (x *index) allNames() ([]string, error) {
+	list := make([]string, len(x.messages))
+	stored := make([]byte, x.names.length)
+	if len(stored) > 0 {
+		if _, err := x.names.file.ReadAt(stored, x.names.start); err != nil {
+			return nil, err
+		}
+	}
+	text := string(stored)
+	for i := range x.messages {
+		m := &x.messages[i]
+		at, n := m.nameAt(), int64(m.nameLength())
+		if at >= laterAt {
+			list[i] = string(x.names.later[at-laterAt : at-laterAt+n])
+		} else {
+			list[i] = text[at : at+n]
+		}
+	}
+	return list, nil
+}
