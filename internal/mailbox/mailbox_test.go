@@ -105,6 +105,9 @@ func TestUIDs(t *testing.T) {
 		bases = append(bases, b.deliver(fmt.Sprint("message ", i, "\n")))
 	}
 	b.foreign(bases[1], "FS")
+	for _, odd := range []string{".hidden", ":2,S", "17.a\nb"} {
+		os.WriteFile(filepath.Join(b.dir, "cur", odd), nil, 0o600)
+	}
 	m := b.open()
 	validity, next, highest, n := m.Status()
 	if n != 5 || next != 6 || validity == 0 || highest == 0 {

@@ -4,6 +4,7 @@ import (
 	"hash/maphash"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -36,7 +37,8 @@ func files(dir *os.File, names []string) ([]string, error) {
 	for {
 		more, err := f.Readdirnames(4096)
 		for _, name := range more {
-			if name[0] != '.' && len(name) <= 255 {
+			// A name with a line break cannot stand in the list of UIDs, and no program makes one.
+			if name[0] != '.' && name[0] != ':' && !strings.ContainsAny(name, "\r\n") {
 				names = append(names, name)
 			}
 		}
