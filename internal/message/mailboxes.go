@@ -54,7 +54,7 @@ func (p *list) address() (string, bool) {
 			if !angle {
 				spec = strings.Join(words, "")
 				// "Jane Doe", or an address with a space in it: no mail program sends either as an address.
-				if len(words) > 1 && !joined(words) || spec != "" && !strings.Contains(spec, "@") {
+				if len(words) > 1 && !joined(words) || spec != "" && !hasAt(spec) {
 					return "", false
 				}
 			}
@@ -74,7 +74,7 @@ func (p *list) address() (string, bool) {
 			}
 			p.s = strings.TrimLeft(p.s, " \t\r\n")
 			p.s = strings.TrimPrefix(p.s, ",")
-			return spec, spec == "" || strings.Contains(spec, "@")
+			return spec, spec == "" || hasAt(spec)
 		case '<':
 			end := strings.IndexByte(p.s, '>')
 			if angle || end < 0 {
@@ -82,7 +82,7 @@ func (p *list) address() (string, bool) {
 			}
 			inner := list{s: p.s[:end]}
 			w, sep, ok := inner.word()
-			if !ok || sep != 0 || inner.s != "" || !strings.Contains(w, "@") {
+			if !ok || sep != 0 || inner.s != "" || !hasAt(w) {
 				return "", false
 			}
 			spec, angle, words = w, true, nil
@@ -100,6 +100,19 @@ func joined(words []string) bool {
 		}
 	}
 	return true
+}
+
+// hasAt: there is an at sign outside of quoted strings and domain literals.
+func hasAt(spec string) bool {
+	for i := 0; i < len(spec); i++ {
+		switch c := spec[i]; c {
+		case '@':
+			return true
+		case '"', '[':
+			i += max(quoted(spec[i:], c), 1) - 1
+		}
+	}
+	return false
 }
 
 // word takes a run of atoms, dots, at signs, quoted strings and domain literals without white space, and what follows it:
