@@ -1,0 +1,160 @@
+package message
+
+import "io"
+
+// decoder takes a transfer encoding off a stream.
+type decoder struct {
+	r    io.Reader
+	step stepper
+	in   [4096]byte
+	out  []byte
+	rest []byte // of out, not yet read
+	err  error
+}
+
+// A stepper appends the decoded octets of b to dst, and at the end what it held back.
+type stepper interface {
+	step(dst, b []byte, end bool) []byte
+}
+
+func (d *decoder) Read(p []byte) (int, error) {
+	if len(p) == 0 {
+		return 0, nil
+	}
+	for len(d.rest) == 0 {
+		if d.err != nil {
+			return 0, d.err
+		}
+		var n int
+		n, d.err = d.r.Read(d.in[:])
+		d.out = d.step.step(d.out[:0], d.in[:n], d.err != nil)
+		d.rest = d.out
+	}
+	n := copy(p, d.rest)
+	d.rest = d.rest[n:]
+	return n, nil
+}
+
+// base64Decoder passes over what is not of the alphabet (RFC 2045 section 6.8) and goes on behind padding: some programs
+// encode a text in pieces. What lacks padding is decoded as far as it goes.
+type base64Decoder struct {
+	bits uint32
+	n    int // characters in bits
+}
+
+func (d *base64Decoder) step(dst, b []byte, end bool) []byte {
+	for _, c := range b {
+		v := sextet(c)
+		switch {
+		case v >= 0:
+			d.bits = d.bits<<6 | uint32(v)
+			if d.n++; d.n == 4 {
+				dst = append(dst, byte(d.bits>>16), byte(d.bits>>8), byte(d.bits))
+				d.bits, d.n = 0, 0
+			}
+		case c == '=':
+			dst = d.flush(dst)
+		}
+	}
+	if end {
+		dst = d.flush(dst)
+	}
+	return dst
+}
+
+func (d *base64Decoder) flush(dst []byte) []byte {
+	switch d.n {
+	case 2:
+		dst = append(dst, byte(d.bits>>4))
+	case 3:
+		dst = append(dst, byte(d.bits>>10), byte(d.bits>>2))
+	}
+	d.bits, d.n = 0, 0
+	return dst
+}
+
+func sextet(c byte) int {
+	switch {
+	case 'A' <= c && c <= 'Z':
+		return int(c - 'A')
+	case 'a' <= c && c <= 'z':
+		return int(c-'a') + 26
+	case '0' <= c && c <= '9':
+		return int(c-'0') + 52
+	case c == '+':
+		return 62
+	case c == '/':
+		return 63
+	}
+	return -1
+}
+
+// quotedDecoder leaves an equals sign that encodes nothing as it is. White space between one and the line end is
+// transport padding (RFC 2045 section 6.7); before a line end without one it should go too, and stays: nobody searches for it.
+type quotedDecoder struct {
+	state quotedState
+	hex   byte // the first digit
+}
+
+type quotedState byte
+
+const (
+	quotedText    quotedState = iota
+	quotedEquals              // "="
+	quotedDigit               // "=" and a digit
+	quotedPadding             // "=" and white space
+	quotedBreak               // "=", perhaps white space, CR
+)
+
+func (d *quotedDecoder) step(dst, b []byte, end bool) []byte {
+	for _, c := range b {
+		switch d.state {
+		case quotedDigit:
+			if lo := unhex(c); lo >= 0 {
+				dst = append(dst, byte(unhex(d.hex)<<4|lo))
+				d.state = quotedText
+				continue
+			}
+		case quotedEquals, quotedPadding, quotedBreak:
+			switch {
+			case c == '\n':
+				d.state = quotedText
+				continue
+			case c == '\r':
+				d.state = quotedBreak
+				continue
+			case d.state == quotedBreak:
+			case c == ' ' || c == '\t':
+				d.state = quotedPadding
+				continue
+			case d.state == quotedEquals && unhex(c) >= 0:
+				d.state, d.hex = quotedDigit, c
+				continue
+			}
+		}
+		dst = d.flush(dst)
+		if c == '=' {
+			d.state = quotedEquals
+		} else {
+			dst = append(dst, c)
+		}
+	}
+	if end {
+		dst = d.flush(dst)
+	}
+	return dst
+}
+
+// flush appends what was held back and turned out to encode nothing. Of white space one octet is left.
+func (d *quotedDecoder) flush(dst []byte) []byte {
+	switch d.state {
+	case quotedEquals:
+		dst = append(dst, '=')
+	case quotedDigit:
+		dst = append(dst, '=', d.hex)
+	case quotedPadding:
+		dst = append(dst, '=', ' ')
+	}
+	d.state = quotedText
+	return dst
+}
