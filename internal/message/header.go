@@ -1,16 +1,27 @@
-// Package message reads Internet messages (RFC 5322) as they are, not as they should be: leniently, and without
-// copying them.
+// Package message reads Internet messages (RFC 5322, MIME) as they are, not as they should be: leniently, in one pass, and in
+// bounded memory. Octets go in and values come out; what IMAP or POP3 makes of them is theirs to say.
 //
 // A header is a run of fields. A field is a name, a colon, and everything up to the next line that does not begin with
 // a space or a tab. The header ends before the first empty line, or before the first line that cannot begin a field:
 // what follows such a line is body to us, as it is to most readers, so nothing in it can be mistaken for a field.
-// A line ends in LF, with or without a CR before it: messages come from maildirs of other programs too.
+// A line ends in LF, with or without a CR before it: messages come from maildirs of other programs too. The wire form of a message, which
+// readers are sent, is the file with a CR put before every LF that has none; sizes are told in both.
 //
-// Promises: no octet is copied, changed or lost; the fields, one after the other, are the header; time is linear in the
-// octets looked at, and memory constant, whatever they are.
+//	Scan        the fields of a header, where they lie; no octet is copied
+//	Parse       header, body and parts of a message, as places in its file
+//	Envelope    what a mail program shows in a list, by Addresses, which makes something of everything
+//	Mailboxes   the addresses on which a decision is made, or false
+//	Date, Text, BaseSubject, MessageIDs, Params.Get     values for people, in UTF-8
+//	Decode      the text of a body
 //
-// Divergences from RFC 5322: no limit on the length of a line or a name; white space before the colon is allowed
-// (section 4.5.8, obsolete syntax), so is a continuation line of white space only (section 4.2).
+// Promises: nobody sees another field first than the others do; the fields, one after the other, are the header, header and
+// body are the message; every sequence of octets is a message; time is linear in the octets looked at, and memory
+// what the limits say, whatever they are.
+//
+// Divergences: no limit on the length of a line or a name; white space before the colon is allowed (RFC 5322 section 4.5.8, obsolete
+// syntax), so is a continuation line of white space only (section 4.2). A delimiter must be the whole line (RFC 2046
+// section 5.1.1 asks only how it begins). Encoded words and parameters are read where and how programs write them, and RFC 2047 and 2231
+// do not allow. Charsets are those of x/text: no UTF-7. Uuencode is text.
 package message
 
 import "bytes"
