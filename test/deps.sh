@@ -22,7 +22,7 @@ msmtp        msmtp
 s-nail       s-nail
 mutt         mutt
 curl         curl
-python3      python3-minimal
+python3      python3
 mandoc       mandoc
 socat        socat
 strace       strace
