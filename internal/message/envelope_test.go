@@ -116,17 +116,18 @@ func TestEnvelope(t *testing.T) {
 // unquoteSpec takes the quotes off the local part of an addr-spec, for comparison.
 func unquoteSpec(s string) string {
 	var b strings.Builder
-	quoted := false
+	inside := false
 	for i := 0; i < len(s); i++ {
 		switch c := s[i]; {
 		case c == '"':
-			quoted = !quoted
-		case c == '\\' && quoted && i+1 < len(s):
+			inside = !inside
+		case c == '\\' && inside && i+1 < len(s):
 			i++
 			b.WriteByte(s[i])
-		case c == '[' && !quoted:
-			b.WriteString(s[i:])
-			return b.String()
+		case c == '[' && !inside:
+			n := max(quoted(s[i:], c), 1)
+			b.WriteString(s[i : i+n])
+			i += n - 1
 		default:
 			b.WriteByte(c)
 		}

@@ -76,7 +76,7 @@ func (p *list) address() (string, bool) {
 			p.s = strings.TrimPrefix(p.s, ",")
 			return spec, spec == "" || hasAt(spec)
 		case '<':
-			end := strings.IndexByte(p.s, '>')
+			end := angleEnd(p.s)
 			if angle || end < 0 {
 				return "", false
 			}
@@ -102,17 +102,39 @@ func joined(words []string) bool {
 	return true
 }
 
-// hasAt: there is an at sign outside of quoted strings and domain literals.
+// hasAt: there is an at sign outside of quoted strings and domain literals, and no quoted string behind it.
 func hasAt(spec string) bool {
+	at := false
 	for i := 0; i < len(spec); i++ {
-		switch c := spec[i]; c {
-		case '@':
-			return true
-		case '"', '[':
+		switch c := spec[i]; {
+		case c == '@':
+			at = true
+		case c == '"' && at:
+			return false
+		case c == '"' || c == '[':
 			i += max(quoted(spec[i:], c), 1) - 1
 		}
 	}
-	return false
+	return at
+}
+
+// angleEnd is where the ">" is that ends an angle address, -1 when there is none: not in quotes, a domain literal or a comment.
+func angleEnd(s string) int {
+	for i := 0; i < len(s); i++ {
+		switch c := s[i]; c {
+		case '>':
+			return i
+		case '(':
+			i += commentEnd(s[i:]) - 1
+		case '"', '[':
+			n := quoted(s[i:], c)
+			if n < 0 {
+				return -1
+			}
+			i += n - 1
+		}
+	}
+	return -1
 }
 
 // word takes a run of atoms, dots, at signs, quoted strings and domain literals without white space, and what follows it:

@@ -47,6 +47,11 @@ var mailboxTests = []struct {
 	{`<"a@b.example">`, "!"},
 	{`g: "a@b.example";`, "!"},
 	{`"x@"@b.example`, `"x@"@b.example`},
+	{`<"a>b"@c.example>`, `"a>b"@c.example`},
+	{`<a@b.example (>)>, c@d.example`, "a@b.example c@d.example"},
+	{`<a@b.example (>`, "!"},
+	{`<"a@b.example>`, "!"},
+	{`a@b"c".example`, "!"},
 }
 
 func TestMailboxes(t *testing.T) {
