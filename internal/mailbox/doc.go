@@ -58,8 +58,8 @@
 // # Reading the directories
 //
 // cur/ and new/ are read when their times are not those noted, or when those were so young that a change in the same tick could
-// hide behind them. readdir(3) misses entries while others rename: a message that one reading did not show is looked for in another,
-// and is gone only when two did not show it and its last name does not open.
+// hide behind them. readdir(3) misses entries while others rename: a message is gone only when a reading did not show it during which
+// nothing changed.
 //
 // # Mod-sequences
 //

@@ -110,7 +110,7 @@ func (t *syncing) run(listed bool) error {
 	}
 	r := compare(t.x.messages, func(i int) string { return known[i] }, files)
 	if len(r.missing) > 0 {
-		if r, err = t.again(r, known); err != nil {
+		if r, err = t.again(known); err != nil {
 			return err
 		}
 	}
@@ -315,31 +315,52 @@ func (t *syncing) add(fresh []found, given []uint32) {
 	}
 }
 
-// again takes a second look at what one reading did not show: readdir misses what others rename meanwhile. The times noted are those of
-// the first: what happened between both is looked at once more.
-func (t *syncing) again(r reading, known []string) (reading, error) {
-	files, err := t.b.files()
-	if err != nil {
-		return r, err
+// again looks once more for what one reading did not show: readdir misses what others rename meanwhile, and who renames thousands may hide one
+// from many readings. A message is gone when a reading does not show it during which nothing was renamed. If there is none, it stays for now:
+// the times that are noted are those of the first reading, so that the next Sync looks again.
+func (t *syncing) again(known []string) (reading, error) {
+	var r reading
+	for range 5 {
+		before, err := t.b.look()
+		if err == nil && !before.quiet() {
+			time.Sleep(grain)
+			before, err = t.b.look()
+		}
+		if err != nil {
+			return r, err
+		}
+		files, err := t.b.files()
+		if err != nil {
+			return r, err
+		}
+		after, err := t.b.look()
+		if err != nil {
+			return r, err
+		}
+		r = compare(t.x.messages, func(i int) string { return known[i] }, files)
+		if len(r.missing) == 0 || before.quiet() && before.cur.modified == after.cur.modified && before.new.modified == after.new.modified {
+			return r, nil
+		}
 	}
-	had := make(map[int]bool, len(r.missing))
-	for _, i := range r.missing {
-		had[i] = true
-	}
-	second := compare(t.x.messages, func(i int) string { return known[i] }, files)
-	// What the first has shown and the second has not may be missed as well: it stays for now.
-	second.missing = slices.DeleteFunc(second.missing, func(i int) bool { return !had[i] || t.opens(i, known[i]) })
-	return second, nil
+	r.missing = nil
+	return r, nil
 }
 
-// opens: the file of a message is there, under the last name that we know.
-func (t *syncing) opens(i int, name string) bool {
-	dir := t.b.cur
-	if t.x.messages[i].inNew() {
-		dir = t.b.new
+// grain is how long after a change another one has another time, for certain: clocks of file systems tick with the kernel's.
+const grain = 20 * time.Millisecond
+
+// quiet: what changes from now on has another time. A time without a fraction is of a file system that counts seconds.
+func (s state) quiet() bool {
+	for _, d := range [2]stamp{s.cur, s.new} {
+		g := int64(grain)
+		if d.modified%int64(time.Second) == 0 {
+			g = int64(tick)
+		}
+		if age := d.seen - d.modified; age >= 0 && age < g {
+			return false
+		}
 	}
-	var st unix.Stat_t
-	return unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil
+	return true
 }
 
 // older orders by the second of delivery in the name, then by the name.
