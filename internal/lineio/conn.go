@@ -11,10 +11,11 @@
 //   - A wait that timed out lost nothing: the call can be made again.
 //   - Writes are gathered, and sent when the buffer is full, at Flush, or when a read is about to wait: the replies to pipelined commands travel together.
 //
-// It knows no protocol beyond that, and nothing of TLS: Replace exchanges the transport.
+// It knows no protocol beyond that. StartTLS, or Replace, exchanges the transport under it.
 package lineio
 
 import (
+	"bytes"
 	"errors"
 	"io"
 	"net"
@@ -108,6 +109,17 @@ func (c *Conn) SetDeadline(t time.Time) { c.deadline = t }
 
 // Buffered is the number of bytes received and not yet consumed.
 func (c *Conn) Buffered() int { return c.w - c.r }
+
+// Take returns what was received and not consumed, consumes it, and takes the deadlines off the transport: for who goes on with the conversation on
+// Net(). An error of that shows in what he does next.
+func (c *Conn) Take() []byte {
+	b := bytes.Clone(c.unread())
+	c.r = c.w
+	c.dropIn()
+	c.nc.SetDeadline(time.Time{})
+	c.readArmed, c.writeArmed = time.Time{}, time.Time{}
+	return b
+}
 
 // Close closes the transport. What was gathered and not flushed is not sent.
 func (c *Conn) Close() error {

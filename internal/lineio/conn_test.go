@@ -314,6 +314,49 @@ func TestT01_Replace(t *testing.T) {
 }
 
 // The end of a body is the beginning of the next command, and not before.
+// timed keeps the deadlines that are set.
+type timed struct {
+	*segments
+	read, write time.Time
+}
+
+func (c *timed) SetDeadline(t time.Time) error      { c.read, c.write = t, t; return nil }
+func (c *timed) SetReadDeadline(t time.Time) error  { c.read = t; return nil }
+func (c *timed) SetWriteDeadline(t time.Time) error { c.write = t; return nil }
+
+// Who goes on with a transport finds no deadline of ours on it; and if it is us, ours are set again.
+func TestTake_Deadlines(t *testing.T) {
+	nc := &timed{segments: cut([]byte("PASS x\r\nSTAT\r\n"), []byte{7})}
+	c := New(nc)
+	c.SetWriteTimeout(time.Minute)
+	c.SetDeadline(time.Now().Add(time.Hour))
+	use := func() {
+		t.Helper()
+		c.WriteString("+OK\r\n")
+		if _, err := c.ReadLine(100); err != nil || nc.read.IsZero() || nc.write.IsZero() {
+			t.Errorf("%v, deadlines %v and %v", err, nc.read, nc.write)
+		}
+	}
+	use()
+	if c.Take(); !nc.read.IsZero() || !nc.write.IsZero() {
+		t.Errorf("deadlines %v and %v are left", nc.read, nc.write)
+	}
+	use()
+}
+
+func TestTake(t *testing.T) {
+	c := New(cut([]byte("PASS x\r\nSTAT\r\nRE"), nil))
+	if _, err := c.ReadLine(100); err != nil {
+		t.Fatal(err)
+	}
+	if b := c.Take(); string(b) != "STAT\r\nRE" || c.Buffered() != 0 || len(c.Take()) != 0 {
+		t.Errorf("%q, %d left", b, c.Buffered())
+	}
+	if _, err := c.ReadLine(100); err != io.EOF {
+		t.Errorf("after it: %v", err)
+	}
+}
+
 func TestBodyBlocksReadLine(t *testing.T) {
 	for _, begin := range []func(c *Conn) io.Reader{
 		func(c *Conn) io.Reader { return c.DotReader() },

@@ -13,22 +13,20 @@
 package smtp
 
 import (
-	"crypto/tls"
 	"net"
 	"strings"
-	"time"
 
 	"postamt/internal/lineio"
 )
 
-// HandshakeTimeout bounds a TLS handshake as a whole; the deadline of the connection may come earlier.
-const HandshakeTimeout = 30 * time.Second
+// HandshakeTimeout bounds a TLS handshake as a whole.
+const HandshakeTimeout = lineio.HandshakeTimeout
 
 // Conn is one side of a connection. Reads are bounded and strict: a line ends in CRLF only.
 // Writes are gathered and sent when a read would block or at Flush. Not safe for concurrent use.
 // While nothing has arrived a plain connection holds no read buffer (lineio): an idle session costs its goroutine and a few hundred bytes.
 //
-// From lineio come Net, SetReadTimeout, SetWriteTimeout, SetDeadline, Buffered, Wait, Write (raw bytes, for BDAT), Flush and Close, ReadLine (the continuation lines of AUTH), and
+// From lineio come Net, SetReadTimeout, SetWriteTimeout, SetDeadline, Buffered, Wait, Write (raw bytes, for BDAT), Flush and Close, StartTLS and TLS, ReadLine (the continuation lines of AUTH), and
 // Chunk: it reads exactly n bytes of BDAT, io.ErrUnexpectedEOF when the connection ends early.
 type Conn struct {
 	*lineio.Conn
@@ -54,44 +52,6 @@ var (
 
 // NewConn makes a Conn of nc. Timeouts are off.
 func NewConn(nc net.Conn) *Conn { return &Conn{lineio.New(nc)} }
-
-// StartTLS replaces the connection's transport, and returns after the handshake; on the server the 220 was written before. It is the way to begin a connection with TLS at once, too.
-// lineio.ErrPlaintext if plaintext is buffered (RFC 3207 section 4.2: nothing from before may be used). After an error the connection can only be closed.
-func (c *Conn) StartTLS(conf *tls.Config, server bool) error {
-	if c.Buffered() > 0 {
-		return lineio.ErrPlaintext
-	}
-	if err := c.Flush(); err != nil {
-		return err
-	}
-	nc := c.Net()
-	var t *tls.Conn
-	if server {
-		t = tls.Server(nc, conf)
-	} else {
-		t = tls.Client(nc, conf)
-	}
-	if err := nc.SetDeadline(c.Cap(HandshakeTimeout)); err != nil {
-		return err
-	}
-	if err := t.Handshake(); err != nil {
-		return err
-	}
-	if err := nc.SetDeadline(time.Time{}); err != nil {
-		return err
-	}
-	return c.Replace(t)
-}
-
-// TLS is the state of TLS, nil when in clear.
-func (c *Conn) TLS() *tls.ConnectionState {
-	t, ok := c.Net().(*tls.Conn)
-	if !ok {
-		return nil
-	}
-	s := t.ConnectionState()
-	return &s
-}
 
 // ReadCommand reads one command line of at most max bytes with its CRLF. ErrLineTooLong, ErrEndlessLine, ErrBareNewline and ErrNUL tell of a bad line;
 // other errors are of the connection: net.Error Timeout() tells timeouts, after which it may be called again.
