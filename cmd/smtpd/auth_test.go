@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"net"
-	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -60,23 +59,4 @@ func serveAuth(t testing.TB, path string) {
 		l.Close()
 		running.Wait()
 	})
-}
-
-// What is offered can be used: EXTERNAL is what a verified certificate proves, a channel binding needs a channel.
-func TestMechanismsThatCanBeUsed(t *testing.T) {
-	list := []authwire.Mechanism{{Name: "PLAIN", Flags: authwire.Plaintext}, {Name: "EXTERNAL"}, {Name: "SCRAM-SHA-256-PLUS", Flags: authwire.ChannelBinding},
-		{Name: "ANONYMOUS", Flags: authwire.Anonymous}, {Name: "APOP", Flags: authwire.Private}}
-	for _, c := range []struct {
-		name           string
-		secure, proven bool
-		want           string
-	}{
-		{"in clear", false, false, "PLAIN"},
-		{"without a certificate", true, false, "PLAIN SCRAM-SHA-256-PLUS"},
-		{"with a good one", true, true, "PLAIN EXTERNAL SCRAM-SHA-256-PLUS"},
-	} {
-		if got := strings.Join(usable(list, c.secure, c.proven), " "); got != c.want {
-			t.Errorf("%s: %s, want %s", c.name, got, c.want)
-		}
-	}
 }

@@ -20,6 +20,7 @@ import (
 	"postamt/internal/confine"
 	"postamt/internal/daemon"
 	"postamt/internal/keyd"
+	"postamt/internal/login"
 	"postamt/internal/maillog"
 	"postamt/internal/queue"
 	"postamt/internal/route"
@@ -148,7 +149,7 @@ func settings(c *config.Config, log *maillog.Logger) (*smtpd.Config, error) {
 		errs = append(errs, err)
 	}
 	if c.AuthServer != "" {
-		n.Auth = authenticator{&authwire.Client{Path: c.AuthServer}, certificateShown(n.TLS), proven(pool), log}
+		n.Auth = &login.Server{Client: &authwire.Client{Path: c.AuthServer}, Service: "smtp", Shown: login.Shown(n.TLS), Proven: proven(pool), Log: log}
 		n.AuthInClear = c.AuthClear.Contains
 	}
 	if n.Senders, err = newSenders(c, t, log); err != nil {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"postamt/internal/addr"
+	"postamt/internal/login"
 	"postamt/internal/smtp"
 )
 
@@ -22,7 +23,7 @@ type accounts struct{}
 
 func (accounts) Mechanisms(*tls.ConnectionState) []string { return []string{"PLAIN", "LOGIN"} }
 
-func (accounts) Authenticate(ctx context.Context, a AuthRequest, ask func([]byte) ([]byte, error)) (string, error) {
+func (accounts) Authenticate(ctx context.Context, a login.Request, ask func([]byte) ([]byte, error)) (login.User, error) {
 	var user, password string
 	switch a.Mechanism {
 	case "PLAIN":
@@ -30,32 +31,32 @@ func (accounts) Authenticate(ctx context.Context, a AuthRequest, ask func([]byte
 		if r == nil {
 			var err error
 			if r, err = ask(nil); err != nil {
-				return "", err
+				return login.User{}, err
 			}
 		}
 		f := strings.Split(string(r), "\x00")
 		if len(f) != 3 {
-			return "", ErrMalformed
+			return login.User{}, login.ErrMalformed
 		}
 		user, password = f[1], f[2]
 	case "LOGIN":
 		for i, challenge := range []string{"Username:", "Password:"} {
 			r, err := ask([]byte(challenge))
 			if err != nil {
-				return "", err
+				return login.User{}, err
 			}
 			*[]*string{&user, &password}[i] = string(r)
 		}
 	default:
-		return "", smtp.NewReply(504, "5.5.4", "no such mechanism")
+		return login.User{}, login.ErrMechanism
 	}
 	switch {
 	case user == "down":
-		return "", errors.New("authd: connection refused")
+		return login.User{}, errors.New("authd: connection refused")
 	case user == "alice" && password == "secret":
-		return "alice", nil
+		return login.User{Name: "alice"}, nil
 	}
-	return "", fmt.Errorf("%s: %w", user, ErrCredentials)
+	return login.User{}, fmt.Errorf("%s: %w", user, login.ErrCredentials)
 }
 
 // owners: everybody owns the address of their own name.

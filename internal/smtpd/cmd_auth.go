@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"postamt/internal/login"
 	"postamt/internal/smtp"
 )
 
@@ -16,31 +17,13 @@ import (
 type Authenticator interface {
 	// Mechanisms are the SASL mechanisms to offer, with TLS of ours or without (nil); none when nobody can log in now.
 	Mechanisms(*tls.ConnectionState) []string
-	// Authenticate runs one exchange and returns the user's canonical name. ask sends a challenge and returns the client's
-	// response; its error ends the exchange and is returned as it is. Other errors: ErrCredentials, ErrMalformed; any
-	// other says that nobody can tell now.
-	Authenticate(ctx context.Context, a AuthRequest, ask func(challenge []byte) (response []byte, err error)) (login string, err error)
+	// Authenticate runs one exchange and returns who has logged in. ask sends a challenge and returns the client's
+	// response; its error ends the exchange and is returned as it is. Other errors are login's; any other says that
+	// nobody can tell now.
+	Authenticate(ctx context.Context, q login.Request, ask func(challenge []byte) (response []byte, err error)) (login.User, error)
 }
-
-// AuthRequest is the beginning of an exchange.
-type AuthRequest struct {
-	Mechanism string // upper case
-	Initial   []byte // the initial response; nil: there was none, which is not an empty one
-	Peer      Peer
-	Local     netip.AddrPort
-	TLS       *tls.ConnectionState // nil without TLS of ours
-	Session   string               // for the log
-}
-
-// The errors of Authenticate that are the client's.
-var (
-	ErrCredentials = errors.New("wrong user name or password")
-	ErrMalformed   = errors.New("not an exchange of this mechanism")
-)
 
 const (
-	// maxAuthLine: RFC 4954 section 4, 12,288 octets are enough for the lines of the mechanisms in use.
-	maxAuthLine = 12288 + 2
 	// authTime bounds the exchange, with the delays of a server that is being guessed at.
 	authTime = 2 * time.Minute
 	// maxAuthFailures: somebody who mistypes needs no more.
@@ -85,26 +68,26 @@ func (s *session) cmdAuth(args string) *smtp.Reply {
 	case !s.offersAuth():
 		return smtp.NewReply(538, "5.7.11", "say STARTTLS first") // RFC 4954 section 6
 	}
-	mechanism, initial, r := parseAuth(args)
-	if r != nil {
-		return r
+	mechanism, initial, err := login.ParseAuth(args)
+	if err != nil {
+		return s.authRefusal(err)
 	}
 	ctx, cancel := context.WithTimeout(s.ctx, authTime)
 	defer cancel()
-	login, err := s.conf.Auth.Authenticate(ctx, AuthRequest{Mechanism: mechanism, Initial: initial, Peer: s.peer,
-		Local: s.local(), TLS: s.c.TLS(), Session: s.id}, s.ask)
+	user, err := s.conf.Auth.Authenticate(ctx, login.Request{Mechanism: mechanism, Initial: initial,
+		Remote: netip.AddrPortFrom(s.peer.IP, s.peer.Port), Local: s.local(), TLS: s.c.TLS(), Session: s.id}, s.ask)
 	switch {
-	case err == nil && login != "":
-		s.authed, s.peer.Login = true, login
+	case err == nil && user.Name != "":
+		s.authed, s.peer.Login = true, user.Name
 		s.srv.Log.Login(s.id, s.client(), mechanism)
 		return smtp.NewReply(235, "2.7.0", "welcome")
 	case errors.Is(err, errLost):
 		return nil
 	}
-	if errors.Is(err, ErrCredentials) {
+	if errors.Is(err, login.ErrCredentials) {
 		s.authFailures++
 	}
-	r = s.authRefusal(err)
+	r := s.authRefusal(err)
 	if s.authFailures >= maxAuthFailures {
 		s.close("limit")
 	}
@@ -116,9 +99,19 @@ func (s *session) authRefusal(err error) *smtp.Reply {
 	switch {
 	case errors.As(err, &r):
 		return r
-	case errors.Is(err, ErrCredentials):
+	case errors.Is(err, login.ErrSyntax):
+		return smtp.NewReply(501, "5.5.4", "syntax: AUTH mechanism [initial-response]")
+	case errors.Is(err, login.ErrBase64):
+		return notBase64()
+	case errors.Is(err, login.ErrCancelled):
+		return smtp.NewReply(501, "5.7.0", "cancelled") // RFC 4954 section 4
+	case errors.Is(err, login.ErrMechanism):
+		return smtp.NewReply(504, "5.5.4", "no such mechanism here") // RFC 4954 section 4
+	case errors.Is(err, login.ErrExpired):
+		return smtp.NewReply(535, "5.7.8", "the password has expired")
+	case errors.Is(err, login.ErrCredentials):
 		return smtp.NewReply(535, "5.7.8", "user name or password is wrong")
-	case errors.Is(err, ErrMalformed):
+	case errors.Is(err, login.ErrMalformed):
 		return smtp.NewReply(501, "5.5.2", "the response is malformed")
 	}
 	if err != nil && s.ctx.Err() == nil {
@@ -140,7 +133,7 @@ func (s *session) ask(challenge []byte) ([]byte, error) {
 	s.deadline(s.conf.TimeoutCommand)
 	s.c.SetReadTimeout(s.conf.TimeoutCommand)
 	s.waiting.Store(true) // a login under way is nothing that a server which stops waits for
-	line, err := s.c.ReadLine(maxAuthLine)
+	line, err := s.c.ReadLine(login.MaxLine)
 	s.waiting.Store(false)
 	switch {
 	case errors.Is(err, smtp.ErrEndlessLine):
@@ -153,49 +146,11 @@ func (s *session) ask(challenge []byte) ([]byte, error) {
 	case err != nil:
 		s.lost(err)
 		return nil, errLost
-	case string(line) == "*":
-		return nil, smtp.NewReply(501, "5.7.0", "cancelled") // RFC 4954 section 4
 	}
-	b, err := base64.StdEncoding.Strict().DecodeString(string(line))
-	if err != nil {
-		return nil, notBase64()
-	}
-	return b, nil
+	return login.ParseResponse(line)
 }
 
 func notBase64() *smtp.Reply { return smtp.NewReply(501, "5.5.2", "not base64") }
-
-// parseAuth reads the arguments of AUTH.
-func parseAuth(args string) (mechanism string, initial []byte, r *smtp.Reply) {
-	mechanism, text, more := strings.Cut(args, " ")
-	mechanism = strings.ToUpper(mechanism)
-	if !isMechanism(mechanism) {
-		return "", nil, smtp.NewReply(501, "5.5.4", "syntax: AUTH mechanism [initial-response]")
-	}
-	switch {
-	case !more:
-		return mechanism, nil, nil
-	case text == "=":
-		return mechanism, []byte{}, nil
-	}
-	initial, err := base64.StdEncoding.Strict().DecodeString(text)
-	if err != nil || len(initial) == 0 {
-		return "", nil, notBase64()
-	}
-	return mechanism, initial, nil
-}
-
-// isMechanism: RFC 4422 section 3.1, 1 to 20 of A-Z, 0-9, hyphen and underscore.
-func isMechanism(s string) bool {
-	for i := range len(s) {
-		switch c := s[i]; {
-		case c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '-', c == '_':
-		default:
-			return false
-		}
-	}
-	return len(s) >= 1 && len(s) <= 20
-}
 
 // local is our end of the connection, for those who keep a record of logins.
 func (s *session) local() netip.AddrPort {

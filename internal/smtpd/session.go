@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"postamt/internal/login"
 	"postamt/internal/maillog"
 	"postamt/internal/smtp"
 )
@@ -20,7 +21,7 @@ const maxCommand = 2048
 // commandLimit is maxCommand, or where people log in what AUTH with an initial response needs (RFC 4954 section 4).
 func (s *session) commandLimit() int {
 	if s.offersAuth() {
-		return len("AUTH ") + 20 + 1 + maxAuthLine
+		return len("AUTH ") + 20 + 1 + login.MaxLine
 	}
 	return maxCommand
 }
