@@ -61,7 +61,7 @@ func (e *exchange) begin(ctx context.Context) (err error) {
 		return sasl.ErrMechanism
 	}
 	o := sasl.Options{
-		Credentials: credentials{e}, Canonical: userdb.Canonical, Hostname: s.opt.Hostname,
+		Credentials: credentials{e}, Canonical: userdb.Canonical, Hostname: s.opt.Hostname, Origin: r.Origin,
 		PlusOffered: r.ChannelBinding != nil && s.offers(r.Mechanism+"-PLUS"),
 		Token:       s.opt.Token, OAuth: s.opt.OAuth, Authorize: s.sameAccount,
 	}

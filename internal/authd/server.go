@@ -79,7 +79,7 @@ func (s *Server) Mechanisms() []authwire.Mechanism {
 		for _, x := range []struct {
 			on   bool
 			flag authwire.Flag
-		}{{m.Cleartext, authwire.Plaintext}, {m.Guessable, authwire.Dictionary}, {m.Mutual, authwire.MutualAuth}, {m.Binding, authwire.ChannelBinding}} {
+		}{{m.Cleartext, authwire.Plaintext}, {m.Guessable, authwire.Dictionary}, {m.Mutual, authwire.MutualAuth}, {m.Binding, authwire.ChannelBinding}, {m.Private, authwire.Private | authwire.Active}} {
 			if x.on {
 				f |= x.flag
 			}

@@ -61,6 +61,18 @@ func (c *Client) Mechanisms(ctx context.Context) ([]Mechanism, error) {
 	return l.hello.mechanisms, nil
 }
 
+// Origin is what the timestamp of an APOP greeting begins with, whose login then begins here: it names the server's process and our connection, as
+// Dovecot wants it. With several connections, and when the one there is breaks, a login may come to another one, which will not know.
+func (c *Client) Origin(ctx context.Context) (string, error) {
+	l, err := c.link(ctx)
+	if err != nil {
+		return "", fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return origin(l.hello.pid, l.hello.connection), nil
+}
+
+func origin(pid, connection uint32) string { return fmt.Sprintf("<%x.%x.", pid, connection) }
+
 func (c *Client) link(ctx context.Context) (*link, error) {
 	l, _, err := c.get(ctx)
 	return l, err

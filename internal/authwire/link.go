@@ -17,6 +17,7 @@ import (
 type greeting struct {
 	mechanisms []Mechanism // client socket
 	pid        uint32      // SPID
+	connection uint32      // CUID, client socket
 	cookie     string      // client socket
 }
 
@@ -316,6 +317,8 @@ func clientHandshake(pid int) func(*lineWriter, *lineReader) (greeting, error) {
 				}
 			case verb == "SPID" && len(words) > 1:
 				g.pid, _ = parseID(words[1])
+			case verb == "CUID" && len(words) > 1:
+				g.connection, _ = parseID(words[1])
 			case verb == "COOKIE" && len(words) > 1:
 				g.cookie = unescape(words[1])
 			case verb == "DONE":

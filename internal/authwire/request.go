@@ -39,6 +39,9 @@ type Request struct {
 	NoLogin         bool   // nobody will collect this login: no Ticket
 	Extra           Fields // parameters this package has no name for
 
+	// Origin is what a timestamp of APOP begins with that was made for the connection on which an Authenticator finds it (see Client's). It is not on the wire.
+	Origin string
+
 	// ChannelBinding returns the data that binds to the TLS channel below the login, of a type such as "tls-exporter" (RFC 9266).
 	// The asker of a Client sets it, nil where there is none. What an Authenticator finds there asks the client over the wire, is good for
 	// the time of a Next, and is nil when the client's version cannot answer.

@@ -29,7 +29,7 @@ type Server struct {
 	Collectable   time.Duration   // of a login until it is collected; 0: Collectable
 	Report        func(err error) // called with the Err of replies; nil: dropped
 
-	connections atomic.Uint32 // CUID, for nothing but logs
+	connections atomic.Uint32 // CUID
 }
 
 // ServeConn speaks with one client until it goes, until ctx is done, or until it is cut off for a temporary failure (nil); or until it says what cannot be
@@ -39,7 +39,7 @@ func (srv *Server) ServeConn(ctx context.Context, c net.Conn) error {
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { c.Close() })()
 
-	s := &session{srv: srv, ctx: ctx, w: &lineWriter{c: c}, cookie: newCookie(), requests: make(map[uint32]*request)}
+	s := &session{srv: srv, ctx: ctx, w: &lineWriter{c: c}, connection: srv.connections.Add(1), cookie: newCookie(), requests: make(map[uint32]*request)}
 	err := s.serve(newLineReader(c, cmp.Or(srv.MaxLine, MaxLine)))
 	if srv.Tickets != nil && s.pid != 0 {
 		srv.Tickets.remove(s)
@@ -60,8 +60,10 @@ type session struct {
 	ctx    context.Context
 	w      *lineWriter
 	cookie string
-	minor  uint32 // of the client's version
-	pid    uint32 // CPID; 0 until the handshake is over
+
+	connection uint32 // CUID
+	minor      uint32 // of the client's version
+	pid        uint32 // CPID; 0 until the handshake is over
 
 	mu       sync.Mutex
 	requests map[uint32]*request
@@ -119,7 +121,7 @@ func (s *session) hello() error {
 		}
 		b = m.append(b)
 	}
-	b = fmt.Appendf(b, "SPID\t%d\nCUID\t%d\nCOOKIE\t%s\nDONE\n", s.srv.pid(), s.srv.connections.Add(1), s.cookie)
+	b = fmt.Appendf(b, "SPID\t%d\nCUID\t%d\nCOOKIE\t%s\nDONE\n", s.srv.pid(), s.connection, s.cookie)
 	return s.w.write(b)
 }
 
@@ -183,6 +185,7 @@ func (s *session) begin(id uint32, r *Request) (*request, error) {
 	}
 	q := &request{s: s, id: id, r: r, input: make(chan input, 1)}
 	q.ctx, q.cancel = context.WithTimeoutCause(s.ctx, cmp.Or(s.srv.Lifetime, Lifetime), errLifetime)
+	r.Origin = origin(uint32(s.srv.pid()), s.connection)
 	if s.minor >= minorChannelBinding {
 		r.ChannelBinding = q.channelBinding
 	}

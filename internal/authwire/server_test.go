@@ -437,6 +437,30 @@ func TestTicketTimeout(t *testing.T) {
 	worker.run("C: REQUEST 2 500 1 $cookie\nS: USER 2 alice uid=1000 home=/home/alice auth_mech=PLAIN")
 }
 
+// What an APOP timestamp begins with is the same to both sides of a connection, and another one on each.
+func TestOrigin(t *testing.T) {
+	j := newMemory()
+	j.seen = make(chan *Request, 1)
+	srv := &Server{Authenticator: j, Mechanisms: testMechanisms, PID: 0x1234}
+	path, _ := listen(t, srv.ServeConn)
+	seen := map[string]bool{}
+	for range 2 {
+		c := newClient(t, path)
+		o, err := c.Origin(t.Context())
+		if err != nil || seen[o] || !strings.HasPrefix(o, "<1234.") || !strings.HasSuffix(o, ".") {
+			t.Errorf("%q, %v", o, err)
+		}
+		seen[o] = true
+		ask(c, "PLAIN", "\x00alice\x00secret")
+		if got := (<-j.seen).Origin; got != o {
+			t.Errorf("the server has %q, the client %q", got, o)
+		}
+	}
+	if _, err := (&Client{Path: path + "x"}).Origin(t.Context()); !errors.Is(err, ErrUnavailable) {
+		t.Errorf("%v", err)
+	}
+}
+
 func TestTicketEncoding(t *testing.T) {
 	k := Ticket{ServerPID: 1, ClientPID: 4294967295, ID: 3, Cookie: "0f5c5e0e3f7bb5fd5b4ae3ed95be0f1f"}
 	if got, err := DecodeTicket(k.Encode()); got != k || err != nil {

@@ -60,7 +60,7 @@ func (c *Config) keys() []key {
 		{"auth_listen", "unix:auth=client unix:auth-users=users", listeners{&c.AuthListen, "", "client users"}},
 		{"auth_server", "auth", word{&c.AuthServer}},
 		{"auth_sources", "users", sources{&c.AuthSources}},
-		{"auth_mechanisms", "PLAIN LOGIN", chosen{&c.AuthMechanisms, "PLAIN LOGIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-1-PLUS SCRAM-SHA-256 SCRAM-SHA-256-PLUS EXTERNAL OAUTHBEARER XOAUTH2"}},
+		{"auth_mechanisms", "PLAIN LOGIN", chosen{&c.AuthMechanisms, "PLAIN LOGIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-1-PLUS SCRAM-SHA-256 SCRAM-SHA-256-PLUS EXTERNAL OAUTHBEARER XOAUTH2 APOP"}},
 		{"auth_clear", "127.0.0.0/8 ::1", prefixes{&c.AuthClear}},
 		{"auth_hashes", "0", count{&c.AuthHashes, 0}},
 		{"auth_memory", "256m", size{&c.AuthMemory}},

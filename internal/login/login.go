@@ -9,6 +9,7 @@ package login
 
 import (
 	"context"
+	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
@@ -99,8 +100,42 @@ func usable(list []authwire.Mechanism, secure, proven bool) []string {
 	return names
 }
 
+// Timestamp is one for the greeting of a POP3 session, never the same again; "" where nobody can log in with APOP, or nobody can tell now.
+func (s *Server) Timestamp(hostname string) string {
+	for _, m := range s.list() {
+		if m.Name != apop {
+			continue
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), askMechanisms)
+		defer cancel()
+		origin, err := s.Client.Origin(ctx)
+		if err != nil {
+			s.Log.Problem("", "ask for APOP", err)
+			return ""
+		}
+		return fmt.Sprintf("%s%x.%s@%s>", origin, time.Now().Unix(), rand.Text(), hostname)
+	}
+	return ""
+}
+
+const apop = "APOP"
+
+// APOP logs a client in who was greeted with the timestamp (RFC 1939 section 7). q has no mechanism.
+func (s *Server) APOP(ctx context.Context, q Request, timestamp, name string, digest [16]byte) (User, error) {
+	q.Mechanism = apop
+	q.Initial = append([]byte(timestamp+"\x00"+name+"\x00"), digest[:]...)
+	return s.exchange(ctx, q, func([]byte) ([]byte, error) { return nil, ErrMalformed })
+}
+
 // Authenticate runs one exchange. ask sends a challenge and returns the client's response; its error ends the exchange and is returned as it is.
 func (s *Server) Authenticate(ctx context.Context, q Request, ask func(challenge []byte) (response []byte, err error)) (User, error) {
+	if q.Mechanism == apop {
+		return User{}, ErrMechanism // who can choose the timestamp can say again what he has heard
+	}
+	return s.exchange(ctx, q, ask)
+}
+
+func (s *Server) exchange(ctx context.Context, q Request, ask func(challenge []byte) (response []byte, err error)) (User, error) {
 	x := s.Client.Begin(ctx, s.request(q))
 	defer x.End()
 	response := q.Initial

@@ -2,6 +2,7 @@ package login
 
 import (
 	"context"
+	"crypto/md5"
 	"errors"
 	"net"
 	"net/netip"
@@ -9,8 +10,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
+	"postamt/internal/authd"
 	"postamt/internal/authwire"
+	"postamt/internal/password"
 )
 
 // What is offered can be used: EXTERNAL is what a verified certificate proves, a channel binding needs a channel.
@@ -65,14 +69,19 @@ func (x *judged) Next(_ context.Context, response []byte) authwire.Reply {
 }
 
 func serve(t *testing.T, collect bool) (*Server, *judge) {
+	j := &judge{}
+	s := serveWith(t, &authwire.Server{Authenticator: j, Mechanisms: []authwire.Mechanism{{Name: "TEST"}}, Tickets: &authwire.Tickets{}})
+	s.Collect = collect
+	return s, j
+}
+
+func serveWith(t *testing.T, srv *authwire.Server) *Server {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "auth")
 	l, err := net.Listen("unix", path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	j := &judge{}
-	srv := &authwire.Server{Authenticator: j, Mechanisms: []authwire.Mechanism{{Name: "TEST"}}, Tickets: &authwire.Tickets{}}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() {
@@ -84,9 +93,9 @@ func serve(t *testing.T, collect bool) (*Server, *judge) {
 			running.Go(func() { srv.ServeConn(ctx, c) })
 		}
 	})
-	s := &Server{Client: &authwire.Client{Path: path}, Service: "pop3", Collect: collect}
+	s := &Server{Client: &authwire.Client{Path: path}, Service: "pop3"}
 	t.Cleanup(func() { s.Client.Close(); cancel(); l.Close(); running.Wait() })
-	return s, j
+	return s
 }
 
 func never([]byte) ([]byte, error) { return nil, errors.New("asked") }
@@ -183,4 +192,64 @@ func TestA01_Lines(t *testing.T) {
 			t.Errorf("%q: %v", line, err)
 		}
 	}
+}
+
+// APOP, from the greeting to the judgement of authd: the timestamp is good on the connection that it was made for, and a client cannot bring one of his own.
+func TestAPOP(t *testing.T) {
+	judge := authd.New(authd.Options{Sources: []authd.Source{mrose{}}, Mechanisms: []string{"PLAIN", "APOP"}, Hashes: 1, Sleep: func(context.Context, time.Duration) {}})
+	s := serveWith(t, &authwire.Server{Authenticator: judge, Mechanisms: judge.Mechanisms()})
+	stamp := s.Timestamp("pop.example")
+	if stamp == s.Timestamp("pop.example") || !strings.HasPrefix(stamp, "<") || !strings.HasSuffix(stamp, "@pop.example>") {
+		t.Errorf("%q", stamp)
+	}
+	if m := s.Mechanisms(nil); len(m) != 1 || m[0] != "PLAIN" {
+		t.Errorf("%q are offered to AUTH", m)
+	}
+	log := func(stamp, name, secret string) error {
+		u, err := s.APOP(t.Context(), Request{}, stamp, name, md5.Sum([]byte(stamp+secret)))
+		if (err == nil) != (u.Name == "mrose") {
+			t.Errorf("%+v, %v", u, err)
+		}
+		return err
+	}
+	if err := log(stamp, "MRose", "tanstaaf"); err != nil {
+		t.Error(err)
+	}
+	for _, x := range []struct {
+		stamp, name, secret string
+		want                error
+	}{
+		{stamp, "mrose", "wrong", ErrCredentials},
+		{stamp, "nobody", "tanstaaf", ErrCredentials},
+		{stamp, "../x", "tanstaaf", ErrCredentials},
+		{"<0.0.1@pop.example>", "mrose", "tanstaaf", authwire.ErrUnavailable},
+	} {
+		if err := log(x.stamp, x.name, x.secret); !errors.Is(err, x.want) {
+			t.Errorf("%+v: %v", x, err)
+		}
+	}
+	digest := md5.Sum([]byte(stamp + "tanstaaf"))
+	if _, err := s.Authenticate(t.Context(), Request{Mechanism: "APOP", Initial: append([]byte(stamp+"\x00mrose\x00"), digest[:]...)}, never); err != ErrMechanism {
+		t.Errorf("AUTH APOP: %v", err)
+	}
+	without, _ := serve(t, false)
+	if stamp := without.Timestamp("pop.example"); stamp != "" {
+		t.Errorf("%q of a server without APOP", stamp)
+	}
+}
+
+// mrose is the user of RFC 1939 section 7.
+type mrose struct{}
+
+func (mrose) String() string                                 { return "mrose" }
+func (mrose) List(context.Context, func(string) error) error { return nil }
+
+func (mrose) Find(_ context.Context, name string) (a *authd.Account, err error) {
+	if name != "mrose" {
+		return nil, authd.ErrUnknown
+	}
+	a = &authd.Account{}
+	a.Name = name
+	a.Password, err = password.Parse("{PLAIN}tanstaaf")
+	return a, err
 }

@@ -8,6 +8,7 @@
 //	EXTERNAL       RFC 4422 appendix A: a client certificate that the caller has verified
 //	OAUTHBEARER    RFC 7628
 //	XOAUTH2        its forerunner, as Google and Microsoft describe it
+//	APOP           RFC 1939 section 7; no SASL mechanism, but Dovecot's way of passing one step of POP3 on
 //
 // There is no ANONYMOUS, and there will be none.
 //
@@ -82,6 +83,7 @@ type Options struct {
 
 	External string    // EXTERNAL: whom the client's certificate names. That he exists is for the caller to know
 	Hostname string    // CRAM-MD5: ours
+	Origin   string    // APOP: what the timestamp begins with; "": no APOP
 	Random   io.Reader // nil: crypto/rand
 
 	// Token says whose token this is, in any form that Canonical takes. Errors as of Credentials. nil: no OAUTHBEARER, no XOAUTH2.
@@ -109,6 +111,7 @@ type Mechanism struct {
 	Mutual    bool   // the server proves itself, too
 	Binding   bool   // needs Options.Bindings
 	Plain     bool   // needs passwords stored in clear
+	Private   bool   // not for AUTH: who could choose the timestamp could say again what he has heard
 }
 
 // Mechanisms are all there are, in the order in which a client should prefer them.
@@ -124,6 +127,7 @@ func Mechanisms() []Mechanism {
 		{Name: "CRAM-MD5", Guessable: true, Plain: true},
 		{Name: "PLAIN", Cleartext: true},
 		{Name: "LOGIN", Cleartext: true},
+		{Name: "APOP", Guessable: true, Plain: true, Private: true},
 	}
 }
 
@@ -163,6 +167,8 @@ func (x *Exchange) start(mechanism string) (start state, needs bool) {
 		return x.login, c
 	case "CRAM-MD5":
 		return x.cram, c && x.o.Hostname != ""
+	case "APOP":
+		return x.apop, c && x.o.Origin != ""
 	case "SCRAM-SHA-256":
 		return clientFirst(x.scram(password.SHA256, false)), c
 	case "SCRAM-SHA-1":

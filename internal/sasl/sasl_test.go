@@ -23,6 +23,7 @@ var people = map[string]string{
 	"dora":  "{SCRAM-SHA-256}4096,W22ZaJ0SNY7soEsUEjb6gQ==,WG5d8oPm3OtcPnkdi4Uo7BkeZkBFzpcXkuLmtbsT4qY=,wfPLwcE6nTWhTAmQ7tl2KeoiWGPlZqQxSrmfPwDl2dU=", // pencil
 	"tim":   "{PLAIN}tanstaaftanstaaf",
 	"lock":  "!",
+	"mrose": "{PLAIN}tanstaaf",
 }
 
 var errDown = errors.New("the disk is full")
@@ -83,6 +84,7 @@ func options(c Credentials) Options {
 		Canonical:   userdb.Canonical,
 		Hostname:    "mx.example.org",
 		External:    "Alice",
+		Origin:      "<1896.",
 		Bindings:    []channel.Binding{{Type: channel.TLSExporter, Data: []byte("exported")}, {Type: channel.TLSServerEndPoint, Data: []byte("certificate")}},
 		PlusOffered: true,
 		Token: func(_ context.Context, token string) (string, error) {
@@ -134,6 +136,12 @@ func run(t testing.TB, x *Exchange, responses ...string) (challenges []string, d
 
 const absent = "no initial response"
 
+// The example of RFC 1939 section 7.
+const (
+	apop       = "<1896.697170952@dbc.mtview.ca.us>"
+	apopDigest = "\xc4\xc9\x33\x4b\xac\x56\x0e\xcc\x97\x9e\x58\x00\x1b\x3e\x22\xfb"
+)
+
 // Each row is an exchange: responses, and who has logged in, or the error. Rows A01 and A05 of the catalogue are among them.
 func TestExchanges(t *testing.T) {
 	long := strings.Repeat("x", MaxResponse+1)
@@ -177,6 +185,22 @@ func TestExchanges(t *testing.T) {
 		{"LOGIN", []string{""}, ErrMalformed},
 		{"LOGIN", []string{absent, ""}, ErrMalformed},
 		{"LOGIN", []string{"down", "x"}, ErrUnavailable},
+
+		{"APOP", []string{apop + "\x00mrose\x00" + apopDigest}, "mrose"}, // RFC 1939 section 7
+		{"APOP", []string{apop + "\x00mrose\x00" + strings.Repeat("\x00", 16)}, ErrCredentials},
+		{"APOP", []string{apop + "x\x00mrose\x00" + apopDigest}, ErrCredentials},
+		{"APOP", []string{apop + "\x00tim\x00" + apopDigest}, ErrCredentials},
+		{"APOP", []string{apop + "\x00carol\x00" + apopDigest}, ErrCredentials},
+		{"APOP", []string{apop + "\x00lock\x00" + apopDigest}, ErrCredentials},
+		{"APOP", []string{apop + "\x00nobody\x00" + apopDigest}, ErrCredentials},
+		{"APOP", []string{apop + "\x00../x\x00" + apopDigest}, ErrCredentials},
+		{"APOP", []string{"<1897.697170952@dbc.mtview.ca.us>\x00mrose\x00" + apopDigest}, ErrUnavailable}, // of another connection
+		{"APOP", []string{apop + "\x00down\x00" + apopDigest}, ErrUnavailable},
+		{"APOP", []string{apop + "\x00mrose\x00" + apopDigest[1:]}, ErrMalformed},
+		{"APOP", []string{apop + "\x00mrose"}, ErrMalformed},
+		{"APOP", []string{apop + "\x00mr\xffose\x00" + apopDigest}, ErrMalformed},
+		{"APOP", []string{""}, ErrMalformed},
+		{"APOP", []string{absent}, ErrMalformed},
 
 		{"CRAM-MD5", []string{"tim 00000000000000000000000000000000"}, ErrMalformed}, // the server speaks first
 		{"CRAM-MD5", []string{absent, "tim 00000000000000000000000000000000"}, ErrCredentials},
@@ -342,6 +366,7 @@ func TestNames(t *testing.T) {
 			"PLAIN":         {"\x00" + name + "\x00x"},
 			"LOGIN":         {name, "x"},
 			"CRAM-MD5":      {absent, name + " 00000000000000000000000000000000"},
+			"APOP":          {apop + "\x00" + name + "\x00" + apopDigest},
 			"SCRAM-SHA-256": {"n,,n=" + quoted + ",r=abc"},
 			"XOAUTH2":       {"user=" + name + "\x01auth=Bearer bad\x01\x01"},
 		} {
@@ -379,6 +404,7 @@ func TestUnknownUserIsWrongPassword(t *testing.T) {
 		"PLAIN":    func(u string) []string { return []string{"\x00" + u + "\x00wrong"} },
 		"LOGIN":    func(u string) []string { return []string{absent, u, "wrong"} },
 		"CRAM-MD5": func(u string) []string { return []string{absent, u + " 00000000000000000000000000000000"} },
+		"APOP":     func(u string) []string { return []string{apop + "\x00" + u + "\x00" + strings.Repeat("\x00", 16)} },
 	} {
 		type trace struct {
 			asked      []string
@@ -387,7 +413,7 @@ func TestUnknownUserIsWrongPassword(t *testing.T) {
 		}
 		var first trace
 		for i, user := range []string{"alice", "nobody", "lock", "carol", "dora"} {
-			if mechanism != "CRAM-MD5" && user == "dora" {
+			if mechanism != "CRAM-MD5" && mechanism != "APOP" && user == "dora" {
 				continue // her keys cost what they cost; the decoy is of carol's kind
 			}
 			w := newWatch(t)
@@ -399,7 +425,7 @@ func TestUnknownUserIsWrongPassword(t *testing.T) {
 				t.Errorf("%s: %s gives %+v, alice %+v", mechanism, user, got, first)
 			}
 		}
-		if mechanism != "CRAM-MD5" && !slices.Equal(first.asked, []string{"Verify", "compute 65536", "computed"}) {
+		if mechanism != "CRAM-MD5" && mechanism != "APOP" && !slices.Equal(first.asked, []string{"Verify", "compute 65536", "computed"}) {
 			t.Errorf("%s: asked %q", mechanism, first.asked)
 		}
 	}

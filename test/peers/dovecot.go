@@ -178,7 +178,7 @@ func dovecotConf(s *DovecotServer, c *Config, users string) (string, error) {
 		"protocols = " + strings.Join(c.Protocols, " "),
 		"mail_location = maildir:~/Maildir",
 		"disable_plaintext_auth = no",
-		"auth_mechanisms = plain login cram-md5 scram-sha-1 scram-sha-256",
+		"auth_mechanisms = plain login apop cram-md5 scram-sha-1 scram-sha-256",
 		"auth_failure_delay = 0",
 		"service anvil {\n  unix_listener anvil-auth-penalty {\n    mode = 0\n  }\n}",
 		"passdb {\n  driver = passwd-file\n  args = " + users + "\n}",
