@@ -20,9 +20,6 @@ const MaxCommand = 255
 // MaxResponse is the longest line of a response with its CRLF, but for the text of messages (RFC 1939 section 3).
 const MaxResponse = 512
 
-// HandshakeTimeout bounds a TLS handshake as a whole.
-const HandshakeTimeout = lineio.HandshakeTimeout
-
 // Conn is the server's side of a connection. Reads are bounded and strict: a line ends in CRLF only. Writes are gathered, and sent when a read would wait,
 // so that the responses to pipelined commands travel together. Not safe for concurrent use.
 //

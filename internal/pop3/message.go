@@ -39,8 +39,13 @@ func (c *Conn) Message() *Message { return &Message{c: c, whole: true} }
 // Top begins the header of a message, the empty line, and so many lines of the body (TOP).
 func (c *Conn) Top(lines int) *Message { return &Message{c: c, lines: lines} }
 
-// Octets is how many were sent of the wire form, without stuffed dots and what End adds.
-func (m *Message) Octets() int64 { return m.n }
+// Octets is how many the wire form has of what was written, without stuffed dots, and without the CRLF that End adds to an unfinished line.
+func (m *Message) Octets() int64 {
+	if m.cr {
+		return m.n + 1
+	}
+	return m.n
+}
 
 // Unfinished says that the last line has no end yet.
 func (m *Message) Unfinished() bool { return m.mid || m.cr }
