@@ -23,6 +23,8 @@ s-nail       s-nail
 mutt         mutt
 curl         curl
 python3      python3
+mpop         mpop
+getmail      getmail6
 mandoc       mandoc
 socat        socat
 strace       strace

@@ -146,9 +146,10 @@ func (d *maildrop) Close() error {
 
 // accounts knows alice and bob; of "down" nobody can tell.
 type accounts struct {
-	apop bool
-	mu   sync.Mutex
-	last login.Request
+	apop  bool
+	mu    sync.Mutex
+	last  login.Request
+	apops int // logins with APOP
 }
 
 var passwords = map[string]string{"alice": "secret", "bob": " two  words ", "jürgen": "grün"}
@@ -163,7 +164,11 @@ func (a *accounts) Timestamp(host string) string {
 }
 
 func (a *accounts) APOP(_ context.Context, q login.Request, timestamp, name string, digest [16]byte) (login.User, error) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.last = q
 	if p, ok := passwords[name]; ok && digest == md5.Sum([]byte(timestamp+p)) {
+		a.apops++
 		return login.User{Name: name}, nil
 	}
 	return login.User{}, login.ErrCredentials

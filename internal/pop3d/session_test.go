@@ -183,7 +183,8 @@ func TestOpenFails(t *testing.T) {
 
 func TestLog(t *testing.T) {
 	var log bytes.Buffer
-	s := NewServer(testConfig())
+	conf := testConfig()
+	s := NewServer(conf)
 	s.Log = maillog.New(&log, "pop3d")
 	talkTo(t, s, &box{messages: []string{"1\n", "2\n"}}, enter+"RETR 1\r\nRETR 2\r\nTOP 2 1\r\nDELE 1\r\nQUIT\r\n")
 	talkTo(t, s, &box{failOpen: ErrInUse}, enter)
@@ -201,6 +202,10 @@ func TestLog(t *testing.T) {
 		if !strings.Contains(log.String(), want) {
 			t.Errorf("no line %q in\n%s", want, log.String())
 		}
+	}
+	// What authd logs of a failure, and fail2ban reads, is told here: the address, and the session that is in our lines.
+	if q := conf.Auth.(*accounts).last; q.Remote != netip.MustParseAddrPort("192.0.2.7:4711") || !strings.Contains(log.String(), " "+q.Session+": disconnect ") {
+		t.Errorf("%+v", q)
 	}
 	if n := strings.Count(log.String(), "disconnect") + strings.Count(log.String(), "maildrop why"); n != 4 || strings.Contains(log.String(), "secret") {
 		t.Errorf("%d ends of sessions in\n%s", n, log.String())
