@@ -3,6 +3,7 @@ package mailbox
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io/fs"
 	"os"
 	"strings"
@@ -33,6 +34,9 @@ type Mailbox struct {
 
 	mu    sync.Mutex
 	index indexFile
+	// Lines of the list that have no file, of what was read of it: the UID by the hash of the name.
+	orphans map[uint64]uint32
+	seed    maphash.Seed
 }
 
 // Errors.
@@ -54,7 +58,7 @@ func Open(root *os.File, folder string, o Options) (*Mailbox, error) {
 	if strings.ContainsAny(folder, "/\x00") || folder == "." || folder == ".." {
 		return nil, fmt.Errorf("mailbox: %q is no folder", folder)
 	}
-	b := &Mailbox{ops: o.Ops, report: o.Report}
+	b := &Mailbox{ops: o.Ops, report: o.Report, orphans: make(map[uint64]uint32), seed: maphash.MakeSeed()}
 	if b.report == nil {
 		b.report = func(error) {}
 	}
@@ -238,19 +242,21 @@ func (b *Mailbox) Expunge(uids []uint32) (failed []uint32, err error) {
 	if err := b.syncLocked(false); err != nil {
 		return uids, err
 	}
-	t := &syncing{b: b, x: b.index.x}
-	t.modseq = max(t.x.highest+1, uint64(time.Now().UnixMicro()))
 	touched := map[*os.File]bool{}
+	removed := make([]uint32, 0, len(uids))
 	for _, uid := range uids {
-		dir, uerr := b.unlink(t.x, uid)
-		if uerr != nil {
+		switch dir, uerr := b.unlink(uid); {
+		case uerr != nil:
 			failed = append(failed, uid)
 			err = errors.Join(err, uerr)
-			continue
-		}
-		if dir != nil {
+		case dir != nil:
 			touched[dir] = true
+			removed = append(removed, uid)
 		}
+	}
+	t := &syncing{b: b, x: b.index.x}
+	t.modseq = max(t.x.highest+1, uint64(time.Now().UnixMicro()))
+	for _, uid := range removed {
 		t.expunge(uid)
 	}
 	t.x.compact()
@@ -265,29 +271,35 @@ func (b *Mailbox) Expunge(uids []uint32) (failed []uint32, err error) {
 	return failed, err
 }
 
-// unlink removes the file of a message. nil: it was gone.
-func (b *Mailbox) unlink(x *index, uid uint32) (*os.File, error) {
-	i, ok := x.find(uid)
-	if !ok {
-		return nil, nil
-	}
-	m := &x.messages[i]
-	name, err := x.names.get(m)
-	if err != nil {
-		return nil, fmt.Errorf("mailbox: %w", err)
-	}
-	dir := b.place(m)
-	var st unix.Stat_t
-	if unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && time.Since(time.Unix(st.Mtim.Unix())) < maildir.TombstoneAge {
-		if err := maildir.Bury(b.tmp, name, b.ops); err != nil {
-			return nil, fmt.Errorf("mailbox: tombstone: %w", err)
+// unlink removes the file of a message, and returns its directory; nil: it was gone. A name that is gone may be an old one: who renames a message at
+// this moment must not bring it back under another UID.
+func (b *Mailbox) unlink(uid uint32) (*os.File, error) {
+	for tries := 0; ; tries++ {
+		i, ok := b.index.x.find(uid)
+		if !ok {
+			return nil, nil
+		}
+		m := &b.index.x.messages[i]
+		name, err := b.index.x.names.get(m)
+		if err != nil {
+			return nil, fmt.Errorf("mailbox: %w", err)
+		}
+		dir := b.place(m)
+		var st unix.Stat_t
+		if unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && time.Since(time.Unix(st.Mtim.Unix())) < maildir.TombstoneAge {
+			if err := maildir.Bury(b.tmp, name, b.ops); err != nil {
+				return nil, fmt.Errorf("mailbox: tombstone: %w", err)
+			}
+		}
+		err = b.ops.Unlink(dir, name)
+		if err == nil {
+			return dir, nil
+		}
+		if !errors.Is(err, fs.ErrNotExist) || tries == 5 {
+			return nil, fmt.Errorf("mailbox: expunge: %w", err)
+		}
+		if err := b.syncLocked(true); err != nil {
+			return nil, err
 		}
 	}
-	switch err := b.ops.Unlink(dir, name); {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, nil // renamed a moment ago: the next Sync finds it again, and the client sees that it is still there
-	case err != nil:
-		return nil, fmt.Errorf("mailbox: expunge: %w", err)
-	}
-	return dir, nil
 }

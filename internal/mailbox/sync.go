@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strconv"
 	"strings"
@@ -92,13 +93,6 @@ type syncing struct {
 func (t *syncing) run(listed bool) error {
 	b := t.b
 	t.modseq = max(t.x.highest+1, uint64(time.Now().UnixMicro()))
-	var entries []uidlist.Entry
-	if listed || t.x.validity == 0 {
-		var err error
-		if entries, err = t.list(); err != nil {
-			return err
-		}
-	}
 	files, err := b.files()
 	if err != nil {
 		return err
@@ -111,6 +105,16 @@ func (t *syncing) run(listed bool) error {
 	r := compare(t.x.messages, func(i int) string { return known[i] }, files)
 	if len(r.missing) > 0 {
 		if r, err = t.again(known); err != nil {
+			return err
+		}
+	}
+	var entries []uidlist.Entry
+	if listed || len(r.fresh) > 0 || t.x.validity == 0 {
+		if entries, err = t.list(); err == errMoved {
+			t.forget()
+			return t.run(true)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -175,14 +179,14 @@ func (t *syncing) list() (entries []uidlist.Entry, err error) {
 	}
 	if v := t.b.list.Header().Validity; v != t.x.validity {
 		if t.x.validity != 0 {
-			t.forget()
-			t.x.validity = 0
-			return t.list()
+			return nil, errMoved
 		}
 		t.x.validity = v
 		t.b.index.good = false
 	}
-	t.whole = change == uidlist.Replaced
+	if t.whole = change == uidlist.Replaced; t.whole {
+		clear(t.b.orphans)
+	}
 	return entries, nil
 }
 
@@ -215,6 +219,9 @@ func (t *syncing) mend(collect func(uidlist.Entry) error) (uidlist.Change, error
 // agree sets what we know against what the list says, and returns all files that become messages now, with the UIDs that they have.
 func (t *syncing) agree(fresh []found, known []string, entries []uidlist.Entry) ([]found, []uint32) {
 	given := make([]uint32, len(fresh))
+	for i := range fresh {
+		given[i] = t.b.orphan(baseOf(fresh[i].name))
+	}
 	if len(entries) == 0 && !t.whole {
 		return fresh, given
 	}
@@ -232,6 +239,8 @@ func (t *syncing) agree(fresh []found, known []string, entries []uidlist.Entry) 
 			given[i] = uint32(e.UID)
 		} else if i := ours.find(e.Name); i >= 0 {
 			says[i] = uint32(e.UID)
+		} else {
+			t.b.orphans[maphash.String(t.b.seed, e.Name)] = uint32(e.UID)
 		}
 	}
 	for i := range known {
@@ -263,6 +272,8 @@ func (t *syncing) assign(fresh []found, given []uint32) error {
 	change, err := tx.Read(func(e uidlist.Entry) error {
 		if i := where.find(e.Name); i >= 0 {
 			given[i] = uint32(e.UID)
+		} else {
+			t.b.orphans[maphash.String(t.b.seed, e.Name)] = uint32(e.UID)
 		}
 		return nil
 	})
@@ -294,7 +305,19 @@ func (t *syncing) assign(fresh []found, given []uint32) error {
 	return nil
 }
 
-// errMoved: the list was replaced between two looks at it. The next Sync begins anew.
+// orphan is the UID that the list had for a file when there was none of that name: Dovecot gives the number first and shows the file then, and a
+// reading may miss one.
+func (b *Mailbox) orphan(base string) uint32 {
+	if len(b.orphans) == 0 {
+		return 0
+	}
+	h := maphash.String(b.seed, base)
+	uid := b.orphans[h]
+	delete(b.orphans, h)
+	return uid
+}
+
+// errMoved: the list was replaced since. The next Sync begins anew.
 var errMoved = errors.New("mailbox: the list of UIDs was replaced at this moment")
 
 // add makes messages of files.
