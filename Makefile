@@ -1,6 +1,6 @@
 # postamt. `make help` lists the targets.
 
-SERVICES    = smtpd queued deliver authd keyd
+SERVICES    = smtpd queued deliver authd keyd pop3d
 PROGRAMS    = $(SERVICES) queuectl
 
 DESTDIR     =

@@ -76,6 +76,7 @@ type Config struct {
 	// Listeners and TLS.
 	SmtpdListen   []Listener
 	DeliverListen []Listener
+	Pop3dListen   []Listener
 	TLSCert       []string // files, as many as TLSKey
 	TLSClientCA   []string // files
 	TLSKey        []string
@@ -85,7 +86,8 @@ type Config struct {
 
 	// Who may log in.
 	AuthListen          []Listener // kinds client and users
-	AuthServer          string     // socket that smtpd asks; "" nobody can log in
+	AuthServer          string     // socket that smtpd and pop3d ask; "" nobody can log in
+	AuthUsers           string     // socket at which pop3d collects logins
 	AuthSources         []string   // users, system, checkpassword:PATH, server:PATH[,PATH]
 	AuthMechanisms      []string
 	AuthClear           Prefixes // may log in without TLS
@@ -126,6 +128,15 @@ type Config struct {
 	SmtpdErrorHard      int
 	SmtpdJunkLimit      int
 	SmtpdCommitLimit    int
+
+	// What pop3d serves.
+	Pop3dTimeoutLogin time.Duration
+	Pop3dTimeoutIdle  time.Duration
+	Pop3dErrorLimit   int
+	Pop3dLoginDelay   time.Duration
+	Pop3dExpire       int // days; 0 never
+	Pop3dSessionLimit int
+	Pop3dClientLimit  int // concurrent sessions of a client; 0 off
 
 	// The queue.
 	QueueActiveLimit  int

@@ -34,7 +34,7 @@ func TestTableFilePage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(text)) {
-		if m := regexp.MustCompile(`^#([a-z_]+)(?: (.*))?\n$`).FindStringSubmatch(line); m != nil {
+		if m := regexp.MustCompile(`^#([a-z0-9_]+)(?: (.*))?\n$`).FindStringSubmatch(line); m != nil {
 			file = append(file, row{m[1], m[2]})
 		} else if !strings.HasPrefix(line, "# ") && line != "\n" {
 			t.Errorf("etc/postamt.conf: neither a key nor a comment: %q", line)
@@ -45,7 +45,7 @@ func TestTableFilePage(t *testing.T) {
 		t.Fatal(err)
 	}
 	for line := range strings.Lines(string(text)) {
-		if m := regexp.MustCompile(`^\.It Ic ([a-z_]+)(?: (?:Ql|Pa) (.*))?\n$`).FindStringSubmatch(line); m != nil {
+		if m := regexp.MustCompile(`^\.It Ic ([a-z0-9_]+)(?: (?:Ql|Pa) (.*))?\n$`).FindStringSubmatch(line); m != nil {
 			page = append(page, row{m[1], m[2]})
 		}
 	}
@@ -98,7 +98,7 @@ func TestDefaultFileIsTheDefault(t *testing.T) {
 	dir := t.TempDir()
 	as := filepath.Join(dir, "as-is")
 	un := filepath.Join(dir, "uncommented")
-	all := regexp.MustCompile(`(?m)^#([a-z_]+( |$))`).ReplaceAll(text, []byte("$1"))
+	all := regexp.MustCompile(`(?m)^#([a-z0-9_]+( |$))`).ReplaceAll(text, []byte("$1"))
 	os.WriteFile(as, text, 0o644)
 	os.WriteFile(un, all, 0o644)
 	a, err := Load(as)

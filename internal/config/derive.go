@@ -55,7 +55,7 @@ func (c *Config) derive(m names) {
 	}
 	// Who lowers the limit need not know of the start.
 	c.DestinationConcurrencyStart = min(c.DestinationConcurrencyStart, c.DestinationConcurrency)
-	for _, l := range [][]Listener{c.SmtpdListen, c.DeliverListen, c.AuthListen} {
+	for _, l := range [][]Listener{c.SmtpdListen, c.DeliverListen, c.Pop3dListen, c.AuthListen} {
 		for i := range l {
 			if l[i].Network == "unix" {
 				l[i].Address = below(c.RunDir, l[i].Address)
@@ -64,6 +64,9 @@ func (c *Config) derive(m names) {
 	}
 	if c.AuthServer != "" {
 		c.AuthServer = below(c.RunDir, c.AuthServer)
+	}
+	if c.AuthUsers != "" {
+		c.AuthUsers = below(c.RunDir, c.AuthUsers)
 	}
 	if c.LocalTransport.Network == "unix" {
 		c.LocalTransport.Address = below(c.RunDir, c.LocalTransport.Address)
@@ -140,6 +143,11 @@ func (c *Config) contradictions() []contradiction {
 		}
 		if s.Kind == "local" && s.Network != "unix" {
 			add("smtpd_listen", fmt.Errorf("%s=local: only a unix socket tells who is at the other end", s.Address))
+		}
+	}
+	for _, s := range c.Pop3dListen {
+		if s.Kind == "pop3s" && len(c.TLSCert) == 0 {
+			add("pop3d_listen", fmt.Errorf("%s=pop3s needs tls_cert and tls_key", s.Address))
 		}
 	}
 	for _, m := range c.AuthMechanisms {

@@ -49,16 +49,18 @@ func (c *Config) keys() []key {
 		// Listeners and TLS.
 		{"smtpd_listen", "0.0.0.0:25=mx [::]:25=mx unix:smtpd.sock=local", listeners{&c.SmtpdListen, "", "mx submission submissions local"}},
 		{"deliver_listen", "unix:deliver.sock", listeners{&c.DeliverListen, "lmtp", "lmtp"}},
+		{"pop3d_listen", "0.0.0.0:110=pop3 [::]:110=pop3", listeners{&c.Pop3dListen, "pop3", "pop3 pop3s"}},
 		{"tls_cert", "", paths{&c.TLSCert, dir}},
 		{"tls_key", "", paths{&c.TLSKey, dir}},
 		{"tls_client_ca", "", paths{&c.TLSClientCA, dir}},
 		{"tls_min_version", "1.2", tlsVersion{&c.TLSMinVersion}},
 		{"tls_keys", "auto", choice{&c.TLSKeys, "auto keyd self"}},
-		{"keyd_clients", "pa-smtpd", words{&c.KeydClients}},
+		{"keyd_clients", "pa-smtpd pa-login", words{&c.KeydClients}},
 
 		// Who may log in.
 		{"auth_listen", "unix:auth=client unix:auth-users=users", listeners{&c.AuthListen, "", "client users"}},
 		{"auth_server", "auth", word{&c.AuthServer}},
+		{"auth_users", "auth-users", word{&c.AuthUsers}},
 		{"auth_sources", "users", sources{&c.AuthSources}},
 		{"auth_mechanisms", "PLAIN LOGIN", chosen{&c.AuthMechanisms, "PLAIN LOGIN CRAM-MD5 SCRAM-SHA-1 SCRAM-SHA-1-PLUS SCRAM-SHA-256 SCRAM-SHA-256-PLUS EXTERNAL OAUTHBEARER XOAUTH2 APOP"}},
 		{"auth_clear", "127.0.0.0/8 ::1", prefixes{&c.AuthClear}},
@@ -99,6 +101,15 @@ func (c *Config) keys() []key {
 		{"smtpd_error_hard", "20", count{&c.SmtpdErrorHard, 1}},
 		{"smtpd_junk_limit", "100", count{&c.SmtpdJunkLimit, 1}},
 		{"smtpd_commit_limit", "64", count{&c.SmtpdCommitLimit, 1}},
+
+		// What pop3d serves.
+		{"pop3d_timeout_login", "1m", duration{&c.Pop3dTimeoutLogin, 1}},
+		{"pop3d_timeout_idle", "10m", duration{&c.Pop3dTimeoutIdle, 1}},
+		{"pop3d_error_limit", "20", count{&c.Pop3dErrorLimit, 0}},
+		{"pop3d_login_delay", "0", duration{&c.Pop3dLoginDelay, 0}},
+		{"pop3d_expire", "0", count{&c.Pop3dExpire, 0}},
+		{"pop3d_session_limit", "1000", count{&c.Pop3dSessionLimit, 1}},
+		{"pop3d_client_limit", "50", count{&c.Pop3dClientLimit, 0}},
 
 		// The queue.
 		{"queue_active_limit", "5000", count{&c.QueueActiveLimit, 1}},

@@ -130,6 +130,18 @@ func Authd(c *config.Config) *Program {
 	return p
 }
 
+// Front is the part of a server of mailboxes that strangers talk to before they log in. The monitor has executed it as its account, and
+// connects for it to where logins are judged; it reads certificates, and has keyd sign.
+func Front(c *config.Config) *Program {
+	p := begin(c, "login_user", "")
+	p.secret = true
+	p.read(c.TLSCert...)
+	if len(c.TLSCert) > 0 {
+		p.asks(keyd.Socket(c), c.KeydUser)
+	}
+	return p
+}
+
 // Keyd reads private keys and answers on a socket.
 func Keyd(c *config.Config) *Program {
 	p := begin(c, "keyd_user", c.KeydUser)

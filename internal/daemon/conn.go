@@ -122,6 +122,9 @@ type pair struct {
 	in, out *os.File
 }
 
+// Standard is the connection that a program has with who executed it, standard input and output.
+func Standard() net.Conn { return newPair() }
+
 // newPair takes over fd 0 and 1. Pipes and sockets become non-blocking, without which they have no deadlines; a
 // terminal is left as it is, because that would outlive us in the shell.
 func newPair() *pair {

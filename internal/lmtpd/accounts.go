@@ -74,6 +74,9 @@ func (a *Accounts) Mailbox(to addr.Mailbox) (Mailbox, error) {
 	return a.open(name, to.Domain, "")
 }
 
+// User is the mailbox of a user by his name, as he logs in. domain is his if his name has none.
+func (a *Accounts) User(name, domain string) (Mailbox, error) { return a.open(name, domain, "") }
+
 // open finds the mailbox of a user; domain is his if his name has none.
 func (a *Accounts) open(user, domain, tag string) (Mailbox, error) {
 	u, ok, err := a.Lookup(user)

@@ -1,11 +1,14 @@
 package mailbox
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"hash/maphash"
 	"io/fs"
 	"os"
+	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -205,6 +208,17 @@ func (b *Mailbox) Size(uid uint32) (int64, error) {
 	if n := b.index.x.messages[i].wire; n != unknown {
 		return int64(n), nil
 	}
+	return b.measure(uid)
+}
+
+// Measure counts the octets of a message, of which what was known turned out to be wrong.
+func (b *Mailbox) Measure(uid uint32) (wire int64, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.measure(uid)
+}
+
+func (b *Mailbox) measure(uid uint32) (wire int64, err error) {
 	f, _, err := b.file(uid)
 	if err != nil {
 		return 0, err
@@ -219,7 +233,7 @@ func (b *Mailbox) Size(uid uint32) (int64, error) {
 		return 0, err
 	}
 	defer unlock()
-	if i, ok = b.index.x.find(uid); ok {
+	if i, ok := b.index.x.find(uid); ok {
 		m := b.index.x.messages[i]
 		m.size, m.wire = uint64(size), uint64(wire)
 		if name, err := b.index.x.names.get(&m); err == nil {
@@ -227,6 +241,52 @@ func (b *Mailbox) Size(uid uint32) (int64, error) {
 		}
 	}
 	return wire, nil
+}
+
+// Maildrop is the mailbox as POP3 has it: the UIDs in the order in which messages are numbered, and their unique-ids. They are Dovecot's:
+// what a line of the list says that was taken over from another server (keys O and P), else UID and UIDVALIDITY in hexadecimal.
+func (b *Mailbox) Maildrop() (uids []uint32, ids []string, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x := b.index.x
+	type line struct {
+		order uint64
+		id    string
+	}
+	said := make(map[uint32]line)
+	l := uidlist.New(b.root, b.dir, b.ops)
+	if _, err := l.Read(func(e uidlist.Entry) error {
+		if e.Keys == "" {
+			return nil
+		}
+		p, _ := e.Key('P')
+		o, ordered := e.Key('O')
+		if p != "" || ordered {
+			n, err := strconv.ParseUint(o, 10, 32)
+			if err != nil {
+				n = 0
+			}
+			said[uint32(e.UID)] = line{n, p}
+		}
+		return nil
+	}); err != nil {
+		return nil, nil, fmt.Errorf("mailbox: %w", err)
+	}
+	for i := range x.messages {
+		uids = append(uids, x.messages[i].uid)
+	}
+	if len(said) > 0 { // messages without an order come after those that have one, in the order of their UIDs
+		slices.SortStableFunc(uids, func(a, b uint32) int { return cmp.Compare(said[a].order-1, said[b].order-1) })
+	}
+	validity := fmt.Sprintf("%08x", x.validity)
+	for _, uid := range uids {
+		id := said[uid].id
+		if id == "" {
+			id = fmt.Sprintf("%08x", uid) + validity
+		}
+		ids = append(ids, id)
+	}
+	return uids, ids, nil
 }
 
 // Expunge removes messages, for good when it returns nil. Those that cannot be removed stay and are returned. A young delivery leaves a

@@ -263,6 +263,19 @@ func (l *Link) Connect(name string, ticket []byte) (net.Conn, error) {
 	return net.FileConn(a.f)
 }
 
+// Dial asks for a connection to where logins are judged. The errors are those of Who.
+func (l *Link) Dial() (net.Conn, error) {
+	a, err := l.ask(request{kind: kindDial}, nil)
+	if err != nil {
+		return nil, err
+	}
+	if a.f == nil {
+		return nil, errRecord
+	}
+	defer a.f.Close()
+	return net.FileConn(a.f)
+}
+
 // Hand gives a client to a worker; f is a copy of the client's descriptor, which the caller closes. Nothing that was read from the client
 // and not used goes with it. The rest is as with Connect. Pass chooses between the two.
 func (l *Link) Hand(name string, ticket []byte, f *os.File) error {

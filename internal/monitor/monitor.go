@@ -33,6 +33,7 @@
 //	front     who N            whose N is                                    user id
 //	front     connect N, T     a connection to the worker of N's user        user id and one end of a socketpair
 //	front     hand N, T, fd    this client to be served by that worker       user id (where there are Tickets, the user is T's, and N a note for the session)
+//	front     dial             a connection to where logins are judged          that
 //	worker    mailbox N        what Lookup says of N, if N is of its uid     value
 //	worker    leave n          to exit, having got n connections             "go", or none if it got one more meanwhile
 //	monitor   configuration fd the text, to be read from fd; the first record, and again at each reload
@@ -121,7 +122,8 @@ type Options struct {
 	Listeners []*os.File        // for the front, in the manner of LISTEN_FDS
 	Names     []string          // and their names, LISTEN_FDNAMES
 	Lookup    func(name string) (Account, error)
-	Tickets   Tickets // nil: whoever names a user gets the worker; authwire.UserClient is one
+	Tickets   Tickets                  // nil: whoever names a user gets the worker; authwire.UserClient is one
+	Dial      func() (*os.File, error) // where logins are judged: the front may connect nowhere itself; nil: nowhere
 	Log       *maillog.Logger
 	Ready     func()        // the front serves
 	Watchdog  time.Duration // the front says within each such time that its listeners accept; 0: nobody asks

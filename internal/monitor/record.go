@@ -29,6 +29,7 @@ const (
 	kindWho     = 'W'
 	kindConnect = 'C'
 	kindHand    = 'H'
+	kindDial    = 'D'
 	kindMailbox = 'M'
 	kindLeave   = 'L'
 

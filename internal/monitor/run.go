@@ -219,6 +219,24 @@ func (m *Monitor) serveFront() error {
 			}
 			m.opt.Alive()
 			return nil
+		case kindDial:
+			if f != nil || m.opt.Dial == nil {
+				return errRecord
+			}
+			m.slots <- struct{}{}
+			go func() {
+				defer func() { <-m.slots }()
+				o := order{kind: kindAnswer, serial: r.serial}
+				theirs, err := m.opt.Dial()
+				if err == nil {
+					defer theirs.Close()
+				}
+				m.outcome(&o, "the server of logins", err)
+				if err := m.front.tell(o, theirs); err != nil {
+					m.problem("answer the front", err)
+				}
+			}()
+			return nil
 		case kindWho, kindConnect, kindHand:
 			if (f != nil) != (r.kind == kindHand) || r.name == "" && m.opt.Tickets == nil {
 				return errRecord
