@@ -31,7 +31,7 @@ func main() {
 func run() int {
 	runs := flag.Int("runs", 3, "runs of each row for each server; the median counts")
 	rows := flag.String("rows", "", "comma-separated names of rows, see -list; empty: all")
-	servers := flag.String("servers", "postfix,exim,postamt", "servers to measure")
+	servers := flag.String("servers", "postfix,exim,dovecot,postamt", "servers to measure")
 	fsKind := flag.String("fs", "root", "root: a directory in -dir; ext4 or xfs: a new file system in a file in -dir")
 	dir := flag.String("dir", os.TempDir(), "where the servers' directories are made")
 	scale := flag.Float64("scale", 1, "factor on the number of messages")

@@ -40,7 +40,7 @@ func median(v []float64) float64 {
 }
 
 func printHead() {
-	fmt.Println("| figure | unit | Postfix | Exim | postamt | ratio | to reach | |")
+	fmt.Println("| figure | unit | Postfix or Dovecot | Exim | postamt | ratio | to reach | |")
 	fmt.Println("|---|---|---:|---:|---:|---:|---:|---|")
 }
 
@@ -54,6 +54,9 @@ func printRow(e experiment, results map[string]*samples) {
 			return math.NaN()
 		}
 		postfix, exim, ours := value("postfix"), value("exim"), value("postamt")
+		if _, ok := results["dovecot"]; ok {
+			postfix = value("dovecot")
+		}
 		// The comparison is with the better peer.
 		peer := postfix
 		if math.IsNaN(peer) || !math.IsNaN(exim) && (exim < peer) == f.less && exim != peer {
