@@ -40,6 +40,8 @@ type Mailbox struct {
 	// Lines of the list that have no file, of what was read of it: the UID by the hash of the name.
 	orphans map[uint64]uint32
 	seed    maphash.Seed
+	pop     map[uint32]popLine
+	popRead bool // the whole list was read for it
 }
 
 // Errors.
@@ -61,7 +63,7 @@ func Open(root *os.File, folder string, o Options) (*Mailbox, error) {
 	if strings.ContainsAny(folder, "/\x00") || folder == "." || folder == ".." {
 		return nil, fmt.Errorf("mailbox: %q is no folder", folder)
 	}
-	b := &Mailbox{ops: o.Ops, report: o.Report, orphans: make(map[uint64]uint32), seed: maphash.MakeSeed()}
+	b := &Mailbox{ops: o.Ops, report: o.Report, orphans: make(map[uint64]uint32), pop: make(map[uint32]popLine), seed: maphash.MakeSeed()}
 	if b.report == nil {
 		b.report = func(error) {}
 	}
@@ -249,29 +251,18 @@ func (b *Mailbox) Maildrop() (uids []uint32, ids []string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	x := b.index.x
-	type line struct {
-		order uint64
-		id    string
-	}
-	said := make(map[uint32]line)
-	l := uidlist.New(b.root, b.dir, b.ops)
-	if _, err := l.Read(func(e uidlist.Entry) error {
-		if e.Keys == "" {
+	if !b.popRead {
+		// Apart from what Sync reads: it keeps what it was told of.
+		if _, err := uidlist.New(b.root, b.dir, b.ops).Read(func(e uidlist.Entry) error {
+			b.popKeys(e)
 			return nil
+		}); err != nil {
+			return nil, nil, fmt.Errorf("mailbox: %w", err)
 		}
-		p, _ := e.Key('P')
-		o, ordered := e.Key('O')
-		if p != "" || ordered {
-			n, err := strconv.ParseUint(o, 10, 32)
-			if err != nil {
-				n = 0
-			}
-			said[uint32(e.UID)] = line{n, p}
-		}
-		return nil
-	}); err != nil {
-		return nil, nil, fmt.Errorf("mailbox: %w", err)
+		b.popRead = true
 	}
+	said := b.pop
+	uids, ids = make([]uint32, 0, len(x.messages)), make([]string, 0, len(x.messages))
 	for i := range x.messages {
 		uids = append(uids, x.messages[i].uid)
 	}
@@ -287,6 +278,27 @@ func (b *Mailbox) Maildrop() (uids []uint32, ids []string, err error) {
 		ids = append(ids, id)
 	}
 	return uids, ids, nil
+}
+
+// popLine is what a line of the list says of a message that was taken over from another server.
+type popLine struct {
+	order uint64 // 0: nothing
+	id    string
+}
+
+func (b *Mailbox) popKeys(e uidlist.Entry) {
+	if e.Keys == "" {
+		return
+	}
+	id, _ := e.Key('P')
+	o, _ := e.Key('O')
+	if id != "" || o != "" {
+		n, err := strconv.ParseUint(o, 10, 32)
+		if err != nil {
+			n = 0
+		}
+		b.pop[uint32(e.UID)] = popLine{n, id}
+	}
 }
 
 // Expunge removes messages, for good when it returns nil. Those that cannot be removed stay and are returned. A young delivery leaves a

@@ -39,7 +39,7 @@ func (b *Mailbox) sync(hard bool) error {
 func (b *Mailbox) syncLocked(hard bool) error {
 	x := b.index.x
 	if b.index.back { // what was read of the list went into an index that is no more
-		b.list = uidlist.New(b.root, b.dir, b.ops)
+		b.forgetList()
 		b.index.back = false
 	}
 	now, err := b.look()
@@ -156,17 +156,18 @@ func (t *syncing) run(listed bool) error {
 func (t *syncing) forget() {
 	t.x = &index{highest: t.x.highest}
 	t.b.index.x, t.b.index.good = t.x, false
-	t.b.list = uidlist.New(t.b.root, t.b.dir, t.b.ops)
+	t.b.forgetList()
 	t.frames = nil
 }
 
 // list reads what others have added to the UID list, or all of it: then t.whole is set. It is made or mended when it has to be.
 func (t *syncing) list() (entries []uidlist.Entry, err error) {
 	if t.x.validity == 0 {
-		t.b.list = uidlist.New(t.b.root, t.b.dir, t.b.ops)
+		t.b.forgetList()
 	}
 	collect := func(e uidlist.Entry) error {
 		entries = append(entries, e)
+		t.b.popKeys(e)
 		return nil
 	}
 	change, err := t.b.list.Read(collect)
@@ -186,8 +187,16 @@ func (t *syncing) list() (entries []uidlist.Entry, err error) {
 	}
 	if t.whole = change == uidlist.Replaced; t.whole {
 		clear(t.b.orphans)
+		t.b.popRead = true
 	}
 	return entries, nil
+}
+
+// forgetList has the list read from its beginning.
+func (b *Mailbox) forgetList() {
+	b.list = uidlist.New(b.root, b.dir, b.ops)
+	b.popRead = false
+	clear(b.pop)
 }
 
 // mend makes the list, or what can be saved of it, under its lock.
@@ -212,7 +221,7 @@ func (t *syncing) mend(collect func(uidlist.Entry) error) (uidlist.Change, error
 			return 0, err
 		}
 	}
-	t.b.list = uidlist.New(t.b.root, t.b.dir, t.b.ops)
+	t.b.forgetList()
 	return t.b.list.Read(collect)
 }
 
@@ -322,6 +331,12 @@ var errMoved = errors.New("mailbox: the list of UIDs was replaced at this moment
 
 // add makes messages of files.
 func (t *syncing) add(fresh []found, given []uint32) {
+	octets := 0
+	for i := range fresh {
+		octets += len(fresh[i].name)
+	}
+	t.x.names.later = slices.Grow(t.x.names.later, octets)
+	t.x.messages = slices.Grow(t.x.messages, len(fresh))
 	order := make([]int, len(fresh))
 	for i := range order {
 		order[i] = i
@@ -400,11 +415,18 @@ func older(a, b string) int {
 }
 
 func (t *syncing) change(kind byte, m message, name string) {
+	if !t.b.index.good { // a snapshot will be written
+		t.x.put(m, name)
+		return
+	}
 	t.frames = t.x.change(t.frames, kind, m, name)
 }
 
 func (t *syncing) expunge(uid uint32) {
 	t.x.remove(uid, t.modseq)
+	if !t.b.index.good {
+		return
+	}
 	p := binary.LittleEndian.AppendUint64(nil, uint64(uid))
 	t.frames = t.x.frame(t.frames, 'X', binary.LittleEndian.AppendUint64(p, t.modseq))
 }
