@@ -37,8 +37,10 @@ func (d *Delivery) wave(wave []copyState, first int, seen map[string]int) {
 		seen[c.stem] = first + i
 		todo = append(todo, c)
 	}
+	done := d.s.attempts.begin(todo, d.msg.ID)
 	todo = d.batches(todo)
 	each(len(todo), 8, func(i int) { todo[i].deliver(d) })
+	done()
 	for i := range wave {
 		c := &wave[i]
 		if c.box == nil {

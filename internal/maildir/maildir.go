@@ -72,6 +72,8 @@ type Store struct {
 	mu    sync.Mutex
 	boxes map[string]*box
 	ring  box // its neighbours are the box used last and the one unused longest
+
+	attempts attempts
 }
 
 // New returns a Store. Nothing is opened before it is needed.

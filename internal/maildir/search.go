@@ -123,16 +123,28 @@ func (b *box) setAside(dir *os.File, name string) error {
 	return b.ops.Rename(dir, name, b.tmp, aside)
 }
 
+// errRestless means that a directory changed during every reading of it. What was not seen may be there.
+var errRestless = errors.New("it changes all the time")
+
+// grain is how long after a change another one has another time, for certain: file systems take it from the kernel's tick.
+const grain = 20 * time.Millisecond
+
 // scan calls f with each name in a subdirectory. readdir can miss an entry that
 // is renamed meanwhile, so a directory that changed is read again, f seeing
-// names twice; a directory that never rests is given up after a few times.
+// names twice. One that never rests is errRestless: whoever takes "not seen" for
+// "not there" delivers a message twice.
 func scan(parent *os.File, sub string, f func(name string) error) error {
-	for range 4 {
+	for range 20 {
 		dir, err := openDir(parent, sub)
 		if err != nil {
 			return err
 		}
 		before, err := changed(dir)
+		// A change in the same tick would not show.
+		if age := time.Since(before); err == nil && age >= 0 && age < grain {
+			time.Sleep(grain - age)
+			before, err = changed(dir)
+		}
 		for err == nil {
 			var names []string
 			names, err = dir.Readdirnames(512)
@@ -152,7 +164,7 @@ func scan(parent *os.File, sub string, f func(name string) error) error {
 			return nil
 		}
 	}
-	return nil
+	return errRestless
 }
 
 func changed(dir *os.File) (time.Time, error) {

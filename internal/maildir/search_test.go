@@ -7,8 +7,11 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	"postamt/internal/durable"
 )
 
 // Redelivery after the owner has done something with the message. (D19)
@@ -298,5 +301,55 @@ func TestQuotaFileIsGarbage(t *testing.T) {
 		if got, want := string(readFile(t, home+"/Maildir/maildirsize")), fmt.Sprintf("100000S\n0 0\n%d 1\n", r[0].Size); got != want {
 			t.Errorf("%.20q became %q, want %q", content, got, want)
 		}
+	}
+}
+
+// A queued that was killed and started anew attempts what the attempt of its predecessor is still storing: the second attempt waits, and finds it
+// wherever the owner's mail program has put it meanwhile.
+func TestM02_TwoAttemptsAtOnce(t *testing.T) {
+	home := t.TempDir()
+	storing, goOn := make(chan struct{}), make(chan struct{})
+	var stopped atomic.Bool
+	s := New(Options{Host: "mx.example.org", Ops: &durable.Ops{Fault: func(op durable.Op, name string) error {
+		if op == durable.OpRename || op == durable.OpLink {
+			if stopped.CompareAndSwap(false, true) {
+				close(storing)
+				<-goOn
+			}
+		}
+		return nil
+	}}})
+	defer s.Close()
+	m := Message{ID: testID, Arrived: arrived}
+	var first, second []Result
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		first = deliver(s, m, wireText, copyFor(target(home, "bob")))
+		if first[0].Err == nil {
+			os.Rename(home+"/Maildir/new/"+first[0].Name, home+"/Maildir/cur/"+first[0].Name+":2,S")
+		}
+	})
+	<-storing
+	begun := make(chan struct{})
+	wg.Go(func() {
+		m := m
+		m.Suspect = true
+		close(begun)
+		second = deliver(s, m, wireText, copyFor(target(home, "bob")))
+	})
+	<-begun
+	for range 20 { // time enough to look and to write, if it did not wait
+		time.Sleep(5 * time.Millisecond)
+		if n := len(messages(t, home)); n != 0 {
+			close(goOn)
+			t.Fatalf("%d messages are stored while the first attempt is under way", n)
+		}
+	}
+	close(goOn)
+	wg.Wait()
+	must(t, first)
+	must(t, second)
+	if n := len(messages(t, home)); n != 1 || !second[0].Again {
+		t.Errorf("%d messages, again: %v", n, second[0].Again)
 	}
 }
