@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -186,18 +187,45 @@ func started(t testing.TB, s *Server, err error) *Server {
 	return s
 }
 
-// FreeAddr returns a loopback address with a port that was free a moment ago.
+// FreeAddr returns a loopback address with a port that was free a moment ago, and that no other test of ours was given lately.
 func FreeAddr() (string, error) {
 	var l net.Listener
 	var err error
 	for range 100 {
 		// Not one that the system hands out: any connection made before the program listens may get it.
-		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(22_768))); err == nil {
+		port := 10_000 + rand.IntN(22_768)
+		if !reserve(port) {
+			continue
+		}
+		if l, err = net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port)); err == nil {
 			defer l.Close()
 			return l.Addr().String(), nil
 		}
 	}
 	return "", err
+}
+
+// reserved are sockets whose names say that a port is ours: other test processes see them, and the system takes them away when we end. The
+// oldest make room.
+var reserved struct {
+	sync.Mutex
+	ring [300]net.PacketConn
+	next int
+}
+
+func reserve(port int) bool {
+	c, err := net.ListenPacket("unixgram", fmt.Sprintf("@postamt-test-port-%d", port))
+	if err != nil {
+		return !errors.Is(err, syscall.EADDRINUSE) // a system without such names
+	}
+	reserved.Lock()
+	defer reserved.Unlock()
+	if old := reserved.ring[reserved.next]; old != nil {
+		old.Close()
+	}
+	reserved.ring[reserved.next] = c
+	reserved.next = (reserved.next + 1) % len(reserved.ring)
+	return true
 }
 
 // prepare makes what every peer has: directory, address, defaults and certificate.
