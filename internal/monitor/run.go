@@ -170,6 +170,9 @@ func (m *Monitor) Run(ctx context.Context) error {
 	select {
 	case <-ctx.Done():
 		m.front.tell(order{kind: kindStop}, nil)
+		if m.opt.Tickets != nil { // what the front still carries ends with the workers' sessions; it has no more to give them
+			m.stopWorkers()
+		}
 		m.await(m.ended)
 	case <-m.ended:
 		ended = true
