@@ -24,6 +24,8 @@ type drop struct {
 	lock *os.File
 	uids []uint32
 	ids  []string
+
+	validity uint32 // UIDVALIDITY of the uids
 }
 
 // openDrop opens the maildir at a path, and makes one that is missing in a directory that is there: who has got no mail yet has an empty maildrop.
@@ -51,6 +53,7 @@ func openDrop(path string, log *maillog.Logger) (*drop, error) {
 		return nil, fmt.Errorf("lock the maildrop: %s/%s: %w", path, lockFile, err)
 	}
 	if d.box, err = mailbox.Open(root, "", mailbox.Options{Report: func(err error) { log.Problem("", "mailbox", err) }}); err == nil {
+		d.validity, _, _, _ = d.box.Status()
 		d.uids, d.ids, err = d.box.Maildrop()
 	}
 	if err != nil {
@@ -62,19 +65,31 @@ func openDrop(path string, log *maillog.Logger) (*drop, error) {
 
 func (d *drop) Len() int { return len(d.uids) }
 
-func (d *drop) Size(i int) (int64, error) { return d.box.Size(d.uids[i]) }
+func (d *drop) Size(i int) (int64, error) {
+	n, err := d.box.Size(d.uids[i])
+	return n, missing(err)
+}
 
 func (d *drop) UIDL(i int) string { return d.ids[i] }
 
 func (d *drop) Open(i int) (pop3d.Message, error) {
 	f, err := d.box.File(d.uids[i])
-	if errors.Is(err, mailbox.ErrExpunged) {
-		return nil, fs.ErrNotExist
-	}
 	if err != nil {
-		return nil, err
+		return nil, missing(err)
+	}
+	if now, _, _, _ := d.box.Status(); now != d.validity { // the name was looked for again, and the file may be another message's
+		f.Close()
+		return nil, mailbox.ErrValidity
 	}
 	return f, nil
+}
+
+// missing says in the session's words that a message is gone.
+func missing(err error) error {
+	if errors.Is(err, mailbox.ErrExpunged) {
+		return fs.ErrNotExist
+	}
+	return err
 }
 
 func (d *drop) Mistaken(i int) { d.box.Measure(d.uids[i]) }
@@ -86,7 +101,7 @@ func (d *drop) Remove(_ context.Context, list []int) (failed []int, err error) {
 		uids[k] = d.uids[i]
 		at[d.uids[i]] = i
 	}
-	left, err := d.box.Expunge(uids)
+	left, err := d.box.Expunge(d.validity, uids)
 	for _, uid := range left {
 		failed = append(failed, at[uid])
 	}

@@ -47,6 +47,7 @@ type Mailbox struct {
 // Errors.
 var (
 	ErrExpunged = errors.New("the message is gone")
+	ErrValidity = errors.New("all messages have got other UIDs")
 )
 
 // Message is what is known of a message.
@@ -301,9 +302,10 @@ func (b *Mailbox) popKeys(e uidlist.Entry) {
 	}
 }
 
-// Expunge removes messages, for good when it returns nil. Those that cannot be removed stay and are returned. A young delivery leaves a
-// tombstone: who delivers it again, because he does not know how his last attempt ended, finds it.
-func (b *Mailbox) Expunge(uids []uint32) (failed []uint32, err error) {
+// Expunge removes messages, for good when it returns nil. Those that cannot be removed stay and are returned: all of them, with ErrValidity,
+// if validity is UIDVALIDITY no more, for the UIDs mean others then. A young delivery leaves a tombstone: who delivers it again, because he does not
+// know how his last attempt ended, finds it.
+func (b *Mailbox) Expunge(validity uint32, uids []uint32) (failed []uint32, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	unlock, err := b.index.lock()
@@ -317,10 +319,12 @@ func (b *Mailbox) Expunge(uids []uint32) (failed []uint32, err error) {
 	touched := map[*os.File]bool{}
 	removed := make([]uint32, 0, len(uids))
 	for _, uid := range uids {
-		switch dir, uerr := b.unlink(uid); {
+		switch dir, uerr := b.unlink(validity, uid); {
 		case uerr != nil:
 			failed = append(failed, uid)
-			err = errors.Join(err, uerr)
+			if err == nil { // the others will have the same reason, and may be many
+				err = uerr
+			}
 		case dir != nil:
 			touched[dir] = true
 			removed = append(removed, uid)
@@ -345,8 +349,11 @@ func (b *Mailbox) Expunge(uids []uint32) (failed []uint32, err error) {
 
 // unlink removes the file of a message, and returns its directory; nil: it was gone. A name that is gone may be an old one: who renames a message at
 // this moment must not bring it back under another UID.
-func (b *Mailbox) unlink(uid uint32) (*os.File, error) {
+func (b *Mailbox) unlink(validity, uid uint32) (*os.File, error) {
 	for tries := 0; ; tries++ {
+		if b.index.x.validity != validity {
+			return nil, fmt.Errorf("mailbox: expunge: %w", ErrValidity)
+		}
 		i, ok := b.index.x.find(uid)
 		if !ok {
 			return nil, nil

@@ -152,7 +152,11 @@ func TestExpunge(t *testing.T) {
 		b.deliver("x\n")
 	}
 	m, other := b.open(), b.open()
-	failed, err := m.Expunge([]uint32{2, 3, 99})
+	validity, _, _, _ := m.Status()
+	if failed, err := m.Expunge(validity+1, []uint32{2, 3}); len(failed) != 2 || !errors.Is(err, ErrValidity) {
+		t.Error(failed, err)
+	}
+	failed, err := m.Expunge(validity, []uint32{2, 3, 99})
 	if len(failed) != 0 || err != nil {
 		t.Error(failed, err)
 	}
@@ -212,7 +216,9 @@ func TestTogether(t *testing.T) {
 			case k < 16:
 				base := pick()
 				if uid := uids[base]; uid != 0 {
-					failed, err := boxes[r.IntN(2)].Expunge([]uint32{uid})
+					box := boxes[r.IntN(2)]
+					validity, _, _, _ := box.Status()
+					failed, err := box.Expunge(validity, []uint32{uid})
 					if len(failed) > 0 || err != nil {
 						t.Fatal(failed, err)
 					}
