@@ -159,7 +159,7 @@ func TestTenThousandWithDovecot(t *testing.T) {
 		case 3:
 			uids := b.UIDs()
 			at := r.IntN(len(uids) - 50)
-			if failed, err := b.Expunge(uids[at : at+50]); len(failed) > 0 || err != nil {
+			if failed, err := b.Expunge(validity, uids[at:at+50]); len(failed) > 0 || err != nil {
 				t.Fatal(failed, err)
 			}
 		case 4:
@@ -203,7 +203,7 @@ func TestTenThousandWithDovecot(t *testing.T) {
 		for range 60 {
 			uids := o.UIDs()
 			at := r.IntN(len(uids) - 5)
-			if failed, err := o.Expunge(uids[at : at+5]); len(failed) > 0 || err != nil {
+			if failed, err := o.Expunge(validity, uids[at:at+5]); len(failed) > 0 || err != nil {
 				t.Error(failed, err)
 				return
 			}
