@@ -22,6 +22,7 @@ type machine struct {
 	t    *testing.T
 	dir  string
 	addr string
+	pop3 string
 }
 
 var accounts = []string{"pa-queue", "pa-smtpd", "pa-auth", "pa-keyd", "pa-login", "pa-log", "vmail"}
@@ -52,8 +53,9 @@ func newMachine(t *testing.T, kind, more string) *machine {
 	}
 	t.Cleanup(func() { os.RemoveAll(m.dir) })
 	must(t, os.Chmod(m.dir, 0o755))
-	if m.addr, err = peers.FreeAddr(); err != nil {
-		t.Fatal(err)
+	for _, a := range []*string{&m.addr, &m.pop3} {
+		*a, err = peers.FreeAddr()
+		must(t, err)
 	}
 	for _, d := range []string{"etc", "run", "lib", "spool", "log", "mail/alice"} {
 		must(t, os.MkdirAll(filepath.Join(m.dir, d), 0o755))
@@ -77,10 +79,10 @@ func newMachine(t *testing.T, kind, more string) *machine {
 	must(t, os.Chmod(cert, 0o644))
 	must(t, os.Chown(key, m.id("pa-keyd"), m.id("pa-keyd")))
 	must(t, os.Chown(filepath.Join(m.dir, "mail/alice"), m.id("vmail"), m.id("vmail")))
-	m.write("etc/users", "alice:::::/var/mail/alice::\n")
+	m.write("etc/users", "alice:{PLAIN}secret::::/var/mail/alice::\n")
 	m.write("etc/aliases", "postmaster: alice\n")
 	m.write("etc/postamt.conf", "hostname mx.example.test\norigin example.test\nlocal_domains example.test\nlog stderr\ndns_servers 127.0.0.1:9\n"+
-		"smtpd_client_limit 0\nsmtpd_client_rate 0\nsmtpd_listen "+m.addr+"=mx unix:smtpd.sock=local\n"+more)
+		"smtpd_client_limit 0\nsmtpd_client_rate 0\nsmtpd_listen "+m.addr+"=mx unix:smtpd.sock=local\npop3d_listen "+m.pop3+"=pop3\n"+more)
 	return m
 }
 
@@ -168,7 +170,8 @@ func (m *machine) run(name string, args ...string) string {
 	return string(out)
 }
 
-// serves: a message comes by TLS, whose key another program holds, and is delivered as the owner of the mailbox; and there may be many.
+// serves: a message comes by TLS, whose key another program holds, is delivered as the owner of the mailbox, and fetched from there; and there
+// may be many.
 func (m *machine) serves() {
 	m.t.Helper()
 	swaks(m.t, m.addr, "alice@example.test", "-tls")
@@ -182,13 +185,29 @@ func (m *machine) serves() {
 	if uid := st.Sys().(*syscall.Stat_t).Uid; int(uid) != m.id("vmail") {
 		m.t.Errorf("delivered as %d", uid)
 	}
+	if text := m.fetch("--ssl-reqd"); !strings.Contains(text, "\r\nhello\r\n") {
+		m.t.Errorf("by POP3 came %q", text)
+	}
 	crowd(m.t, m.addr, 128)
 }
 
-// becomes: every process of a program is of its own account by now; deliver is a monitor, which stays root, and a front.
+// fetch is alice's first message, as curl gets it; -k: nobody has signed our certificate.
+func (m *machine) fetch(more ...string) string {
+	m.t.Helper()
+	c := exec.Command(tool(m.t, "curl", "curl"), append([]string{"-sS", "-k", "-m", "60", "-u", "alice:secret", "pop3://" + m.pop3 + "/1"}, more...)...)
+	var stderr strings.Builder
+	c.Stderr = &stderr
+	out, err := c.Output()
+	if err != nil {
+		m.t.Fatalf("curl: %v: %s", err, &stderr)
+	}
+	return string(out)
+}
+
+// becomes: every process of a program is of its own account by now; deliver and pop3d are a monitor, which stays root, and a front.
 func (m *machine) becomes() {
 	m.t.Helper()
-	want := map[string]string{"smtpd": "[pa-smtpd]", "queued": "[pa-queue]", "authd": "[pa-auth]", "keyd": "[pa-keyd]", "deliver": "[pa-login root]"}
+	want := map[string]string{"smtpd": "[pa-smtpd]", "queued": "[pa-queue]", "authd": "[pa-auth]", "keyd": "[pa-keyd]", "deliver": "[pa-login root]", "pop3d": "[pa-login root]"}
 	found := map[string][]string{}
 	status, _ := filepath.Glob("/proc/[0-9]*/status")
 	for _, path := range status {
