@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
@@ -121,15 +122,15 @@ func reloadAll(m *monitor.Monitor, file string, log *maillog.Logger) {
 // hand makes copies of the listeners, or of the one connection, for the front.
 func hand(sockets *daemon.Sockets) (files []*os.File, names []string, err error) {
 	add := func(s any, kind string) error {
-		x, ok := s.(interface{ File() (*os.File, error) })
-		if !ok {
-			return fmt.Errorf("a connection that cannot be passed on: as root pop3d is several processes; let the super-server run it as another user")
+		err := errors.New("no socket")
+		if x, ok := s.(interface{ File() (*os.File, error) }); ok {
+			var f *os.File
+			if f, err = x.File(); err == nil {
+				files, names = append(files, f), append(names, kind)
+				return nil
+			}
 		}
-		f, err := x.File()
-		if err == nil {
-			files, names = append(files, f), append(names, kind)
-		}
-		return err
+		return fmt.Errorf("a connection that cannot be passed on: as root pop3d is several processes; let the super-server run it as another user: %w", err)
 	}
 	if sockets.Conn != nil {
 		return files, names, add(sockets.Conn, sockets.Kind)

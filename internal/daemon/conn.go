@@ -117,6 +117,14 @@ type told struct {
 func (t *told) RemoteAddr() net.Addr { return t.remote }
 func (t *told) LocalAddr() net.Addr  { return t.local }
 
+// File is for who passes the connection on to another process, which learns of it what the kernel knows and not what we were told.
+func (t *told) File() (*os.File, error) {
+	if c, ok := t.Conn.(interface{ File() (*os.File, error) }); ok && t.tls == "" {
+		return c.File()
+	}
+	return nil, errors.New("the server's own TLS, or pipes, cannot be passed on")
+}
+
 // pair is a connection over two descriptors, which may be pipes.
 type pair struct {
 	in, out *os.File
