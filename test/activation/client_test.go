@@ -137,3 +137,16 @@ func swaks(t *testing.T, addr, to string, more ...string) {
 		t.Fatalf("swaks: %v\n%s", err, out)
 	}
 }
+
+// fetch is a user's first message, as curl gets it by POP3; -k: nobody has signed our certificate.
+func fetch(t *testing.T, addr, user, password string, more ...string) string {
+	t.Helper()
+	c := exec.Command(tool(t, "curl", "curl"), append([]string{"-sS", "-k", "-m", "60", "-u", user + ":" + password, "pop3://" + addr + "/1"}, more...)...)
+	var stderr strings.Builder
+	c.Stderr = &stderr
+	out, err := c.Output()
+	if err != nil {
+		t.Fatalf("curl: %v: %s", err, &stderr)
+	}
+	return string(out)
+}

@@ -113,11 +113,10 @@ func TestInetd(t *testing.T) {
 		}},
 	} {
 		t.Run(x.pkg, func(t *testing.T) {
-			s := lay(t, suite.Config{})
-			_, port, err := net.SplitHostPort(s.Addr)
-			if err != nil {
-				t.Fatal(err)
-			}
+			pop3, err := peers.FreeAddr()
+			must(t, err)
+			s := lay(t, suite.Config{Auth: true, Settings: "pop3d_listen " + pop3 + "=pop3\n"})
+			ports := map[string]string{"smtp": port(t, s.Addr), "pop3": port(t, pop3)}
 			conf := filepath.Join(s.Dir, x.name+".conf")
 			c, err := peers.Command(x.name, x.args(conf)...)
 			if errors.Is(err, peers.ErrMissing) {
@@ -126,42 +125,55 @@ func TestInetd(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			text := line(t, "inetd.conf.example", "tcp4", port, me.Username, bin)
+			text := lines(t, "inetd.conf.example", "tcp4", ports, me.Username, bin)
 			if x.name == "xinetd" {
-				text = line(t, "xinetd.example", "", port, me.Username, bin)
+				text = lines(t, "xinetd.example", "", ports, me.Username, bin)
 			}
 			if err := os.WriteFile(conf, []byte(text), 0o600); err != nil {
 				t.Fatal(err)
 			}
 			supervise(t, s, c)
 			serves(t, s, s.Addr, x.backlog)
+			if text := fetch(t, pop3, "alice", "alice"); !strings.Contains(text, "\r\nhello\r\n") {
+				t.Errorf("by POP3 came %q", text)
+			}
 		})
 	}
 }
 
-// line is what an example says for smtp over IPv4, for another port, user and program.
-func line(t *testing.T, example, protocol, port, who, bin string) string {
+func port(t *testing.T, addr string) string {
+	t.Helper()
+	_, p, err := net.SplitHostPort(addr)
+	must(t, err)
+	return p
+}
+
+// lines are what an example says for these services over IPv4, for other ports, another user and place of the programs.
+func lines(t *testing.T, example, protocol string, ports map[string]string, who, bin string) string {
 	t.Helper()
 	root, err := peers.ModuleRoot()
-	if err != nil {
-		t.Fatal(err)
-	}
+	must(t, err)
 	b, err := os.ReadFile(filepath.Join(root, "etc", example))
-	if err != nil {
-		t.Fatal(err)
-	}
-	text := strings.NewReplacer("pa-smtpd", who, "/usr/sbin/", bin+"/", "nowait.40", "nowait.400").Replace(string(b))
+	must(t, err)
+	text := strings.NewReplacer("pa-smtpd", who, "\troot\t", "\t"+who+"\t", "= root\n", "= "+who+"\n", "/usr/sbin/", bin+"/", "nowait.40", "nowait.400").Replace(string(b))
 	if example == "xinetd.example" {
-		return strings.NewReplacer("instances       = 100", "instances = 300", "per_source      = 10", "per_source = UNLIMITED",
-			"cps             = 40 10", "cps = 1000 1", "service smtp\n{", "service smtp\n{\ntype = UNLISTED\nbind = 127.0.0.1\nport = "+port).Replace(text)
+		more := []string{"instances       = 100", "instances = 300", "per_source      = 10", "per_source = UNLIMITED", "cps             = 40 10", "cps = 1000 1"}
+		for service, port := range ports {
+			old := "service " + service + "\n{"
+			more = append(more, old, old+"\ntype = UNLISTED\nbind = 127.0.0.1\nport = "+port)
+		}
+		return strings.NewReplacer(more...).Replace(text)
 	}
+	var found []string
 	for l := range strings.Lines(text) {
-		if f := strings.Fields(l); len(f) > 2 && f[0] == "smtp" && f[2] == protocol {
-			return "127.0.0.1:" + port + strings.TrimPrefix(l, "smtp")
+		if f := strings.Fields(l); len(f) > 2 && ports[f[0]] != "" && f[2] == protocol {
+			found = append(found, "127.0.0.1:"+ports[f[0]]+strings.TrimPrefix(l, f[0]))
 		}
 	}
-	t.Fatalf("%s has no line for %s", example, protocol)
-	return ""
+	if len(found) != len(ports) {
+		t.Fatalf("%s says over %s: %q", example, protocol, found)
+	}
+	return strings.Join(found, "")
 }
 
 // UCSPI servers, and systemd's of one connection each.
