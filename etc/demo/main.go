@@ -29,7 +29,7 @@ import (
 const domain = "example.test"
 
 // programs in the order in which they start: each finds the one it talks to.
-var programs = []string{"authd", "deliver", "queued", "smtpd"}
+var programs = []string{"authd", "deliver", "queued", "smtpd", "pop3d"}
 
 func main() {
 	dir := "run"
@@ -49,6 +49,13 @@ func run(dir string) error {
 	}
 	if _, err := os.Stat(filepath.Join(dir, "postamt.conf")); errors.Is(err, os.ErrNotExist) {
 		if err := layOut(dir); err != nil {
+			return err
+		}
+	}
+	pop3, err := listener(dir, "pop3d_listen", "=pop3")
+	if err != nil { // just laid out, or before there was pop3d
+		pop3 = fmt.Sprintf("127.0.0.1:%d", freePort(2110))
+		if err := add(filepath.Join(dir, "postamt.conf"), "pop3d_listen "+pop3+"=pop3\n"); err != nil {
 			return err
 		}
 	}
@@ -72,7 +79,7 @@ func run(dir string) error {
 		}
 		children = append(children, c)
 	}
-	mx, err := listener(dir, "=mx")
+	mx, err := listener(dir, "smtpd_listen", "=mx")
 	if err != nil {
 		return err
 	}
@@ -81,11 +88,12 @@ postamt runs in %[1]s (domain %[2]s; users alice and bob, passwords in %[1]s/pas
 
 send:  printf 'From: bob@%[2]s\nSubject: hello\n\nfirst message\n' | curl -sS --crlf smtp://%[3]s --mail-from bob@%[2]s --mail-rcpt alice@%[2]s -T -
 read:  cat %[1]s/mail/alice/Maildir/new/*
+       curl -sS -k --ssl-reqd pop3://%[4]s/1 -u alice
 queue: bin/queuectl -C %[1]s/postamt.conf list
 
 Ctrl-C ends it.
 
-`, dir, domain, mx)
+`, dir, domain, mx, pop3)
 	select {
 	case <-ctx.Done():
 		return nil
@@ -169,6 +177,15 @@ log stderr
 	return nil
 }
 
+func add(file, text string) error {
+	f, err := os.OpenFile(file, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(text)
+	return errors.Join(err, f.Close())
+}
+
 func freePort(from int) int {
 	for p := from; p < from+200; p++ {
 		if l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", p)); err == nil {
@@ -206,14 +223,14 @@ func certificate(certFile, keyFile, name string) error {
 	return os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
 }
 
-// listener finds the address of the first listener of that kind in the configuration.
-func listener(dir, kind string) (string, error) {
+// listener finds the address of the first listener of that kind that a key of the configuration has.
+func listener(dir, key, kind string) (string, error) {
 	conf, err := os.ReadFile(filepath.Join(dir, "postamt.conf"))
 	if err != nil {
 		return "", err
 	}
 	for _, line := range strings.Split(string(conf), "\n") {
-		if f := strings.Fields(line); len(f) > 1 && f[0] == "smtpd_listen" {
+		if f := strings.Fields(line); len(f) > 1 && f[0] == key {
 			for _, l := range f[1:] {
 				if a, ok := strings.CutSuffix(l, kind); ok {
 					return a, nil
@@ -221,5 +238,5 @@ func listener(dir, kind string) (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("%s/postamt.conf: no listener %s", dir, kind)
+	return "", fmt.Errorf("%s/postamt.conf: %s has no listener %s", dir, key, kind)
 }
