@@ -50,7 +50,7 @@
 //
 //	what happens                                        what is there then
 //	a writer dies within a change                       its sum is wrong: the next writer overwrites it
-//	a writer dies before the rename of a new snapshot   postamt.index.RANDOM, removed by the sweeper of tmp files
+//	a writer dies before the rename of a new snapshot   postamt.index.new, which the next one replaces
 //	power is cut                                        any of it: sums, or the state of the directories, do not agree: read anew
 //	another program renames or removes messages         the time of cur/ or new/ changes: they are read again
 //	UIDVALIDITY changes                                 a new snapshot

@@ -13,8 +13,8 @@ import (
 )
 
 const (
-	indexName  = "postamt.index"
-	tempPrefix = "postamt.index."
+	indexName = "postamt.index"
+	tempName  = "postamt.index.new" // of the writer, who has the lock
 	// A snapshot is written anew when the changes behind it are this much of it, and at least this much.
 	smallTail  = 64 << 10
 	tailDivide = 4
@@ -127,24 +127,24 @@ func (i *indexFile) write(ops *durable.Ops, frames []byte) error {
 
 // rewrite publishes a snapshot of i.x. The lock goes with the old file: whoever waits for it finds that another has its name.
 func (i *indexFile) rewrite(ops *durable.Ops) error {
-	var seed [16]byte
+	var seed [8]byte
 	rand.Read(seed[:])
 	i.x.generation = binary.LittleEndian.Uint64(seed[:])
 	b, err := i.x.snapshot()
 	if err != nil {
 		return fmt.Errorf("mailbox: %s: %w", indexName, err)
 	}
-	temp := fmt.Sprintf("%s%x", tempPrefix, seed[8:])
-	f, err := ops.Create(i.dir, temp, 0o600)
+	ops.Unlink(i.dir, tempName) // of a writer that died
+	f, err := ops.Create(i.dir, tempName, 0o600)
 	if err != nil {
 		return fmt.Errorf("mailbox: %w", err)
 	}
 	if err = ops.Write(f, b); err == nil {
-		err = ops.Rename(i.dir, temp, i.dir, indexName)
+		err = ops.Rename(i.dir, tempName, i.dir, indexName)
 	}
 	if err != nil {
 		f.Close()
-		ops.Unlink(i.dir, temp)
+		ops.Unlink(i.dir, tempName)
 		return fmt.Errorf("mailbox: %w", err)
 	}
 	x, ok := loadIndex(f, int64(len(b)))

@@ -267,7 +267,7 @@ func TestTogether(t *testing.T) {
 			}
 			highest = h
 		}
-		if names, _ := filepath.Glob(filepath.Join(b.dir, tempPrefix+"*")); len(names) > 0 {
+		if names, _ := filepath.Glob(filepath.Join(b.dir, tempName+"*")); len(names) > 0 {
 			t.Error(names)
 		}
 		if text, _ := os.ReadFile(filepath.Join(b.dir, listName)); strings.Count(string(text), "\n") < len(model) {
