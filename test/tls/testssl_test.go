@@ -14,8 +14,8 @@ import (
 // low are the findings of severity LOW that we know, and why they stay. Anything else of LOW fails the test, and anything
 // above in any case.
 var low = map[string]string{
-	"LUCKY13": "CBC ciphers are last in our order, for servers that have no GCM: without them their mail comes in clear. " +
-		"crypto/tls checks their padding in constant time.",
+	"LUCKY13": "CBC ciphers are last in our order, for servers and mail programs that have no GCM: without them the mail of these comes in clear, " +
+		"and those cannot log in. crypto/tls checks their padding in constant time.",
 	"cipherlist_AVERAGE": "the same CBC ciphers.",
 	"TLS_session_ticket": "the hint of seven days is a constant of crypto/tls. What counts is the life of the keys: with keyd " +
 		"a ticket is refused after 36 hours.",
@@ -27,11 +27,12 @@ func TestTestSSL(t *testing.T) {
 		t.Skip("TESTSSL is not set")
 	}
 	need(t, "testssl")
-	s := start(t, true, "smtpd_junk_limit 100000\nsmtpd_error_hard 100000\nsmtpd_error_soft 100000\n")
+	s := start(t, true, "smtpd_junk_limit 100000\nsmtpd_error_hard 100000\nsmtpd_error_soft 100000\n").maildrops()
 	for _, x := range []struct {
 		kind string
 		arg  []string
-	}{{"mx", []string{"-t", "smtp", s.Addr}}, {"submission", []string{"-t", "smtp", s.Submit}}, {"submissions", []string{s.submissions}}} {
+	}{{"mx", []string{"-t", "smtp", s.Addr}}, {"submission", []string{"-t", "smtp", s.Submit}}, {"submissions", []string{s.submissions}},
+		{"pop3", []string{"-t", "pop3", s.pop3}}, {"pop3s", []string{s.pop3s}}} {
 		t.Run(x.kind, func(t *testing.T) {
 			t.Parallel() // it waits more than it works
 			ctx, cancel := context.WithTimeout(context.Background(), 40*time.Minute)

@@ -119,6 +119,7 @@ type system struct {
 	dir         string
 	ca          *authority
 	submissions string // host:port
+	pop3, pop3s string // of pop3d, which maildrops starts
 }
 
 func start(t testing.TB, withKeyd bool, settings string) *system {
@@ -132,20 +133,41 @@ func start(t testing.TB, withKeyd bool, settings string) *system {
 	s.ca.issue(t, dir, "ec", ecKey(t), "mx.example.test")
 	s.ca.issue(t, dir, "rsa", rsaKey(t), "mx.example.test")
 	s.ca.issue(t, dir, "wild", ecKey(t), "*.wild.test")
-	var addrs [3]string
+	var addrs [5]string
 	for i := range addrs {
 		if addrs[i], err = peers.FreeAddr(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s.submissions = addrs[2]
+	s.submissions, s.pop3, s.pop3s = addrs[2], addrs[3], addrs[4]
 	if !strings.Contains(settings, "tls_keys ") {
 		settings += "tls_keys " + map[bool]string{false: "self", true: "keyd"}[withKeyd] + "\n"
 	}
 	conf := fmt.Sprintf("smtpd_listen %s=mx %s=submission %s=submissions unix:smtpd.sock=local\n", addrs[0], addrs[1], addrs[2]) +
+		fmt.Sprintf("pop3d_listen %s=pop3 %s=pop3s\npop3d_client_limit 0\nstate_dir state\n", s.pop3, s.pop3s) +
 		"tls_cert ec.crt rsa.crt wild.crt\ntls_key ec.key rsa.key wild.key\nsmtpd_client_limit 0\n" + settings
 	s.System = suite.Start(t, suite.Config{Dir: dir, Keyd: withKeyd, Settings: conf})
 	s.Addr, s.Submit = addrs[0], addrs[1]
+	return s
+}
+
+// maildrops starts authd and pop3d too.
+func (s *system) maildrops() *system {
+	s.t.Helper()
+	for _, name := range []string{"authd", "pop3d"} {
+		if err := s.Launch(name); err != nil {
+			s.t.Fatal(err)
+		}
+		s.t.Cleanup(func() {
+			if err := s.Terminate(name); err != nil {
+				s.t.Error(err)
+			}
+			if s.t.Failed() {
+				log := s.Log(name)
+				s.t.Logf("log of %s:\n%s", name, log[max(0, len(log)-8<<10):])
+			}
+		})
+	}
 	return s
 }
 
