@@ -70,8 +70,8 @@ func longName(h []byte, name string, n int) []byte {
 
 // say writes in to a connection that begins with TLS, and reads until the server closes it. A TLS alert comes back as its
 // number, anything else as -1.
-func (s *system) say(in []byte, bytewise bool) (alert int, more []byte, err error) {
-	nc, err := net.Dial("tcp", s.submissions)
+func say(addr string, in []byte, bytewise bool) (alert int, more []byte, err error) {
+	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		return -1, nil, err
 	}
@@ -101,21 +101,27 @@ func (s *system) say(in []byte, bytewise bool) (alert int, more []byte, err erro
 // T04, T05: what is no ClientHello, or too much of one, ends the connection, soon, and costs no memory.
 func TestT04_Hellos(t *testing.T) {
 	t.Parallel()
-	s := start(t, false, "")
+	s := start(t, false, "").maildrops()
+	for program, addr := range map[string]string{"smtpd": s.submissions, "pop3d": s.pop3s} {
+		t.Run(program, func(t *testing.T) { s.hellos(t, program, addr) })
+	}
+}
+
+func (s *system) hellos(t *testing.T, program, addr string) {
 	h := hello(t, &tls.Config{ServerName: "mx.example.test"})
 	message := h[5:]
-	if _, more, err := s.say(h, false); err != nil || len(more) == 0 || more[0] != 22 {
+	if _, more, err := say(addr, h, false); err != nil || len(more) == 0 || more[0] != 22 {
 		t.Fatalf("a good one: %x %v", more, err)
 	}
 	// Fragmented, in records of one octet and in segments of one octet: read all the same.
-	if _, more, err := s.say(records(message, 1), false); err != nil || len(more) == 0 || more[0] != 22 {
+	if _, more, err := say(addr, records(message, 1), false); err != nil || len(more) == 0 || more[0] != 22 {
 		t.Errorf("records of one octet: %x %v", more, err)
 	}
-	if _, more, err := s.say(h, true); err != nil || len(more) == 0 || more[0] != 22 {
+	if _, more, err := say(addr, h, true); err != nil || len(more) == 0 || more[0] != 22 {
 		t.Errorf("segments of one octet: %x %v", more, err)
 	}
 	// A name of 30,000 octets fits the message; it is nobody's, and gets the first certificate.
-	if _, more, err := s.say(records(longName(h, "mx.example.test", 30000), 16000), false); err != nil || len(more) == 0 || more[0] != 22 {
+	if _, more, err := say(addr, records(longName(h, "mx.example.test", 30000), 16000), false); err != nil || len(more) == 0 || more[0] != 22 {
 		t.Errorf("a name of 30,000 octets: %x %v", more, err)
 	}
 	huge := append([]byte{1, 0xff, 0xff, 0xff}, bytes.Repeat([]byte{0}, 16<<20-1)...)
@@ -127,6 +133,7 @@ func TestT04_Hellos(t *testing.T) {
 		"SSLv2":                   append(sslv2, make([]byte, 16)...),
 		"HTTP":                    []byte("GET / HTTP/1.1\r\nHost: mx.example.test\r\n\r\n"),
 		"SMTP":                    []byte("EHLO client.test\r\nQUIT\r\n"),
+		"POP3":                    []byte("CAPA\r\nQUIT\r\n"),
 		"empty records":           bytes.Repeat([]byte{22, 3, 1, 0, 0}, 10000),
 		"change_cipher_spec":      bytes.Repeat([]byte{20, 3, 3, 0, 1, 1}, 10000),
 		"application data":        append([]byte{23, 3, 3, 0, 16}, make([]byte, 16)...),
@@ -135,23 +142,33 @@ func TestT04_Hellos(t *testing.T) {
 		"warnings without an end": bytes.Repeat([]byte{21, 3, 3, 0, 2, 1, 90}, 10000),
 	} {
 		start := time.Now()
-		alert, more, err := s.say(in, false)
+		alert, more, err := say(addr, in, false)
 		var ne net.Error
 		if len(more) > 0 && more[0] == 22 || errors.As(err, &ne) && ne.Timeout() || time.Since(start) > 10*time.Second {
 			t.Errorf("%s: alert %d, %x, %v after %v", what, alert, more, err, time.Since(start))
 		}
 	}
-	if _, err := s.serial(); err != nil {
+	if err := s.greeted(addr); err != nil {
 		t.Error(err)
 	}
-	if kb := s.memory(); kb > 100<<10 {
-		t.Errorf("smtpd has %d kB", kb)
+	if kb := s.memory(program); kb > 100<<10 {
+		t.Errorf("%s has %d kB", program, kb)
 	}
 }
 
-// memory is the resident memory of smtpd, in kB.
-func (s *system) memory() int {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.Pid("smtpd")))
+// greeted is a good client of a listener that begins with TLS.
+func (s *system) greeted(addr string) error {
+	nc, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer nc.Close()
+	return handshake(nc, s.client("mx.example.test"))
+}
+
+// memory is the resident memory of a program, in kB.
+func (s *system) memory(program string) int {
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.Pid(program)))
 	if err != nil {
 		return 0
 	}
@@ -164,14 +181,22 @@ func (s *system) memory() int {
 // 30 seconds; memory stays in bounds.
 func TestT04_Unfinished(t *testing.T) {
 	t.Parallel()
+	s := start(t, false, "smtpd_session_limit 5000\npop3d_session_limit 5000\n").maildrops()
+	t.Run("both", func(t *testing.T) {
+		for program, addr := range map[string]string{"smtpd": s.submissions, "pop3d": s.pop3s} {
+			t.Run(program, func(t *testing.T) { t.Parallel(); s.unfinished(t, program, addr) })
+		}
+	})
+}
+
+func (s *system) unfinished(t *testing.T, program, addr string) {
 	const n = 2000
-	s := start(t, false, "smtpd_session_limit 5000\n")
 	h := hello(t, &tls.Config{ServerName: "mx.example.test"})
 	begin := time.Now()
 	var ended, early atomic.Int32
 	var all sync.WaitGroup
 	for i := range n {
-		nc, err := net.Dial("tcp", s.submissions)
+		nc, err := net.Dial("tcp", addr)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -201,18 +226,18 @@ func TestT04_Unfinished(t *testing.T) {
 			}
 		})
 	}
-	t.Logf("%d connections after %v, smtpd has %d kB", n, time.Since(begin), s.memory())
+	t.Logf("%d connections after %v, %s has %d kB", n, time.Since(begin), program, s.memory(program))
 	for range 5 {
 		start := time.Now()
-		if _, err := s.serial(); err != nil {
+		if err := s.greeted(addr); err != nil {
 			t.Errorf("among them: %v", err)
 		}
 		if d := time.Since(start); d > 10*time.Second {
 			t.Errorf("among them: %v", d)
 		}
 	}
-	if kb := s.memory(); kb > 200<<10 {
-		t.Errorf("smtpd has %d kB", kb)
+	if kb := s.memory(program); kb > 200<<10 {
+		t.Errorf("%s has %d kB", program, kb)
 	}
 	all.Wait()
 	if e := ended.Load(); e != n || early.Load() > 0 {
@@ -252,5 +277,47 @@ func TestT01_PlaintextBehindSTARTTLS(t *testing.T) {
 	io.WriteString(nc, "RSET\r\nQUIT\r\n")
 	if out, _ := io.ReadAll(r); bytes.Contains(out, []byte("250")) || bytes.Contains(out, []byte("221")) {
 		t.Errorf("%q", out)
+	}
+}
+
+// T01, T02: so it is with STLS; and a name said in clear is not one said under TLS.
+func TestT01_PlaintextBehindSTLS(t *testing.T) {
+	t.Parallel()
+	s := start(t, true, "").maildrops()
+	for _, in := range []string{"STLS\r\nCAPA\r\n", "STLS\r\nUSER alice\r\nPASS alice\r\n", "STLS\r\nX"} {
+		nc, r, err := hear(s.pop3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(nc, in)
+		out, err := io.ReadAll(r)
+		nc.Close()
+		if !strings.HasPrefix(string(out), "-ERR nothing may follow") || strings.Count(string(out), "\n") != 1 {
+			t.Errorf("%q: %q %v", in, out, err)
+		}
+	}
+	nc, r, err := hear(s.pop3)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	io.WriteString(nc, "STLS\r\n")
+	if l, err := reply(r); err != nil || !strings.HasPrefix(l, "+OK ") {
+		t.Fatal(l, err)
+	}
+	io.WriteString(nc, "CAPA\r\nQUIT\r\n")
+	if out, _ := io.ReadAll(r); bytes.Contains(out, []byte("+OK")) || bytes.Contains(out, []byte("-ERR")) {
+		t.Errorf("%q", out)
+	}
+	for name, want := range map[string]string{"": "-ERR say USER first", "USER alice\r\n": "+OK 0 "} {
+		c, err := stls(s.pop3, s.client("mx.example.test"), "USER alice")
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(c, name+"PASS alice\r\nQUIT\r\n")
+		if out, err := io.ReadAll(c); !strings.Contains("\n"+string(out), "\n"+want) {
+			t.Errorf("%q under TLS: %q %v", name, out, err)
+		}
+		c.Close()
 	}
 }

@@ -25,6 +25,20 @@ func (s *system) serial() (string, error) {
 	return c.ConnectionState().PeerCertificates[0].SerialNumber.String(), nil
 }
 
+// serials are of the certificates that clients of smtpd and of pop3d get.
+func (s *system) serials() (serials [2]string, err error) {
+	if serials[0], err = s.serial(); err != nil {
+		return serials, err
+	}
+	c, err := stls(s.pop3, s.client("mx.example.test"))
+	if err != nil {
+		return serials, fmt.Errorf("pop3d: %w", err)
+	}
+	defer c.Close()
+	serials[1] = c.ConnectionState().PeerCertificates[0].SerialNumber.String()
+	return serials, nil
+}
+
 // plainMail sends a message in clear.
 func (s *system) plainMail() error {
 	nc, r, err := dial(s.Addr)
@@ -41,23 +55,20 @@ func (s *system) plainMail() error {
 	return nil
 }
 
-// A dead keyd, or one that hangs, is 454 before STARTTLS and a failed handshake where TLS comes first; mail in clear goes
-// on. As soon as there is a new one, all is well, and nobody had to do anything.
+// A dead keyd, or one that hangs, is 454 before STARTTLS, -ERR before STLS, and a failed handshake where TLS comes first; mail in
+// clear goes on. As soon as there is a new one, all is well, and nobody had to do anything.
 func TestKeydGone(t *testing.T) {
 	t.Parallel()
-	s := start(t, true, "")
+	s := start(t, true, "").maildrops()
 	works := func(when string) {
 		t.Helper()
-		if _, err := s.serial(); err != nil {
+		if _, err := s.serials(); err != nil {
 			t.Errorf("%s: %v", when, err)
 		}
-		c, err := net.Dial("tcp", s.submissions)
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer c.Close()
-		if err := handshake(c, s.client("mx.example.test")); err != nil {
-			t.Errorf("%s, submissions: %v", when, err)
+		for _, addr := range []string{s.submissions, s.pop3s} {
+			if err := s.greeted(addr); err != nil {
+				t.Errorf("%s, %s: %v", when, addr, err)
+			}
 		}
 	}
 	fails := func(when string) {
@@ -65,13 +76,13 @@ func TestKeydGone(t *testing.T) {
 		if _, err := s.serial(); err == nil || !strings.HasPrefix(err.Error(), "454 4.7.0 ") {
 			t.Errorf("%s: %v", when, err)
 		}
-		c, err := net.Dial("tcp", s.submissions)
-		if err != nil {
-			t.Fatal(err)
+		if _, err := stls(s.pop3, s.client("mx.example.test")); err == nil || !strings.HasPrefix(err.Error(), "-ERR [SYS/TEMP] ") {
+			t.Errorf("%s: pop3d: %v", when, err)
 		}
-		defer c.Close()
-		if err := handshake(c, s.client("mx.example.test")); err == nil {
-			t.Errorf("%s, submissions: a handshake", when)
+		for _, addr := range []string{s.submissions, s.pop3s} {
+			if err := s.greeted(addr); err == nil {
+				t.Errorf("%s, %s: a handshake", when, addr)
+			}
 		}
 		if err := s.plainMail(); err != nil {
 			t.Errorf("%s: %v", when, err)
@@ -87,9 +98,12 @@ func TestKeydGone(t *testing.T) {
 	if err := s.Signal("keyd", syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	// smtpd does not ask again for a second whether keyd is well; one that is stopped, and not gone, costs a handshake.
+	// For a second nobody asks again whether keyd is well; one that is stopped, and not gone, costs a handshake.
 	if _, err := s.serial(); err == nil {
 		t.Error("stopped: a handshake")
+	}
+	if _, err := stls(s.pop3, s.client("mx.example.test")); err == nil {
+		t.Error("stopped: pop3d: a handshake")
 	}
 	fails("stopped")
 	s.Signal("keyd", syscall.SIGCONT)
@@ -116,31 +130,31 @@ func TestKeydGone(t *testing.T) {
 // T07: renewal, in both orders, while handshakes go on: each of them succeeds, and the new certificate comes.
 func TestT07_RenewalWithKeyd(t *testing.T) {
 	t.Parallel()
-	s := start(t, true, "")
-	last, err := s.serial()
+	s := start(t, true, "").maildrops()
+	last, err := s.serials()
 	if err != nil {
 		t.Fatal(err)
 	}
 	await := func(what string) {
 		t.Helper()
 		for end := time.Now().Add(10 * time.Second); ; time.Sleep(20 * time.Millisecond) {
-			now, err := s.serial()
+			now, err := s.serials()
 			if err != nil {
 				t.Fatalf("%s: %v", what, err)
 			}
-			if now != last {
+			if now[0] != last[0] && now[1] != last[1] {
 				last = now
 				return
 			}
 			if time.Now().After(end) {
-				t.Fatalf("%s: the old certificate is still in use\n%s%s", what, s.Log("smtpd"), s.Log("keyd"))
+				t.Fatalf("%s: the old certificate is still in use\n%s%s%s", what, s.Log("smtpd"), s.Log("pop3d"), s.Log("keyd"))
 			}
 		}
 	}
 	stays := func(what string) {
 		t.Helper()
 		for end := time.Now().Add(2 * time.Second); time.Now().Before(end); time.Sleep(20 * time.Millisecond) {
-			if now, err := s.serial(); err != nil || now != last {
+			if now, err := s.serials(); err != nil || now != last {
 				t.Fatalf("%s: %v, another certificate: %v", what, err, now != last)
 			}
 		}

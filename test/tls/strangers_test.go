@@ -25,8 +25,18 @@ func (s *system) openssl(arg ...string) string {
 func TestT05_OpenSSL(t *testing.T) {
 	need(t, "openssl")
 	t.Parallel()
-	s := start(t, true, "")
-	for _, mode := range [][]string{{"-starttls", "smtp", "-connect", s.Addr}, {"-starttls", "smtp", "-connect", s.Submit}, {"-connect", s.submissions}} {
+	s := start(t, true, "").maildrops()
+	for _, listener := range []struct {
+		mode           []string
+		ours, anothers string // names in ALPN
+	}{
+		{[]string{"-starttls", "smtp", "-connect", s.Addr}, "smtp", "pop3"},
+		{[]string{"-starttls", "smtp", "-connect", s.Submit}, "smtp", "pop3"},
+		{[]string{"-connect", s.submissions}, "smtp", "pop3"},
+		{[]string{"-starttls", "pop3", "-connect", s.pop3}, "pop3", "smtp"},
+		{[]string{"-connect", s.pop3s}, "pop3", "smtp"},
+	} {
+		mode := listener.mode
 		for _, x := range []struct {
 			what string
 			arg  string
@@ -43,8 +53,9 @@ func TestT05_OpenSSL(t *testing.T) {
 			{"an unknown name", "-servername nobody.test", []string{"CN = mx.example.test"}},
 			{"a path as a name", "-servername ../../etc/passwd", []string{"CN = mx.example.test"}},
 			{"no name", "-noservername", []string{"CN = mx.example.test"}},
-			{"our ALPN", "-alpn smtp", []string{"ALPN protocol: smtp"}},
+			{"our ALPN", "-alpn " + listener.ours, []string{"ALPN protocol: " + listener.ours}},
 			{"another ALPN", "-alpn h2,http/1.1", []string{"no application protocol"}},
+			{"the ALPN of the service beside it", "-alpn " + listener.anothers, []string{"no application protocol"}},
 			{"TLS 1.1", "-tls1_1 -cipher ALL:@SECLEVEL=0", []string{"alert protocol version"}},
 			{"TLS 1.0", "-tls1 -cipher ALL:@SECLEVEL=0", []string{"alert protocol version"}},
 			{"RSA key exchange", "-tls1_2 -cipher AES128-GCM-SHA256", []string{"handshake failure"}},
@@ -68,32 +79,34 @@ func TestT05_OpenSSL(t *testing.T) {
 func TestT05_Renegotiation(t *testing.T) {
 	need(t, "openssl")
 	t.Parallel()
-	s := start(t, false, "")
-	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
-	defer cancel()
-	c := exec.CommandContext(ctx, "openssl", "s_client", "-tls1_2", "-connect", s.submissions)
-	in, _ := c.StdinPipe()
-	from, _ := c.StdoutPipe()
-	c.Stderr = c.Stdout
-	if err := c.Start(); err != nil {
-		t.Fatal(err)
-	}
-	// R before the greeting has come would meet it in the middle of the handshake, which openssl ends itself.
-	var text string
-	for b := make([]byte, 4096); ; {
-		n, err := from.Read(b)
-		before := strings.Contains(text, "220 ")
-		text += string(b[:n])
-		if !before && strings.Contains(text, "220 ") {
-			io.WriteString(in, "R\nQUIT\r\n")
+	s := start(t, false, "").maildrops()
+	for _, x := range []struct{ addr, greeting string }{{s.submissions, "220 mx"}, {s.pop3s, "+OK mx"}} {
+		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+		defer cancel()
+		c := exec.CommandContext(ctx, "openssl", "s_client", "-tls1_2", "-connect", x.addr)
+		in, _ := c.StdinPipe()
+		from, _ := c.StdoutPipe()
+		c.Stderr = c.Stdout
+		if err := c.Start(); err != nil {
+			t.Fatal(err)
 		}
-		if err != nil {
-			break
+		// R before the greeting has come would meet it in the middle of the handshake, which openssl ends itself.
+		var text string
+		for b := make([]byte, 4096); ; {
+			n, err := from.Read(b)
+			before := strings.Contains(text, x.greeting)
+			text += string(b[:n])
+			if !before && strings.Contains(text, x.greeting) {
+				io.WriteString(in, "R\nQUIT\r\n")
+			}
+			if err != nil {
+				break
+			}
 		}
-	}
-	c.Wait()
-	if !strings.Contains(text, "RENEGOTIATING") || !strings.Contains(text, "alert unexpected message") {
-		t.Errorf("%s", text)
+		c.Wait()
+		if !strings.Contains(text, "RENEGOTIATING") || !strings.Contains(text, "alert unexpected message") {
+			t.Errorf("%s", text)
+		}
 	}
 }
 

@@ -179,8 +179,8 @@ func need(t testing.TB, program string) {
 	}
 }
 
-// dial speaks in clear up to the reply to EHLO.
-func dial(addr string) (net.Conn, *bufio.Reader, error) {
+// hear connects in clear and reads the greeting.
+func hear(addr string) (net.Conn, *bufio.Reader, error) {
 	nc, err := net.Dial("tcp", addr)
 	if err != nil {
 		return nil, nil, err
@@ -191,6 +191,15 @@ func dial(addr string) (net.Conn, *bufio.Reader, error) {
 		nc.Close()
 		return nil, nil, err
 	}
+	return nc, r, nil
+}
+
+// dial speaks in clear up to the reply to EHLO.
+func dial(addr string) (net.Conn, *bufio.Reader, error) {
+	nc, r, err := hear(addr)
+	if err != nil {
+		return nil, nil, err
+	}
 	io.WriteString(nc, "EHLO client.test\r\n")
 	if _, err := reply(r); err != nil {
 		nc.Close()
@@ -199,7 +208,7 @@ func dial(addr string) (net.Conn, *bufio.Reader, error) {
 	return nc, r, nil
 }
 
-// reply is the last line of a reply.
+// reply is the last line of a reply, and a line of POP3.
 func reply(r *bufio.Reader) (string, error) {
 	for {
 		l, err := r.ReadString('\n')
@@ -232,6 +241,31 @@ func startTLS(addr string, conf *tls.Config) (*tls.Conn, error) {
 	return c, nil
 }
 
+// stls is startTLS of POP3, after further commands in clear. The error is the response when that is not +OK.
+func stls(addr string, conf *tls.Config, before ...string) (*tls.Conn, error) {
+	nc, r, err := hear(addr)
+	if err != nil {
+		return nil, err
+	}
+	for _, command := range append(before, "STLS") {
+		io.WriteString(nc, command+"\r\n")
+		l, err := r.ReadString('\n')
+		if err == nil && !strings.HasPrefix(l, "+OK") {
+			err = fmt.Errorf("%s", strings.TrimSpace(l))
+		}
+		if err != nil {
+			nc.Close()
+			return nil, err
+		}
+	}
+	c := tls.Client(nc, conf)
+	if err := c.Handshake(); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
 // client trusts the authority.
 func (s *system) client(name string) *tls.Config {
 	pool := x509.NewCertPool()
@@ -244,7 +278,7 @@ func handshake(nc net.Conn, conf *tls.Config) error {
 	nc.SetDeadline(time.Now().Add(30 * time.Second))
 	c := tls.Client(nc, conf)
 	l, err := bufio.NewReader(c).ReadString('\n')
-	if err == nil && !strings.HasPrefix(l, "220 ") {
+	if err == nil && !strings.HasPrefix(l, "220 ") && !strings.HasPrefix(l, "+OK ") {
 		err = fmt.Errorf("%q", l)
 	}
 	return err
