@@ -163,7 +163,7 @@ func Bury(tmp *os.File, name string, ops *durable.Ops) error {
 	if _, id, _ := strings.Cut(base, "."); !strings.HasPrefix(id, "Q") {
 		return nil
 	}
-	f, err := ops.Create(tmp, base+".gone", 0o600)
+	f, err := ops.Create(tmp, base+goneOne, 0o600)
 	if errors.Is(err, fs.ErrExist) || errors.Is(err, unix.ENAMETOOLONG) {
 		return nil
 	}
@@ -172,6 +172,35 @@ func Bury(tmp *os.File, name string, ops *durable.Ops) error {
 	}
 	return ops.Close(f)
 }
+
+// BuryMany is Bury for the files of a command that removes many: one tombstone with all their names.
+func BuryMany(tmp *os.File, names []string, ops *durable.Ops) error {
+	var b []byte
+	for _, name := range names {
+		base, _, _ := strings.Cut(name, ":")
+		if _, id, _ := strings.Cut(base, "."); strings.HasPrefix(id, "Q") && !strings.Contains(base, "\n") {
+			b = append(append(b, base...), '\n')
+		}
+	}
+	if len(b) == 0 {
+		return nil
+	}
+	f, err := ops.Create(tmp, strconv.FormatUint(rand.Uint64(), 36)+goneMany, 0o600)
+	if err != nil {
+		return err
+	}
+	if err := ops.Write(f, b); err != nil {
+		f.Close()
+		return err
+	}
+	return ops.Close(f)
+}
+
+// The ends of the names of tombstones: of one message, and of many, which are named in it line by line.
+const (
+	goneOne  = ".gone"
+	goneMany = ".gones"
+)
 
 // removeAll removes a directory with what is in it, a few levels deep.
 func (r *Root) removeAll(parent *os.File, name string, depth int) error {

@@ -1,6 +1,7 @@
 package maildir
 
 import (
+	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -64,11 +65,18 @@ func (b *box) findIn(folder, stem string) (found string, err error) {
 	// In the order in which messages move, so that none passes us by.
 	for _, sub := range []string{"new", "cur", "tmp"} {
 		err := scan(root, sub, func(name string) error {
+			if sub == "tmp" && strings.HasSuffix(name, goneMany) {
+				n, err := buried(root, name, stem)
+				if err == nil && n != "" {
+					found, err = n, errFound
+				}
+				return err
+			}
 			if !hasStem(name, stem) {
 				return nil
 			}
 			if sub == "tmp" {
-				if n, ok := strings.CutSuffix(name, ".gone"); ok {
+				if n, ok := strings.CutSuffix(name, goneOne); ok {
 					found = n
 					return errFound
 				}
@@ -86,6 +94,27 @@ func (b *box) findIn(folder, stem string) (found string, err error) {
 		}
 		if err != nil && err != unix.ENOENT && err != ErrUnsafe {
 			return "", fmt.Errorf("scan %s/%s: %w", folder, sub, err)
+		}
+	}
+	return "", nil
+}
+
+// buried looks for a message in a tombstone of many, and returns the name that it had.
+func buried(root *os.File, tombstone, stem string) (name string, err error) {
+	tmp, err := openDir(root, "tmp")
+	if err != nil {
+		return "", err
+	}
+	defer tmp.Close()
+	f, err := openFile(tmp, tombstone)
+	if err != nil {
+		return "", ignoreMissing(err) // swept this moment
+	}
+	defer f.Close()
+	lines := bufio.NewScanner(f) // a line that is too long for it is none of ours
+	for lines.Scan() {
+		if hasStem(lines.Text(), stem) {
+			return lines.Text(), nil
 		}
 	}
 	return "", nil

@@ -45,6 +45,18 @@ func TestM02_SuspectFindsIt(t *testing.T) {
 			os.Remove(md + "/new/" + name)
 			os.WriteFile(md+"/.Trash/tmp/"+name+".gone", nil, 0o600)
 		}, true, 0},
+		"expunged with others": {func(md, name string) {
+			tmp, _ := os.Open(md + "/tmp")
+			defer tmp.Close()
+			BuryMany(tmp, []string{"17.M1P1.foreign", "1.Qx.h", name + ":2,S", "2.Qy.h:2,"}, nil)
+			os.Remove(md + "/new/" + name)
+		}, true, 0},
+		"others expunged": {func(md, name string) {
+			tmp, _ := os.Open(md + "/tmp")
+			defer tmp.Close()
+			BuryMany(tmp, []string{"1.Qx.h", "2.Qy.h:2,"}, nil)
+			os.Remove(md + "/new/" + name)
+		}, false, 1},
 		"removed by a stranger": {func(md, name string) {
 			os.Remove(md + "/new/" + name)
 		}, false, 1},
