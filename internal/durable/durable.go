@@ -289,6 +289,16 @@ func sameFile(aDir *os.File, a string, bDir *os.File, b string) bool {
 		x.Dev == y.Dev && x.Ino == y.Ino
 }
 
+// Link gives a file a second name, and fails with fs.ErrExist when that is taken.
+// It is permanent after SyncDir of dstDir.
+func (o *Ops) Link(srcDir *os.File, src string, dstDir *os.File, dst string) error {
+	err := o.fault(OpLink, src)
+	if err == nil {
+		err = again(func() error { return unix.Linkat(int(srcDir.Fd()), src, int(dstDir.Fd()), dst, 0) })
+	}
+	return o.linkError("link", srcDir, src, dstDir, dst, err)
+}
+
 // Rename gives a file a name, in place of any that has it. It is permanent after
 // SyncDir of both directories.
 func (o *Ops) Rename(srcDir *os.File, src string, dstDir *os.File, dst string) error {

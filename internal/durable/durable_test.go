@@ -111,6 +111,35 @@ func TestPublish_ReplacesNothing(t *testing.T) {
 	}
 }
 
+func TestLink_ReplacesNothing(t *testing.T) {
+	dir := t.TempDir()
+	d := openDirT(t, dir)
+	for _, n := range []string{"a", "b"} {
+		if err := os.WriteFile(dir+"/"+n, []byte(n), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var o *Ops
+	if err := o.Link(d, "a", d, "b"); !errors.Is(err, os.ErrExist) {
+		t.Errorf("over another: %v", err)
+	}
+	if err := o.Link(d, "a", d, "c"); err != nil || !sameFile(d, "a", d, "c") {
+		t.Error("not one file", err)
+	}
+	if b, _ := os.ReadFile(dir + "/b"); string(b) != "b" {
+		t.Errorf("b is %q", b)
+	}
+	o = &Ops{Fault: func(op Op, _ string) error {
+		if op == OpLink {
+			return syscall.EMLINK
+		}
+		return nil
+	}}
+	if err := o.Link(d, "a", d, "d"); !errors.Is(err, syscall.EMLINK) {
+		t.Error(err)
+	}
+}
+
 // On NFS, a link that was made can be reported as EEXIST.
 func TestPublish_LinkMadeButReportedAsFailed(t *testing.T) {
 	dir := t.TempDir()

@@ -2,6 +2,7 @@ package maildir
 
 import (
 	"bytes"
+	"io"
 	"sync"
 )
 
@@ -145,6 +146,34 @@ func (t *text) count(p []byte) {
 		t.last = '\n'
 		p = p[i+1:]
 	}
+}
+
+// Text copies a message to w as it lies in a maildir, and tells its size there and in wire form. The error is of either side.
+func Text(w io.Writer, r io.Reader) (size, wire int64, err error) {
+	t := text{last: '\n'}
+	in, out := make([]byte, blockSize), make([]byte, blockSize)
+	for {
+		n, rerr := r.Read(in)
+		for p := in[:n]; len(p) > 0; {
+			m, took := t.convert(out, p)
+			if p = p[took:]; m == 0 {
+				continue
+			}
+			if _, err := w.Write(out[:m]); err != nil {
+				return t.size, t.wire, err
+			}
+		}
+		if rerr == io.EOF {
+			break
+		}
+		if rerr != nil {
+			return t.size, t.wire, rerr
+		}
+	}
+	if n := t.finish(out); n > 0 {
+		_, err = w.Write(out[:n])
+	}
+	return t.size, t.wire, err
 }
 
 // measure gives the two sizes of a text that is stored as it is.

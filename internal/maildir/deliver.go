@@ -194,7 +194,7 @@ func (c *copyState) look(d *Delivery) (end bool) {
 		}
 	}
 	var err error
-	if c.counted, err = c.box.inbox.fits(c.Target.Quota, c.Size, d.s.now()); err != nil {
+	if c.counted, err = c.box.inbox.fits(c.Target.Quota, c.Size, 1, d.s.now()); err != nil {
 		c.fail("", err)
 		c.discard()
 		return true
@@ -301,7 +301,7 @@ func (c *copyState) publish() error {
 func (c *copyState) done() {
 	c.final = true
 	if c.counted && !c.Again {
-		c.box.inbox.count(c.Size)
+		c.box.inbox.count(c.Size, 1)
 	}
 }
 

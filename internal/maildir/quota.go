@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strconv"
 	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"postamt/internal/durable"
 )
 
 // Quota limits a maildir with its folders. A zero part is no limit.
@@ -35,9 +38,22 @@ type usage struct {
 	lines    int // after the first
 }
 
-func (q Quota) admits(u usage, size int64) bool {
-	return (q.Bytes <= 0 || u.bytes+size <= q.Bytes) && (q.Messages <= 0 || u.messages+1 <= q.Messages)
+func (q Quota) admits(u usage, size, messages int64) bool {
+	return (q.Bytes <= 0 || u.bytes+size <= q.Bytes) && (q.Messages <= 0 || u.messages+messages <= q.Messages)
 }
+
+// Counted reports whether messages in a folder, named by its directory, are part of the usage (Maildir++).
+func Counted(folder string) bool { return folder != ".Trash" }
+
+// Room says whether messages of size octets together fit into a maildir, for those who put messages there without a Store: nil, ErrQuota, or
+// what keeps the usage from being known. tmp is the maildir's. counted: Count must follow when they are there.
+func Room(root, tmp *os.File, q Quota, size, messages int64, ops *durable.Ops) (counted bool, err error) {
+	b := &box{key: root.Name(), root: root, tmp: tmp, ops: ops}
+	return b.fits(q, size, messages, time.Now())
+}
+
+// Count adds to the usage, or with negative numbers takes from it. Without maildirsize it does nothing.
+func Count(root *os.File, size, messages int64) { (&box{root: root}).count(size, messages) }
 
 // Room says whether a message of that size fits now: nil, ErrQuota, or what
 // keeps the maildir from being opened. It is for answering before the message
@@ -48,14 +64,14 @@ func (s *Store) Room(t Target, size int64) error {
 		return err
 	}
 	defer s.release(b)
-	_, err = b.inbox.fits(t.Quota, size, s.now())
+	_, err = b.inbox.fits(t.Quota, size, 1, s.now())
 	return err
 }
 
 // fits checks the quota, and reports whether there is one, so that the message
 // must be counted when it is stored. A quota is kept voluntarily (Maildir++):
 // two deliveries at once may both be the last that fits.
-func (b *box) fits(q Quota, size int64, now time.Time) (counted bool, err error) {
+func (b *box) fits(q Quota, size, messages int64, now time.Time) (counted bool, err error) {
 	u, age, err := b.readSizeFile(now)
 	switch {
 	case err == unix.ENOENT && q == Quota{}:
@@ -74,29 +90,28 @@ func (b *box) fits(q Quota, size int64, now time.Time) (counted bool, err error)
 	case err != nil:
 		return true, fmt.Errorf("maildir: %s: read %s: %w", b.key, sizeFile, err)
 	}
-	if u.limit.admits(u, size) {
+	if u.limit.admits(u, size, messages) {
 		return true, nil
 	}
 	if u.lines > 1 || age > sizeFileOld {
 		if u, err = b.recount(u.limit); err != nil {
 			return true, fmt.Errorf("maildir: %s: count messages for %s: %w", b.key, sizeFile, err)
 		}
-		if u.limit.admits(u, size) {
+		if u.limit.admits(u, size, messages) {
 			return true, nil
 		}
 	}
 	return true, fmt.Errorf("maildir: %s: %w (%d of %d bytes, %d of %d messages)", b.key, ErrQuota, u.bytes, u.limit.Bytes, u.messages, u.limit.Messages)
 }
 
-// count adds a stored message to maildirsize. The file is not synced and an
+// count adds stored messages to maildirsize. The file is not synced and an
 // error not reported: it is an estimate, and is computed anew when it matters.
-func (b *box) count(size int64) {
+func (b *box) count(size, messages int64) {
 	fd, err := unix.Openat(int(b.root.Fd()), sizeFile, unix.O_WRONLY|unix.O_APPEND|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return
 	}
-	line := strconv.AppendInt(make([]byte, 0, 24), size, 10)
-	unix.Write(fd, append(line, " 1\n"...))
+	unix.Write(fd, fmt.Appendf(nil, "%d %d\n", size, messages))
 	unix.Close(fd)
 }
 
@@ -188,7 +203,7 @@ func (b *box) recount(q Quota) (usage, error) {
 	}
 	seen := make(map[string]bool)
 	for _, folder := range folders {
-		if folder == ".Trash" {
+		if !Counted(folder) {
 			continue
 		}
 		root, err := openDir(b.root, folder)
