@@ -61,6 +61,12 @@
 // hide behind them. readdir(3) misses entries while others rename: a message is gone only when a reading did not show it during which
 // nothing changed.
 //
+// # Changes
+//
+// A change is a rename, a link or a removal under a name that the mailbox knows. When the file has another name by then the step fails, the
+// directories are read anew, and it is taken again on what is there now: so what others have set stays. A command syncs each directory once, at its
+// end. What a crash leaves of each is at SetFlags, Stage and Move. Who changes two folders locks them in the order of their inodes.
+//
 // # Mod-sequences
 //
 // They are microseconds since 1970, or one more than the last if the clock stands behind it: a cache that was lost begins above

@@ -22,18 +22,25 @@ import (
 
 // Options are what a Mailbox needs to know besides where it is.
 type Options struct {
-	IndexDir string       // where postamt.index is; "": in the folder
-	Report   func(error)  // what is wrong and was mended; nil: dropped
-	Ops      *durable.Ops // nil but in tests, which make its steps fail
+	IndexDir string        // where postamt.index is; "": in the folder
+	Report   func(error)   // what is wrong and was mended; nil: dropped
+	Quota    maildir.Quota // of the whole maildir; zero: what its maildirsize says, if there is one
+	Host     string        // stands in the names of new files; "": localhost
+	Ops      *durable.Ops  // nil but in tests, which make its steps fail
 }
 
 // Mailbox is one folder of a maildir, open. It is safe for concurrent use, by any number of sessions.
 type Mailbox struct {
 	root, dir, cur, new *os.File
+	folder              string   // the name of dir in root, "" is root
 	tmp                 *os.File // of root
 	ops                 *durable.Ops
 	report              func(error)
+	quota               maildir.Quota
+	host                string
 	list                *uidlist.List
+	ahead               []uidlist.Entry // read from the list, and not yet set against the directories
+	aheadAll            bool            // all of the list
 
 	mu    sync.Mutex
 	index indexFile
@@ -64,7 +71,8 @@ func Open(root *os.File, folder string, o Options) (*Mailbox, error) {
 	if strings.ContainsAny(folder, "/\x00") || folder == "." || folder == ".." {
 		return nil, fmt.Errorf("mailbox: %q is no folder", folder)
 	}
-	b := &Mailbox{ops: o.Ops, report: o.Report, orphans: make(map[uint64]uint32), pop: make(map[uint32]popLine), seed: maphash.MakeSeed()}
+	b := &Mailbox{folder: folder, ops: o.Ops, report: o.Report, quota: o.Quota, host: maildir.EscapeHost(o.Host),
+		orphans: make(map[uint64]uint32), pop: make(map[uint32]popLine), seed: maphash.MakeSeed()}
 	if b.report == nil {
 		b.report = func(error) {}
 	}
@@ -102,6 +110,9 @@ func Open(root *os.File, folder string, o Options) (*Mailbox, error) {
 		if err != nil {
 			return nil, fmt.Errorf("mailbox: %w", err)
 		}
+	}
+	if err = unix.Mkdirat(int(b.dir.Fd()), "tmp", 0o700); err != nil && err != unix.EEXIST {
+		return nil, fmt.Errorf("mailbox: %w", &os.PathError{Op: "mkdir", Path: b.dir.Name() + "/tmp", Err: err})
 	}
 	where := b.dir
 	if o.IndexDir != "" {
@@ -306,79 +317,61 @@ func (b *Mailbox) popKeys(e uidlist.Entry) {
 // if validity is UIDVALIDITY no more, for the UIDs mean others then. A young delivery leaves a tombstone: who delivers it again, because he does not
 // know how his last attempt ended, finds it.
 func (b *Mailbox) Expunge(validity uint32, uids []uint32) (failed []uint32, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	unlock, err := b.index.lock()
-	if err != nil {
-		return uids, err
-	}
-	defer unlock()
-	if err := b.syncLocked(false); err != nil {
-		return uids, err
-	}
-	touched := map[*os.File]bool{}
-	removed := make([]uint32, 0, len(uids))
-	for _, uid := range uids {
-		switch dir, uerr := b.unlink(validity, uid); {
-		case uerr != nil:
-			failed = append(failed, uid)
-			if err == nil { // the others will have the same reason, and may be many
-				err = uerr
+	err = b.edit(func(e *editing) (err error) {
+		e.validity = validity
+		for _, uid := range uids {
+			size, uerr := e.unlink(uid)
+			if uerr != nil && !errors.Is(uerr, ErrExpunged) {
+				failed = append(failed, uid)
+				if err == nil { // the others will have the same reason, and may be many
+					err = uerr
+				}
+				continue
 			}
-		case dir != nil:
-			touched[dir] = true
-			removed = append(removed, uid)
+			if uerr == nil {
+				e.expunge(uid)
+				e.uncount(size)
+			}
 		}
-	}
-	t := &syncing{b: b, x: b.index.x}
-	t.modseq = max(t.x.highest+1, uint64(time.Now().UnixMicro()))
-	for _, uid := range removed {
-		t.expunge(uid)
-	}
-	t.x.compact()
-	for dir := range touched {
-		if serr := b.ops.SyncDir(dir); serr != nil {
-			err = errors.Join(err, fmt.Errorf("mailbox: %w", serr))
-		}
-	}
-	if werr := b.index.write(b.ops, t.frames); werr != nil {
-		b.report(werr)
-	}
+		return err
+	})
 	return failed, err
 }
 
-// unlink removes the file of a message, and returns its directory; nil: it was gone. A name that is gone may be an old one: who renames a message at
-// this moment must not bring it back under another UID.
-func (b *Mailbox) unlink(validity, uid uint32) (*os.File, error) {
-	for tries := 0; ; tries++ {
-		if b.index.x.validity != validity {
-			return nil, fmt.Errorf("mailbox: expunge: %w", ErrValidity)
-		}
-		i, ok := b.index.x.find(uid)
-		if !ok {
-			return nil, nil
-		}
-		m := &b.index.x.messages[i]
-		name, err := b.index.x.names.get(m)
-		if err != nil {
-			return nil, fmt.Errorf("mailbox: %w", err)
-		}
-		dir := b.place(m)
+// unlink removes the file of a message.
+func (e *editing) unlink(uid uint32) (size int64, err error) {
+	err = e.step(uid, func(m message, dir *os.File, name string) error {
 		var st unix.Stat_t
-		if unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && time.Since(time.Unix(st.Mtim.Unix())) < maildir.TombstoneAge {
-			if err := maildir.Bury(b.tmp, name, b.ops); err != nil {
-				return nil, fmt.Errorf("mailbox: tombstone: %w", err)
-			}
+		if err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			return fmt.Errorf("mailbox: expunge: %w", &os.PathError{Op: "stat", Path: dir.Name() + "/" + name, Err: err})
 		}
-		err = b.ops.Unlink(dir, name)
-		if err == nil {
-			return dir, nil
+		size = st.Size
+		if err := e.bury(name, &st); err != nil {
+			return err
 		}
-		if !errors.Is(err, fs.ErrNotExist) || tries == 5 {
-			return nil, fmt.Errorf("mailbox: expunge: %w", err)
+		if err := e.b.ops.Unlink(dir, name); err != nil {
+			return fmt.Errorf("mailbox: expunge: %w", err)
 		}
-		if err := b.syncLocked(true); err != nil {
-			return nil, err
-		}
+		e.touch(dir)
+		return nil
+	})
+	return size, err
+}
+
+// bury leaves a tombstone for a file that may be delivered again.
+func (e *editing) bury(name string, st *unix.Stat_t) error {
+	if time.Since(time.Unix(st.Mtim.Unix())) >= maildir.TombstoneAge {
+		return nil
+	}
+	if err := maildir.Bury(e.b.tmp, name, e.b.ops); err != nil {
+		return fmt.Errorf("mailbox: tombstone: %w", err)
+	}
+	return nil
+}
+
+// uncount takes a message from the usage.
+func (e *editing) uncount(size int64) {
+	if maildir.Counted(e.b.folder) {
+		maildir.Count(e.b.root, -size, -1)
 	}
 }

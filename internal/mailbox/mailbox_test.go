@@ -19,10 +19,14 @@ type box struct {
 	t   testing.TB
 	dir string
 	n   int
+	odd []string // files that are not as they should be
 }
 
 func newBox(t testing.TB) *box {
 	b := &box{t: t, dir: t.TempDir()}
+	if err := os.Chmod(b.dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	for _, d := range []string{"cur", "new", "tmp"} {
 		if err := os.Mkdir(filepath.Join(b.dir, d), 0o700); err != nil {
 			t.Fatal(err)
@@ -42,8 +46,28 @@ func (b *box) open() *Mailbox {
 	if err != nil {
 		b.t.Fatal(err)
 	}
-	b.t.Cleanup(func() { m.Close() })
+	b.t.Cleanup(func() {
+		b.check(m)
+		m.Close()
+	})
 	return m
+}
+
+// check ends every test: what m knows is what is there.
+func (b *box) check(m *Mailbox) {
+	b.t.Helper()
+	if _, bench := b.t.(*testing.B); bench || b.t.Failed() {
+		return
+	}
+	problems, err := m.Check()
+	if err != nil {
+		b.t.Error(err)
+	}
+	for _, p := range problems {
+		if !slices.Contains(b.odd, filepath.Base(p.Path)) {
+			b.t.Error(p)
+		}
+	}
 }
 
 // deliver puts a message into new/ and returns its base name.
@@ -105,7 +129,8 @@ func TestUIDs(t *testing.T) {
 		bases = append(bases, b.deliver(fmt.Sprint("message ", i, "\n")))
 	}
 	b.foreign(bases[1], "FS")
-	for _, odd := range []string{".hidden", ":2,S", "17.a\nb"} {
+	b.odd = []string{":2,S", "17.a\nb"}
+	for _, odd := range append(b.odd, ".hidden") {
 		os.WriteFile(filepath.Join(b.dir, "cur", odd), nil, 0o600)
 	}
 	m := b.open()
@@ -187,6 +212,7 @@ func TestTogether(t *testing.T) {
 	for seed := range uint64(6) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		b := newBox(t)
+		must(t, os.WriteFile(filepath.Join(b.dir, "dovecot-keywords"), []byte("0 a\n1 b\n"), 0o600))
 		boxes := []*Mailbox{b.open(), b.open()}
 		model := map[string]string{} // base to letters
 		uids := map[string]uint32{}

@@ -185,7 +185,12 @@ func (t *syncing) list() (entries []uidlist.Entry, err error) {
 		t.x.validity = v
 		t.b.index.good = false
 	}
-	if t.whole = change == uidlist.Replaced; t.whole {
+	t.whole = change == uidlist.Replaced
+	if !t.whole {
+		entries, t.whole = append(t.b.ahead, entries...), t.b.aheadAll
+	}
+	t.b.ahead, t.b.aheadAll = nil, false
+	if t.whole {
 		clear(t.b.orphans)
 		t.b.popRead = true
 	}
