@@ -1,0 +1,318 @@
+package mailbox
+
+import (
+	"bufio"
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strconv"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"postamt/internal/durable"
+	"postamt/internal/maildir"
+	"postamt/internal/uidlist"
+)
+
+// Staged is a message in tmp/, whole and on disk, of which Publish makes one of the mailbox.
+type Staged struct {
+	temp       string // in tmp/
+	base       string // what it will be called
+	flags      Flags
+	keywords   []string
+	size, wire uint64
+	date       uint64
+}
+
+// Room says whether messages of so many octets together fit under the quota; maildir.ErrQuota: they do not. Publish asks again.
+func (b *Mailbox) Room(octets, messages int64) error {
+	_, err := b.room(octets, messages)
+	return err
+}
+
+func (b *Mailbox) room(octets, messages int64) (counted bool, err error) {
+	if !maildir.Counted(b.folder) {
+		return false, nil
+	}
+	return maildir.Room(b.root, b.tmp, b.quota, octets, messages, b.ops)
+}
+
+// Append adds a message with that internal date (zero: now) and returns its UID; the message is on disk then. See Stage and Publish.
+func (b *Mailbox) Append(ctx context.Context, r io.Reader, f Flags, keywords []string, date time.Time) (uid uint32, err error) {
+	s, err := b.Stage(r, f, keywords, date)
+	if err != nil {
+		return 0, err
+	}
+	uids, err := b.Publish(ctx, s)
+	if err != nil {
+		return 0, err
+	}
+	return uids[0], nil
+}
+
+// Stage writes a message to tmp/. Its line ends become LF, as those of a delivery do. What was staged must be published or discarded.
+//
+//	step                                                     after a crash                            told
+//	Stage   1 write tmp/NAME, give it its date, fsync        the sweeper removes it                   no
+//	Publish 2 a letter for new keywords                      a keyword that no message has            no
+//	        3 rename each to cur/ or new/, under the list's lock    some are there, without a UID     no
+//	        4 sync cur/ and new/, once each                  all are there, the next Sync gives UIDs  no
+//	        5 append the UIDs to the list                    all are there, with their UIDs           yes
+//
+// After an error, as opposed to a crash, none is there. A message without flags and keywords goes to new/, as Dovecot has it: to other
+// programs it is as new as a delivery.
+func (b *Mailbox) Stage(r io.Reader, f Flags, keywords []string, date time.Time) (*Staged, error) {
+	if date.IsZero() {
+		date = time.Now()
+	}
+	return b.stage(f, keywords, date, func(file *os.File) (size, wire int64, err error) {
+		w := bufio.NewWriterSize(writer{b.ops, file}, 64<<10)
+		if size, wire, err = maildir.Text(w, r); err == nil {
+			err = w.Flush()
+		}
+		return size, wire, err
+	})
+}
+
+// stage makes a file in tmp/ with the content that write gives it.
+func (b *Mailbox) stage(f Flags, keywords []string, date time.Time, write func(*os.File) (size, wire int64, err error)) (s *Staged, err error) {
+	tmp, err := b.openTmp()
+	if err != nil {
+		return nil, fmt.Errorf("mailbox: %w", err)
+	}
+	defer tmp.Close()
+	mode, err := b.mode()
+	if err != nil {
+		return nil, fmt.Errorf("mailbox: %w", err)
+	}
+	stem := b.newStem()
+	s = &Staged{temp: stem, flags: f, keywords: keywords, date: uint64(date.Unix())}
+	file, err := b.ops.Create(tmp, s.temp, 0o600)
+	if err != nil {
+		return nil, fmt.Errorf("mailbox: %w", err)
+	}
+	size, wire, err := write(file)
+	if err == nil && mode != 0o600 {
+		err = b.ops.Chmod(file, mode)
+	}
+	if err == nil {
+		t := unix.NsecToTimespec(date.UnixNano())
+		if err = unix.UtimesNanoAt(int(tmp.Fd()), s.temp, []unix.Timespec{t, t}, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+			err = &os.PathError{Op: "set time", Path: file.Name(), Err: err}
+		}
+	}
+	if err == nil {
+		err = b.ops.Sync(file)
+	}
+	if cerr := b.ops.Close(file); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		b.ops.Unlink(tmp, s.temp)
+		return nil, fmt.Errorf("mailbox: append: %w", err)
+	}
+	s.size, s.wire = uint64(size), uint64(wire)
+	s.base = stem + ",S=" + strconv.FormatInt(size, 10) + ",W=" + strconv.FormatInt(wire, 10)
+	return s, nil
+}
+
+// writer writes through an Ops.
+type writer struct {
+	ops *durable.Ops
+	f   *os.File
+}
+
+func (w writer) Write(p []byte) (int, error) {
+	if err := w.ops.Write(w.f, p); err != nil {
+		return 0, err
+	}
+	return len(p), nil
+}
+
+// openTmp opens the tmp/ of the folder: that of the maildir may be on another file system.
+func (b *Mailbox) openTmp() (*os.File, error) { return durable.OpenDirAt(b.dir, "tmp") }
+
+// mode is that of the folder, for files: who may enter a shared folder may read its messages, as Dovecot has it.
+func (b *Mailbox) mode() (os.FileMode, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(b.dir.Fd()), &st); err != nil {
+		return 0, &os.PathError{Op: "stat", Path: b.dir.Name(), Err: err}
+	}
+	return os.FileMode(st.Mode)&0o666 | 0o600, nil
+}
+
+// newStem is a name that no other message has: maildir(5)'s R, a random number.
+func (b *Mailbox) newStem() string {
+	var id [16]byte
+	rand.Read(id[:])
+	return strconv.FormatInt(time.Now().Unix(), 10) + ".R" + hex.EncodeToString(id[:]) + "." + b.host
+}
+
+// Discard removes messages that are not to be published.
+func (b *Mailbox) Discard(staged ...*Staged) {
+	tmp, err := b.openTmp()
+	if err != nil {
+		return // the sweeper finds them
+	}
+	defer tmp.Close()
+	for _, s := range staged {
+		b.ops.Unlink(tmp, s.temp)
+	}
+}
+
+// Publish makes messages of what was staged, all of them or none, and gives them ascending UIDs. Ctx ends the wait for the list's lock.
+func (b *Mailbox) Publish(ctx context.Context, staged ...*Staged) (uids []uint32, err error) {
+	var octets int64
+	for _, s := range staged {
+		octets += int64(s.size)
+	}
+	counted, err := b.room(octets, int64(len(staged)))
+	if err == nil {
+		err = b.edit(func(e *editing) (err error) {
+			uids, err = e.publish(ctx, staged)
+			return err
+		})
+	}
+	if err != nil {
+		b.Discard(staged...)
+		return nil, err
+	}
+	if counted {
+		maildir.Count(b.root, octets, int64(len(staged)))
+	}
+	return uids, nil
+}
+
+// arrival is a file that has come to cur/ or new/ and has no UID yet.
+type arrival struct {
+	m    message
+	name string
+}
+
+func (e *editing) publish(ctx context.Context, staged []*Staged) (uids []uint32, err error) {
+	if len(staged) == 0 {
+		return nil, nil
+	}
+	b := e.b
+	tmp, err := b.openTmp()
+	if err != nil {
+		return nil, fmt.Errorf("mailbox: %w", err)
+	}
+	defer tmp.Close()
+	tx, err := e.lockList(ctx)
+	if err != nil {
+		return nil, err
+	}
+	defer tx.Unlock()
+	k, err := b.list.Keywords()
+	if err != nil {
+		return nil, fmt.Errorf("mailbox: %w", err)
+	}
+	var came []arrival
+	defer func() {
+		if err != nil {
+			for i := range came {
+				b.ops.Unlink(b.place(&came[i].m), came[i].name)
+			}
+		}
+	}()
+	for _, s := range staged {
+		bits, err := b.bitsOf(tx, &k, s.keywords)
+		if err != nil {
+			return nil, err
+		}
+		a := arrival{name: s.base, m: message{modseq: e.modseq, size: s.size, wire: s.wire, date: s.date, keywords: bits}}
+		a.m.setFlags(s.flags)
+		if a.m.flags() == 0 && a.m.keywords == 0 {
+			a.m.setPlace(placeNew)
+		} else {
+			a.name = rename(a.name, a.m.flags(), a.m.keywords)
+		}
+		dir := b.place(&a.m)
+		if err := b.ops.Publish(tmp, s.temp, dir, a.name); err != nil {
+			return nil, fmt.Errorf("mailbox: append: %w", err)
+		}
+		came = append(came, a)
+		e.touch(dir)
+	}
+	if err := e.sync(); err != nil {
+		return nil, err
+	}
+	return e.number(tx, came)
+}
+
+// number gives UIDs to files that are there for good.
+func (e *editing) number(tx *uidlist.Tx, came []arrival) ([]uint32, error) {
+	entries := make([]uidlist.Entry, len(came))
+	for i, a := range came {
+		entries[i].Name = baseOf(a.name)
+	}
+	if err := tx.Append(entries); err != nil {
+		return nil, fmt.Errorf("mailbox: %w", err)
+	}
+	uids := make([]uint32, len(came))
+	for i, a := range came {
+		uids[i] = uint32(entries[i].UID)
+		a.m.uid = uids[i]
+		e.change('A', a.m, a.name)
+	}
+	return uids, nil
+}
+
+// lockList locks the list and reads what others have added, which is left for the next Sync. It is the list of which the index knows.
+func (e *editing) lockList(ctx context.Context) (*uidlist.Tx, error) {
+	for try := 0; ; try++ {
+		tx, err := e.b.list.Lock(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("mailbox: %w", err)
+		}
+		var read []uidlist.Entry
+		change, err := tx.Read(func(entry uidlist.Entry) error {
+			read = append(read, entry)
+			e.b.popKeys(entry)
+			return nil
+		})
+		if err == nil && change != uidlist.Missing && e.b.list.Header().Validity == e.x.validity {
+			if change == uidlist.Replaced {
+				e.b.ahead, e.b.aheadAll = nil, true
+			}
+			e.b.ahead = append(e.b.ahead, read...)
+			return tx, nil
+		}
+		tx.Unlock()
+		if err != nil && !errors.Is(err, uidlist.ErrDamaged) || try == maxTries {
+			return nil, fmt.Errorf("mailbox: lock the list of UIDs: %w", errors.Join(err, errMoved))
+		}
+		// Damaged, gone or begun anew: a Sync mends it.
+		e.b.list, e.x.state.list = uidlist.New(e.b.root, e.b.dir, e.b.ops), stamp{}
+		if err := e.again(); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// bitsOf gives the bits of keywords, and a letter to those that have none. One that cannot have a letter is left out, and reported: the message is
+// worth more. k is what is known of the names.
+func (b *Mailbox) bitsOf(tx *uidlist.Tx, k *uidlist.Keywords, names []string) (bits uint32, err error) {
+	for _, name := range names {
+		i := k.Index(name)
+		if i < 0 {
+			i, err = tx.AddKeyword(name)
+			if errors.Is(err, uidlist.ErrKeywordsFull) || errors.Is(err, uidlist.ErrKeyword) {
+				b.report(err)
+				continue
+			}
+			if err != nil {
+				return 0, fmt.Errorf("mailbox: %w", err)
+			}
+			k[i] = name
+		}
+		bits |= 1 << i
+	}
+	return bits, nil
+}

@@ -1,0 +1,246 @@
+package mailbox
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"postamt/internal/durable"
+	"postamt/internal/maildir"
+)
+
+// folder opens a folder of the maildir, and makes it.
+func (b *box) folder(name string) *Mailbox {
+	b.t.Helper()
+	root, err := durable.OpenDir(b.dir)
+	must(b.t, err)
+	defer root.Close()
+	os.Mkdir(filepath.Join(b.dir, name), 0o700)
+	m, err := Open(root, name, Options{Report: func(err error) { b.t.Log(err) }})
+	must(b.t, err)
+	b.t.Cleanup(func() {
+		b.check(m)
+		m.Close()
+	})
+	return m
+}
+
+func inode(t testing.TB, m *Mailbox, uid uint32) (ino uint64, base string, date time.Time) {
+	t.Helper()
+	f, err := m.File(uid)
+	must(t, err)
+	defer f.Close()
+	var st unix.Stat_t
+	must(t, unix.Fstat(int(f.Fd()), &st))
+	return st.Ino, baseOf(filepath.Base(f.Name())), time.Unix(st.Mtim.Unix())
+}
+
+func withoutLinks(m *Mailbox) func() {
+	m.ops = &durable.Ops{Fault: func(op durable.Op, _ string) error {
+		if op == durable.OpLink {
+			return unix.EPERM
+		}
+		return nil
+	}}
+	return func() { m.ops = nil }
+}
+
+func TestCopy(t *testing.T) {
+	for _, links := range []bool{true, false} {
+		b := newBox(t)
+		m := b.open()
+		to := b.folder(".To")
+		if _, err := to.Append(t.Context(), strings.NewReader("x\n"), Seen, []string{"other", "two"}, time.Time{}); err != nil {
+			t.Fatal(err)
+		}
+		date := time.Date(2002, 3, 4, 5, 6, 7, 0, time.UTC)
+		for i, k := range [][]string{{"one"}, {"two"}, nil} {
+			if _, err := m.Append(t.Context(), strings.NewReader(fmt.Sprint("message ", i, "\n")), Flags(i)<<4, k, date); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !links {
+			defer withoutLinks(to)()
+		}
+		// Letters without a name mean nothing there.
+		got, err := m.Copy(t.Context(), []uint32{3, 1, 77, 2}, to)
+		if want := []Copied{{3, 2}, {1, 3}, {2, 4}}; err != nil || !slices.Equal(got, want) {
+			t.Fatal(got, err)
+		}
+		k, err := to.Keywords()
+		if err != nil || k != [26]string{"other", "two", "one"} {
+			t.Error(k, err)
+		}
+		for _, c := range got {
+			old, _ := m.Message(c.From)
+			new, _ := to.Message(c.To)
+			if want := []uint32{0, 4, 2, 0}[c.From]; new.Flags != old.Flags || new.Keywords != want {
+				t.Errorf("%+v: %+v, %+v", c, old, new)
+			}
+			was, oldBase, _ := inode(t, m, c.From)
+			is, base, d := inode(t, to, c.To)
+			if (was == is) != links || base == oldBase || !d.Equal(date) {
+				t.Errorf("%+v: links %v: inodes %d %d, %s, %s, %s", c, links, was, is, oldBase, base, d)
+			}
+			if !strings.HasSuffix(base, ",S=10,W=11") || text(t, to, c.To) != text(t, m, c.From) {
+				t.Error(base, text(t, to, c.To))
+			}
+		}
+		// Into itself.
+		got, err = m.Copy(t.Context(), []uint32{1}, m)
+		if err != nil || !slices.Equal(got, []Copied{{1, 4}}) {
+			t.Error(got, err)
+		}
+		to.ops = nil
+	}
+}
+
+func TestMove(t *testing.T) {
+	b := newBox(t)
+	delivery := "1764000000.Q0h2mc9x4rvk3t7w1qz8eX6b1f0c3a9d42.mx.example.org,S=2,W=3"
+	must(t, os.WriteFile(filepath.Join(b.dir, "new", delivery), []byte("x\n"), 0o600))
+	m, to := b.open(), b.folder(".To")
+	tombstone := filepath.Join(b.dir, "tmp", delivery+".gone")
+	move := func(from, to *Mailbox, uid, want uint32) {
+		t.Helper()
+		if got, err := from.Move(t.Context(), []uint32{uid, 99}, to); err != nil || !slices.Equal(got, []Copied{{uid, want}}) {
+			t.Fatal(got, err)
+		}
+		if len(from.UIDs()) != 0 || len(to.UIDs()) != 1 {
+			t.Error(from.UIDs(), to.UIDs())
+		}
+	}
+	move(m, to, 1, 1)
+	if _, err := os.Stat(filepath.Join(b.dir, ".To", "new", delivery)); err != nil {
+		t.Error(err)
+	}
+	if _, err := to.SetFlags([]uint32{1}, Add, Seen, []string{"k"}); err != nil {
+		t.Error(err)
+	}
+	if _, err := os.Stat(tombstone); err == nil {
+		t.Error("a tombstone for what can be found")
+	}
+	// Back: its old UID does not come again, nor its name.
+	move(to, m, 1, 2)
+	_, base, _ := inode(t, m, 2)
+	if got, _ := m.Message(2); got.Flags != Seen || got.Keywords != 1 || base == delivery || !strings.HasSuffix(base, ",S=2,W=3") {
+		t.Errorf("%+v %s", got, base)
+	}
+	if _, err := os.Stat(tombstone); err != nil {
+		t.Error(err)
+	}
+	move(m, to, 2, 2)
+	move(to, m, 2, 3)
+	// To itself: as a copy, and an expunge.
+	if got, err := m.Move(t.Context(), []uint32{3}, m); err != nil || !slices.Equal(got, []Copied{{3, 4}}) || !slices.Equal(m.UIDs(), []uint32{4}) {
+		t.Error(got, err)
+	}
+}
+
+// Whatever step of a move fails, the message is in one of the two, and both go on.
+func TestMoveFailsAtEachStep(t *testing.T) {
+	steps := 0
+	for n := 1; ; n++ {
+		b := newBox(t)
+		b.foreign(b.deliver("x\n"), "S")
+		b.foreign(b.deliver("y\n"), "F")
+		m, to := b.open(), b.folder(".To")
+		count := 0
+		ops := &durable.Ops{Fault: func(op durable.Op, name string) error {
+			if strings.Contains(name, indexName) || op == durable.OpUnlink {
+				return nil
+			}
+			if count++; count == n {
+				return fmt.Errorf("step %d: %s", n, op)
+			}
+			return nil
+		}}
+		m.ops, to.ops = ops, ops
+		_, err := m.Move(t.Context(), []uint32{1, 2}, to)
+		m.ops, to.ops = nil, nil
+		must(t, m.Sync())
+		must(t, to.Sync())
+		if len(m.UIDs())+len(to.UIDs()) != 2 {
+			t.Errorf("step %d, %v: %v, %v", n, err, m.UIDs(), to.UIDs())
+		}
+		if count < n {
+			if err != nil || len(to.UIDs()) != 2 {
+				t.Error(err, to.UIDs())
+			}
+			break
+		}
+		steps = n
+	}
+	if steps < 4 {
+		t.Errorf("only %d steps were tried", steps)
+	}
+}
+
+// Two move against each other, and one between their processes changes flags: nothing is lost, nothing doubled, nobody waits for ever.
+func TestMoveBothWays(t *testing.T) {
+	b := newBox(t)
+	const n = 12
+	for range n {
+		b.deliver("x\n")
+	}
+	b.open()
+	b.folder(".To")
+	var wg sync.WaitGroup
+	for seed := range uint64(3) {
+		from, to := b.open(), b.folder(".To")
+		if seed == 1 {
+			from, to = to, from
+		}
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(seed, 7))
+			for range 40 {
+				must(t, from.Sync())
+				uids := from.UIDs()
+				r.Shuffle(len(uids), func(i, j int) { uids[i], uids[j] = uids[j], uids[i] })
+				uids = uids[:min(len(uids), 3)]
+				var err error
+				if seed < 2 {
+					_, err = from.Move(t.Context(), uids, to)
+				} else {
+					_, err = from.SetFlags(uids, Op(r.IntN(2)), Seen, []string{"k"})
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	if got := len(b.open().UIDs()) + len(b.folder(".To").UIDs()); got != n {
+		t.Errorf("%d messages, want %d", got, n)
+	}
+}
+
+// What goes to Trash does not count any more.
+func TestMoveCounts(t *testing.T) {
+	b := newBox(t)
+	must(t, os.WriteFile(filepath.Join(b.dir, "maildirsize"), []byte("3S\n2 1\n"), 0o600))
+	b.deliver("x\n")
+	m, trash := b.open(), b.folder(".Trash")
+	if _, err := m.Move(t.Context(), []uint32{1}, trash); err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Room(3, 1); err != nil {
+		t.Error(err)
+	}
+	if _, err := m.Append(t.Context(), strings.NewReader("y\n"), 0, nil, time.Time{}); err != nil {
+		t.Error(err)
+	}
+	if _, err := trash.Move(t.Context(), []uint32{1}, m); err == nil || !strings.Contains(err.Error(), maildir.ErrQuota.Error()) {
+		t.Error(err)
+	}
+}
