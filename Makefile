@@ -1,7 +1,7 @@
 # postamt. `make help` lists the targets.
 
 SERVICES    = smtpd queued deliver authd keyd pop3d
-PROGRAMS    = $(SERVICES) queuectl
+PROGRAMS    = $(SERVICES) queuectl mailboxctl
 
 DESTDIR     =
 PREFIX      = /usr
