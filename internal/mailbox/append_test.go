@@ -209,3 +209,30 @@ func TestAppendCounts(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A file that comes, and is given a UID by others, after the directories were read and before the list is locked keeps that UID.
+func TestSyncWhileOthersGiveUIDs(t *testing.T) {
+	b := newBox(t)
+	m := b.open()
+	b.deliver("ours\n")
+	theirs := ""
+	ops := &durable.Ops{Fault: func(_ durable.Op, name string) error {
+		if theirs == "" && strings.Contains(name, listName+".lock") {
+			theirs = b.deliver("theirs\n")
+			l := uidlist.New(m.root, m.dir, nil)
+			tx, err := l.Lock(t.Context())
+			must(t, err)
+			_, err = tx.Read(func(uidlist.Entry) error { return nil })
+			must(t, err)
+			must(t, tx.Append([]uidlist.Entry{{Name: theirs}}))
+			must(t, tx.Unlock())
+		}
+		return nil
+	}}
+	m.ops, m.list = ops, uidlist.New(m.root, m.dir, ops)
+	must(t, m.Sync())
+	must(t, m.Sync())
+	if got := view(t, m); theirs == "" || len(got) != 2 || got[theirs].UID != 1 {
+		t.Errorf("%s: %v", theirs, got)
+	}
+}
