@@ -295,7 +295,7 @@ func (e *editing) moveTo(ctx context.Context, uids []uint32, in *editing) (moved
 			break
 		}
 		e.expunge(uid)
-		e.uncount(size)
+		e.uncount(size, 1)
 		if maildir.Counted(in.b.folder) {
 			maildir.Count(in.b.root, size, 1)
 		}

@@ -15,6 +15,7 @@ type editing struct {
 	*syncing
 	validity uint32     // that the UIDs are of; 0: whatever there is
 	touched  []*os.File // directories to sync
+	buried   bool       // tombstones are there
 }
 
 // maxTries is how often one message may be renamed under us by others before we call it an error.

@@ -319,6 +319,13 @@ func (b *Mailbox) popKeys(e uidlist.Entry) {
 func (b *Mailbox) Expunge(validity uint32, uids []uint32) (failed []uint32, err error) {
 	err = b.edit(func(e *editing) (err error) {
 		e.validity = validity
+		if len(uids) >= manyBuried {
+			if err := e.buryAll(uids); err != nil {
+				failed = uids
+				return err
+			}
+		}
+		octets, messages := int64(0), int64(0)
 		for _, uid := range uids {
 			size, uerr := e.unlink(uid)
 			if uerr != nil && !errors.Is(uerr, ErrExpunged) {
@@ -330,9 +337,10 @@ func (b *Mailbox) Expunge(validity uint32, uids []uint32) (failed []uint32, err 
 			}
 			if uerr == nil {
 				e.expunge(uid)
-				e.uncount(size)
+				octets, messages = octets+size, messages+1
 			}
 		}
+		e.uncount(octets, messages)
 		return err
 	})
 	return failed, err
@@ -358,8 +366,33 @@ func (e *editing) unlink(uid uint32) (size int64, err error) {
 	return size, err
 }
 
+// manyBuried is from how many messages on their tombstones are one file.
+const manyBuried = 16
+
+// buryAll leaves one tombstone for many, young or not. One that is not removed after all is there to be found: who delivers it again stores no second.
+func (e *editing) buryAll(uids []uint32) error {
+	names := make([]string, 0, len(uids))
+	for _, uid := range uids {
+		if i, ok := e.x.find(uid); ok {
+			name, err := e.x.names.get(&e.x.messages[i])
+			if err != nil {
+				return fmt.Errorf("mailbox: %w", err)
+			}
+			names = append(names, name)
+		}
+	}
+	if err := maildir.BuryMany(e.b.tmp, names, e.b.ops); err != nil {
+		return fmt.Errorf("mailbox: tombstone: %w", err)
+	}
+	e.buried = true
+	return nil
+}
+
 // bury leaves a tombstone for a file that may be delivered again.
 func (e *editing) bury(name string, st *unix.Stat_t) error {
+	if e.buried {
+		return nil
+	}
 	if time.Since(time.Unix(st.Mtim.Unix())) >= maildir.TombstoneAge {
 		return nil
 	}
@@ -369,9 +402,9 @@ func (e *editing) bury(name string, st *unix.Stat_t) error {
 	return nil
 }
 
-// uncount takes a message from the usage.
-func (e *editing) uncount(size int64) {
-	if maildir.Counted(e.b.folder) {
-		maildir.Count(e.b.root, -size, -1)
+// uncount takes messages from the usage.
+func (e *editing) uncount(octets, messages int64) {
+	if maildir.Counted(e.b.folder) && messages > 0 {
+		maildir.Count(e.b.root, -octets, -messages)
 	}
 }

@@ -171,6 +171,33 @@ func TestUIDs(t *testing.T) {
 	}
 }
 
+// Who delivers a message again that was removed a moment ago finds its tombstone, be it one of few or one of many.
+func TestTombstones(t *testing.T) {
+	for _, many := range []int{1, manyBuried} {
+		b := newBox(t)
+		var uids []uint32
+		for i := range many {
+			must(t, os.WriteFile(filepath.Join(b.dir, "new", fmt.Sprintf("1764000000.Qid%dX1.host", i)), []byte("x\n"), 0o600))
+			uids = append(uids, uint32(i+1))
+		}
+		m := b.open()
+		validity, _, _, _ := m.Status()
+		if failed, err := m.Expunge(validity, uids); len(failed) > 0 || err != nil {
+			t.Fatal(failed, err)
+		}
+		one, _ := filepath.Glob(filepath.Join(b.dir, "tmp", "1764000000.Qid0X1.host.gone"))
+		all, _ := filepath.Glob(filepath.Join(b.dir, "tmp", "*.gones"))
+		if many == 1 && (len(one) != 1 || len(all) != 0) || many > 1 && (len(one) != 0 || len(all) != 1) {
+			t.Errorf("%d removed: %d and %d tombstones", many, len(one), len(all))
+		}
+		if many > 1 {
+			if text, _ := os.ReadFile(all[0]); strings.Count(string(text), "\n") != many || !strings.Contains(string(text), "1764000000.Qid0X1.host\n") {
+				t.Errorf("%q", text)
+			}
+		}
+	}
+}
+
 func TestExpunge(t *testing.T) {
 	b := newBox(t)
 	for range 10 {
