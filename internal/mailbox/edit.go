@@ -56,6 +56,15 @@ func (b *Mailbox) edit(f func(*editing) error) error {
 	return errors.Join(err, e.finish())
 }
 
+// fresh takes note of what others have done so far.
+func (e *editing) fresh() error {
+	if err := e.b.syncLocked(false); err != nil {
+		return err
+	}
+	e.use()
+	return nil
+}
+
 // again reads the directories, whatever their times say. What was changed so far is written first: others would read it in the wrong order.
 func (e *editing) again() error {
 	e.flush()

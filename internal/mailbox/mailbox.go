@@ -318,6 +318,11 @@ func (b *Mailbox) popKeys(e uidlist.Entry) {
 // know how his last attempt ended, finds it.
 func (b *Mailbox) Expunge(validity uint32, uids []uint32) (failed []uint32, err error) {
 	err = b.edit(func(e *editing) (err error) {
+		// What is known is to be as young as can be: a name that is gone has all directories read, in the midst of what renamed it.
+		if err := e.fresh(); err != nil {
+			failed = uids
+			return err
+		}
 		e.validity = validity
 		if len(uids) >= manyBuried {
 			if err := e.buryAll(uids); err != nil {
