@@ -45,8 +45,9 @@
 //	                 X expunge  UID, 4 zeros, mod-sequence
 //	                 S state    UIDNEXT, UIDVALIDITY, state
 //
-// Of two writers one waits (flock of the file, which may be empty; after a rewrite the one who waited takes the new file). A reader takes no lock: a change
-// is valid when its sum is, and the first that is not is the end until it is overwritten. Nothing is synced.
+// Of two writers one waits (flock of the file, which may be empty; a new snapshot is locked before it has the name, and who waited for the old file waits
+// for the new one then). A reader takes no lock: a change is valid when its sum is, and the first that is not is the end until it is overwritten. Nothing
+// is synced.
 //
 //	what happens                                        what is there then
 //	a writer dies within a change                       its sum is wrong: the next writer overwrites it

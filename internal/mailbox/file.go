@@ -92,7 +92,7 @@ func (i *indexFile) lock() (unlock func(), err error) {
 			return nil, fmt.Errorf("mailbox: lock %s: %w", f.Name(), err)
 		}
 		if i.refresh(); i.f == f { // what was written while we waited
-			return func() { flock(f, unix.LOCK_UN) }, nil
+			return func() { flock(i.f, unix.LOCK_UN) }, nil // of the file of then: a rewrite hands the lock on
 		}
 		// Another file has the name now: closing this one has unlocked it.
 	}
@@ -125,7 +125,8 @@ func (i *indexFile) write(ops *durable.Ops, frames []byte) error {
 	return nil
 }
 
-// rewrite publishes a snapshot of i.x. The lock goes with the old file: whoever waits for it finds that another has its name.
+// rewrite publishes a snapshot of i.x. The new file is locked before it has the name: a command writes more than once, and whoever waits for the old
+// one goes on to wait for it.
 func (i *indexFile) rewrite(ops *durable.Ops) error {
 	var seed [8]byte
 	rand.Read(seed[:])
@@ -139,7 +140,10 @@ func (i *indexFile) rewrite(ops *durable.Ops) error {
 	if err != nil {
 		return fmt.Errorf("mailbox: %w", err)
 	}
-	if err = ops.Write(f, b); err == nil {
+	if err = flock(f, unix.LOCK_EX); err == nil {
+		err = ops.Write(f, b)
+	}
+	if err == nil {
 		err = ops.Rename(i.dir, tempName, i.dir, indexName)
 	}
 	if err != nil {

@@ -184,6 +184,46 @@ func TestIndexDamaged(t *testing.T) {
 	}
 }
 
+// A command writes more than once, and its first write may make a new file: another process waits until the last one.
+func TestIndexLockOutlivesRewrite(t *testing.T) {
+	dir := t.TempDir()
+	a, b := openIndex(t, dir), openIndex(t, dir)
+	r := rand.New(rand.NewPCG(7, 8))
+	unlock, err := a.lock()
+	must(t, err)
+	b.refresh() // the same file, which is empty yet
+	must(t, a.write(nil, random(a.x, r, 10)))
+	if b.current() {
+		t.Fatal("no new file was made: this shows nothing")
+	}
+	others := openIndex(t, dir)
+	others.refresh()
+	if err := unix.Flock(int(others.f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != unix.EWOULDBLOCK {
+		t.Fatalf("the file that has the name now can be locked: %v", err)
+	}
+	came := make(chan error)
+	go func() {
+		unlock, err := b.lock()
+		if err == nil {
+			err = b.write(nil, random(b.x, rand.New(rand.NewPCG(9, 10)), 5))
+			unlock()
+		}
+		came <- err
+	}()
+	must(t, a.write(nil, random(a.x, r, 10)))
+	last := a.x.highest
+	unlock()
+	must(t, <-came)
+	if b.x.highest < last {
+		t.Errorf("the other wrote on %d, and this one had come to %d", b.x.highest, last)
+	}
+	others.refresh()
+	same(t, b.x, others.x)
+	if err := unix.Flock(int(others.f.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
+		t.Errorf("still locked: %v", err)
+	}
+}
+
 // A file that is gone, or another's, is taken note of.
 func TestIndexReplaced(t *testing.T) {
 	dir := t.TempDir()
