@@ -278,10 +278,7 @@ func (e *editing) lockList(ctx context.Context) (*uidlist.Tx, error) {
 			return nil
 		})
 		if err == nil && change != uidlist.Missing && e.b.list.Header().Validity == e.x.validity {
-			if change == uidlist.Replaced {
-				e.b.ahead, e.b.aheadAll = nil, true
-			}
-			e.b.ahead = append(e.b.ahead, read...)
+			e.b.keep(change, read)
 			return tx, nil
 		}
 		tx.Unlock()

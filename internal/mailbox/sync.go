@@ -283,17 +283,19 @@ func (t *syncing) assign(fresh []found, given []uint32) error {
 			where.add(baseOf(fresh[i].name), i)
 		}
 	}
+	var read []uidlist.Entry
 	change, err := tx.Read(func(e uidlist.Entry) error {
 		if i := where.find(e.Name); i >= 0 {
 			given[i] = uint32(e.UID)
-		} else {
-			t.b.orphans[maphash.String(t.b.seed, e.Name)] = uint32(e.UID)
 		}
+		read = append(read, e)
+		t.b.popKeys(e)
 		return nil
 	})
 	if err != nil {
 		return fmt.Errorf("mailbox: %w", err)
 	}
+	t.b.keep(change, read)
 	if change == uidlist.Missing || t.b.list.Header().Validity != t.x.validity {
 		return errMoved
 	}
@@ -317,6 +319,14 @@ func (t *syncing) assign(fresh []found, given []uint32) error {
 		given[i] = uint32(add[k].UID)
 	}
 	return nil
+}
+
+// keep has the next Sync set lines against the directories that were read with the list locked, after or without a look at those.
+func (b *Mailbox) keep(change uidlist.Change, read []uidlist.Entry) {
+	if change == uidlist.Replaced {
+		b.ahead, b.aheadAll = nil, true
+	}
+	b.ahead = append(b.ahead, read...)
 }
 
 // orphan is the UID that the list had for a file when there was none of that name: Dovecot gives the number first and shows the file then, and a
