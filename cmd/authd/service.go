@@ -12,6 +12,7 @@ import (
 	"runtime"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -200,22 +201,10 @@ func (s *service) source(c *config.Config, name string) (authd.Source, password.
 // serve runs until ctx ends, and returns how many connections did not.
 func (s *service) serve(ctx context.Context, sockets *daemon.Sockets, stopping func()) int {
 	srv := &daemon.Server{Log: s.log, Handle: s.handle, Limiter: daemon.NewLimiter(daemon.Limits{Sessions: maxSessions})}
-	if sockets.Conn != nil {
-		srv.ServeConn(ctx, sockets.Conn, sockets.Kind)
-		return 0
-	}
-	s.log.Start(daemon.Version(), sockets.Addrs())
-	for _, l := range sockets.Listeners {
-		go func() {
-			if err := srv.Serve(ctx, l); err != nil {
-				s.log.Problem("", "accept", err)
-			}
-		}()
-	}
-	<-ctx.Done()
-	stopping()
-	return srv.Wait(s.conf.Load().DrainTimeout)
+	return srv.Run(ctx, sockets, stopping, s.drain)
 }
+
+func (s *service) drain() time.Duration { return s.conf.Load().DrainTimeout }
 
 func (s *service) handle(ctx context.Context, c net.Conn, kind string) {
 	var err error

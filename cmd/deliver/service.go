@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -67,29 +68,14 @@ func (s *service) reload() {
 
 // serve runs until ctx ends or the one connection does, and returns how many sessions did not end in time.
 func (s *service) serve(ctx context.Context, sockets *daemon.Sockets, stopping func()) int {
-	for _, err := range sockets.Skipped {
-		s.log.Problem("", "listen", err)
-	}
 	srv := &daemon.Server{Log: s.log, Handle: func(ctx context.Context, c net.Conn, kind string) {
 		// XQID is believed of who may write to our socket in the file system; the network is for other servers.
 		s.lmtp.Load().Serve(ctx, c, c.LocalAddr().Network() == "unix")
 	}}
-	if sockets.Conn != nil {
-		srv.ServeConn(ctx, sockets.Conn, sockets.Kind)
-		return 0
-	}
-	s.log.Start(daemon.Version(), sockets.Addrs())
-	for _, l := range sockets.Listeners {
-		go func() {
-			if err := srv.Serve(ctx, l); err != nil {
-				s.log.Problem("", "accept", err)
-			}
-		}()
-	}
-	<-ctx.Done()
-	stopping()
-	return srv.Wait(s.conf.Load().DrainTimeout)
+	return srv.Run(ctx, sockets, stopping, s.drain)
 }
+
+func (s *service) drain() time.Duration { return s.conf.Load().DrainTimeout }
 
 // want is what the service listens on.
 func want(c *config.Config) daemon.Want {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os/user"
-	"runtime/debug"
 	"strconv"
 	"time"
 
@@ -38,21 +37,7 @@ func newService(c *config.Config, log *maillog.Logger) (*service, error) {
 // serve runs until ctx ends.
 func (s *service) serve(ctx context.Context, sockets *daemon.Sockets, stopping func()) int {
 	srv := &daemon.Server{Handle: s.server.Serve, Log: s.log}
-	if sockets.Conn != nil {
-		srv.ServeConn(ctx, sockets.Conn, sockets.Kind)
-		return 0
-	}
-	s.log.Start(version(), sockets.Addrs())
-	for _, l := range sockets.Listeners {
-		go func() {
-			if err := srv.Serve(ctx, l); err != nil {
-				s.log.Problem("", "accept", err)
-			}
-		}()
-	}
-	<-ctx.Done()
-	stopping()
-	return srv.Wait(5 * time.Second) // an answer takes milliseconds
+	return srv.Run(ctx, sockets, stopping, func() time.Duration { return 5 * time.Second }) // an answer takes milliseconds
 }
 
 // reload reads the configuration and every key again. If anything is wrong everything stays as it was.
@@ -101,11 +86,4 @@ func complain(log *maillog.Logger, op string, err error) {
 		return
 	}
 	log.Problem("", op, err)
-}
-
-func version() string {
-	if b, ok := debug.ReadBuildInfo(); ok {
-		return b.Main.Version
-	}
-	return "unknown"
 }

@@ -8,7 +8,6 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -34,9 +33,6 @@ type service struct {
 	make    func(*config.Config) (*pop3d.Config, error)
 	after   func(context.Context, *pop3d.Login) // a client has logged in
 	conf    atomic.Pointer[config.Config]
-
-	quiet   sync.Mutex
-	refused maillog.Throttle
 }
 
 // start makes the first configuration of sessions.
@@ -74,42 +70,17 @@ func (s *service) reload() {
 
 // serve runs until ctx ends or the one connection does, and returns how many sessions did not end in time.
 func (s *service) serve(ctx context.Context, sockets *daemon.Sockets, stopping func()) int {
-	for _, err := range sockets.Skipped {
-		s.log.Problem("", "listen", err)
-	}
-	srv := &daemon.Server{Limiter: s.limiter, Log: s.log, Refuse: s.refuse,
+	srv := &daemon.Server{Limiter: s.limiter, Log: s.log,
+		Refuse: func(c net.Conn, _ string, _ daemon.Limit) { s.server.Refuse(c) },
 		Handle: func(ctx context.Context, nc net.Conn, kind string) {
 			if l := s.server.Authorize(ctx, nc, kind, peerOf(nc)); l != nil {
 				s.after(ctx, l)
 			}
 		}}
-	if sockets.Conn != nil {
-		srv.ServeConn(ctx, sockets.Conn, sockets.Kind)
-		return 0
-	}
-	s.log.Start(daemon.Version(), sockets.Addrs())
-	for _, l := range sockets.Listeners {
-		go func() {
-			if err := srv.Serve(ctx, l); err != nil {
-				s.log.Problem("", "accept", err)
-			}
-		}()
-	}
-	<-ctx.Done()
-	stopping()
-	return srv.Wait(s.conf.Load().DrainTimeout)
+	return srv.Run(ctx, sockets, stopping, s.drain)
 }
 
-// refuse answers a connection beyond a limit. Who makes many of them gets one line a second in the log.
-func (s *service) refuse(c net.Conn, kind string, met daemon.Limit) {
-	s.quiet.Lock()
-	more, ok := s.refused.Allow(time.Now(), time.Second)
-	s.quiet.Unlock()
-	if ok {
-		s.log.Limit("", maillog.Client{IP: daemon.RemoteIP(c), Listener: kind}, met.String(), more)
-	}
-	s.server.Refuse(c)
-}
+func (s *service) drain() time.Duration { return s.conf.Load().DrainTimeout }
 
 func peerOf(c net.Conn) pop3d.Peer {
 	p := pop3d.Peer{IP: daemon.RemoteIP(c)}

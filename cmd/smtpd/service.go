@@ -9,7 +9,6 @@ import (
 	"os/user"
 	"path/filepath"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -36,9 +35,6 @@ type service struct {
 	limiter *daemon.Limiter
 	conf    atomic.Pointer[config.Config]
 	lists   []string // files that aliases named at the start
-
-	quiet   sync.Mutex
-	refused maillog.Throttle
 }
 
 // newService makes everything but the listeners; nil and an exit code if it cannot. What is wrong is in the log.
@@ -67,44 +63,19 @@ func newService(c *config.Config, log *maillog.Logger) (*service, int) {
 
 // serve runs until ctx ends or the one connection does, and returns how many sessions did not end in time.
 func (s *service) serve(ctx context.Context, sockets *daemon.Sockets, stopping func()) int {
-	for _, err := range sockets.Skipped {
-		s.log.Problem("", "listen", err)
-	}
 	srv := &daemon.Server{Limiter: s.limiter, Log: s.log,
 		Handle: func(ctx context.Context, c net.Conn, kind string) { s.server.Serve(ctx, c, kind, peerOf(c, kind)) },
-		Refuse: s.refuse,
+		Refuse: func(c net.Conn, _ string, _ daemon.Limit) { s.server.Refuse(c) },
 	}
-	if sockets.Conn != nil {
-		kind := sockets.Kind
-		if _, err := daemon.PeerCred(sockets.Conn); err == nil && sockets.How != "LISTEN_FDS" {
-			kind = smtpd.Local
+	if sockets.Conn != nil && sockets.How != "LISTEN_FDS" {
+		if _, err := daemon.PeerCred(sockets.Conn); err == nil {
+			sockets.Kind = smtpd.Local
 		}
-		srv.ServeConn(ctx, sockets.Conn, kind)
-		return 0
 	}
-	s.log.Start(daemon.Version(), sockets.Addrs())
-	for _, l := range sockets.Listeners {
-		go func() {
-			if err := srv.Serve(ctx, l); err != nil {
-				s.log.Problem("", "accept", err)
-			}
-		}()
-	}
-	<-ctx.Done()
-	stopping()
-	return srv.Wait(s.conf.Load().DrainTimeout)
+	return srv.Run(ctx, sockets, stopping, s.drain)
 }
 
-// refuse says 421 to a connection beyond a limit. Who makes many of them gets one line a second in the log.
-func (s *service) refuse(c net.Conn, kind string, met daemon.Limit) {
-	s.quiet.Lock()
-	more, ok := s.refused.Allow(time.Now(), time.Second)
-	s.quiet.Unlock()
-	if ok {
-		s.log.Limit("", maillog.Client{IP: daemon.RemoteIP(c), Listener: kind}, met.String(), more)
-	}
-	s.server.Refuse(c)
-}
+func (s *service) drain() time.Duration { return s.conf.Load().DrainTimeout }
 
 // reload reads everything again, for new sessions. If anything is wrong everything stays as it was.
 func (s *service) reload() {

@@ -70,25 +70,13 @@ func child() int {
 	if s.Conn != nil {
 		fmt.Fprintln(os.Stdout, "this must not reach the client")
 		fmt.Fprintln(os.Stderr, "nor this, with inetd")
-		srv.ServeConn(ctx, s.Conn, s.Kind)
-		return 0
 	}
-	for _, l := range s.Listeners {
-		go func() {
-			if err := srv.Serve(ctx, l); err != nil {
-				log.Problem("", "serve", err)
-			}
-		}()
-	}
-	log.Start("test", s.Addrs())
-	p.Ready()
-	<-ctx.Done()
-	p.Stopping()
 	grace := 20 * time.Second
 	if d, err := time.ParseDuration(os.Getenv("CHILD_GRACE")); err == nil {
 		grace = d
 	}
-	log.Stop("signal", srv.Wait(grace))
+	p.Ready()
+	log.Stop("signal", srv.Run(ctx, s, p.Stopping, func() time.Duration { return grace }))
 	return 0
 }
 

@@ -19,13 +19,14 @@ type Server struct {
 	// it is in, say 421 and return.
 	Handle func(ctx context.Context, c net.Conn, kind string)
 
-	// Refuse tells a connection that it met a limit; it must not wait. It is closed afterwards. May be nil.
+	// Refuse tells a connection that it met a limit, which is logged; it must not wait. It is closed afterwards. May be nil.
 	Refuse func(c net.Conn, kind string, met Limit)
 
 	Limiter *Limiter        // nil: no limits
-	Log     *maillog.Logger // for problems of accepting; may be nil
+	Log     *maillog.Logger // for limits and problems of accepting; may be nil
 
 	mu       sync.Mutex
+	refused  maillog.Throttle
 	serves   int // calls of Serve that have not returned
 	sessions int
 	idle     chan struct{} // closed when both become 0; nil when nobody waits
@@ -36,6 +37,29 @@ const (
 	minBackOff = 5 * time.Millisecond
 	maxBackOff = time.Second
 )
+
+// Run is the life of a program that serves: it serves what there is until ctx ends, or the one connection does. Then it tells stopping, waits for
+// the sessions at most for grace, and returns how many are left.
+func (s *Server) Run(ctx context.Context, sockets *Sockets, stopping func(), grace func() time.Duration) int {
+	for _, err := range sockets.Skipped {
+		s.Log.Problem("", "listen", err)
+	}
+	if sockets.Conn != nil {
+		s.ServeConn(ctx, sockets.Conn, sockets.Kind)
+		return 0
+	}
+	s.Log.Start(Version(), sockets.Addrs())
+	for _, l := range sockets.Listeners {
+		go func() {
+			if err := s.Serve(ctx, l); err != nil {
+				s.Log.Problem("", "accept", err)
+			}
+		}()
+	}
+	<-ctx.Done()
+	stopping()
+	return s.Wait(grace())
+}
 
 // Serve accepts from l until ctx ends, which closes l and is told to the sessions. The error is nil then.
 // Any number of Serves may run. Use Wait for the sessions that are left.
@@ -87,6 +111,7 @@ func (s *Server) admit(ctx context.Context, c net.Conn, kind string) {
 	if s.Limiter != nil {
 		var met Limit
 		if pass, met = s.Limiter.Enter(RemoteIP(c), time.Now()); met != NoLimit {
+			s.logLimit(c, kind, met)
 			if s.Refuse != nil {
 				s.Refuse(c, kind, met)
 			}
@@ -96,6 +121,16 @@ func (s *Server) admit(ctx context.Context, c net.Conn, kind string) {
 	}
 	s.count(&s.sessions, 1)
 	go s.run(ctx, c, kind, pass, s.Limiter)
+}
+
+// logLimit logs a limit that a connection met. Who makes many of them gets one line a second.
+func (s *Server) logLimit(c net.Conn, kind string, met Limit) {
+	s.mu.Lock()
+	more, ok := s.refused.Allow(time.Now(), time.Second)
+	s.mu.Unlock()
+	if ok {
+		s.Log.Limit("", maillog.Client{IP: RemoteIP(c), Listener: kind}, met.String(), more)
+	}
 }
 
 func (s *Server) run(ctx context.Context, c net.Conn, kind string, pass Pass, limiter *Limiter) {
