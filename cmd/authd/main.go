@@ -61,7 +61,7 @@ func run(args []string) int {
 	defer func() { log.Close() }()
 	c, err := config.Load(config.Path(*file))
 	if err != nil {
-		complain(log, "configuration", err)
+		log.Problems("configuration", err)
 		return exConfig
 	}
 	if c.Log != "auto" {
@@ -70,12 +70,12 @@ func run(args []string) int {
 	}
 	sockets, err := p.Open(daemon.Want{Own: c.AuthListen, Kind: kindClient, Kinds: []string{kindClient, kindUsers}, SocketMode: 0o660})
 	if err != nil {
-		complain(log, "listen", err)
+		log.Problems("listen", err)
 		return exOSErr
 	}
 	is := confine.Authd(c)
 	if err := is.Become(sockets.How == "own"); err != nil {
-		complain(log, "become auth_user", err)
+		log.Problems("become auth_user", err)
 		return exConfig
 	}
 	s, code := newService(c, log)
@@ -84,7 +84,7 @@ func run(args []string) int {
 	}
 	s.is = is
 	if err := is.Enter(log, sockets.Conn != nil); err != nil {
-		complain(log, "sandbox", err)
+		log.Problems("sandbox", err)
 		return exOSErr
 	}
 	ctx := p.Signals(daemon.Hooks{Reload: s.reload})

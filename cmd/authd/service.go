@@ -56,11 +56,11 @@ func newService(c *config.Config, log *maillog.Logger) (*service, int) {
 	s := &service{log: log}
 	var err error
 	if s.secret, err = secret(c.StateDir); err != nil {
-		complain(log, "start", err)
+		log.Problems("start", err)
 		return nil, exOSErr
 	}
 	if err := s.configure(c); err != nil {
-		complain(log, "configuration", err)
+		log.Problems("configuration", err)
 		return nil, exConfig
 	}
 	return s, 0
@@ -249,15 +249,4 @@ func (s *service) reload() {
 		err = s.configure(c)
 	}
 	s.log.Reload(old.File, err)
-}
-
-// complain logs each of the errors that err is made of, for a start that fails.
-func complain(log *maillog.Logger, op string, err error) {
-	if many, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, e := range many.Unwrap() {
-			complain(log, op, e)
-		}
-		return
-	}
-	log.Problem("", op, err)
 }

@@ -64,7 +64,7 @@ func lmtp(p *daemon.Process, file string) int {
 	defer func() { log.Close() }()
 	c, err := config.Load(file)
 	if err != nil {
-		complain(log, "configuration", err)
+		log.Problems("configuration", err)
 		return exConfig
 	}
 	if c.Log != "auto" {
@@ -73,7 +73,7 @@ func lmtp(p *daemon.Process, file string) int {
 	}
 	sockets, err := p.Open(want(c))
 	if err != nil {
-		complain(log, "listen", err)
+		log.Problems("listen", err)
 		return exOSErr
 	}
 	if privilege.Root() && c.LoginUser != "" {
@@ -81,11 +81,11 @@ func lmtp(p *daemon.Process, file string) int {
 	}
 	s, err := newService(c, log)
 	if err != nil {
-		complain(log, "configuration", err)
+		log.Problems("configuration", err)
 		return exConfig
 	}
 	if err := confine(c, privilege.Sandbox{Write: []string{"/"}}); err != nil {
-		complain(log, "sandbox", err)
+		log.Problems("sandbox", err)
 		return exOSErr
 	}
 	ctx := p.Signals(daemon.Hooks{Reload: s.reload})

@@ -113,14 +113,3 @@ func accounts(c *config.Config, actor lmtpd.Actor, report func(error), optional 
 		MailboxDir: c.MailboxDir, Maildir: c.Maildir, Quota: maildir.Quota{Bytes: c.QuotaDefault}, Actor: actor,
 	}, nil
 }
-
-// complain logs each of the errors that err is made of, for a start that fails.
-func complain(log *maillog.Logger, op string, err error) {
-	if many, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, e := range many.Unwrap() {
-			complain(log, op, e)
-		}
-		return
-	}
-	log.Problem("", op, err)
-}

@@ -53,21 +53,21 @@ func check(c *config.Config, sockets *daemon.Sockets) error {
 func watch(p *daemon.Process, c *config.Config, sockets *daemon.Sockets, log *maillog.Logger) int {
 	defer sockets.Close()
 	if err := check(c, sockets); err != nil {
-		complain(log, "check", err)
+		log.Problems("check", err)
 		return exConfig
 	}
 	login, err := privilege.Find(c.LoginUser)
 	if err != nil {
-		complain(log, "configuration", fmt.Errorf("login_user: %w (useradd --system %s makes it)", err, c.LoginUser))
+		log.Problems("configuration", fmt.Errorf("login_user: %w (useradd --system %s makes it)", err, c.LoginUser))
 		return exConfig
 	}
 	if sockets.Conn != nil {
-		complain(log, "listen", errors.New("a single connection as root: let the super-server run deliver as the user whose mail it is"))
+		log.Problems("listen", errors.New("a single connection as root: let the super-server run deliver as the user whose mail it is"))
 		return exConfig
 	}
 	who, err := lookup(c, log)
 	if err != nil {
-		complain(log, "configuration", err)
+		log.Problems("configuration", err)
 		return exConfig
 	}
 	files, names, err := hand(c, sockets)
@@ -75,12 +75,12 @@ func watch(p *daemon.Process, c *config.Config, sockets *daemon.Sockets, log *ma
 		err = confineRoot()
 	}
 	if err != nil {
-		complain(log, "listen", err)
+		log.Problems("listen", err)
 		return exOSErr
 	}
 	_, text, err := config.Text(c.File)
 	if err != nil {
-		complain(log, "configuration", err)
+		log.Problems("configuration", err)
 		return exConfig
 	}
 	m, err := monitor.Start(monitor.Options{
@@ -88,7 +88,7 @@ func watch(p *daemon.Process, c *config.Config, sockets *daemon.Sockets, log *ma
 		Listeners: files, Names: names, Lookup: who, Log: log, Ready: p.Ready, Watchdog: p.Watchdog(), Alive: p.Alive,
 	}, withFile(c.File, text))
 	if err != nil {
-		complain(log, "start", err)
+		log.Problems("start", err)
 		return exOSErr
 	}
 	for _, f := range files {
@@ -97,7 +97,7 @@ func watch(p *daemon.Process, c *config.Config, sockets *daemon.Sockets, log *ma
 	ctx := p.Signals(daemon.Hooks{Reload: func() { reloadAll(m, c.File, log) }})
 	context.AfterFunc(ctx, p.Stopping)
 	if err := m.Run(ctx); err != nil {
-		complain(log, "serve", err)
+		log.Problems("serve", err)
 		return exOSErr
 	}
 	log.Stop("signal", 0)
@@ -190,7 +190,7 @@ func part(link *monitor.Link, err error) int {
 	log := p.Log("auto", "deliver")
 	defer func() { log.Close() }()
 	if err != nil {
-		complain(log, "start", err)
+		log.Problems("start", err)
 		return exOSErr
 	}
 	text, ok := link.Configuration()
@@ -199,7 +199,7 @@ func part(link *monitor.Link, err error) int {
 	}
 	c, err := parse(text)
 	if err != nil {
-		complain(log, "configuration", err)
+		log.Problems("configuration", err)
 		return exConfig
 	}
 	if c.Log != "auto" {
@@ -223,7 +223,7 @@ func front(p *daemon.Process, link *monitor.Link, c *config.Config, log *maillog
 		err = confine(c, privilege.Sandbox{})
 	}
 	if err != nil {
-		complain(log, "start", err)
+		log.Problems("start", err)
 		return exOSErr
 	}
 	r := &lmtpd.Router{Hostname: c.Hostname, Patience: c.WorkerWait, Keep: max(min(c.WorkerIdle/2, keepIdle), time.Millisecond), Log: log}
@@ -252,7 +252,7 @@ func worker(link *monitor.Link, c *config.Config, log *maillog.Logger) int {
 		err = confine(c, privilege.Sandbox{Write: []string{"/"}})
 	}
 	if err != nil {
-		complain(log, "start", err)
+		log.Problems("start", err)
 		return exOSErr
 	}
 	boxes := &asked{ask: func(name string) (lmtpd.Mailbox, error) {

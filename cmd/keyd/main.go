@@ -41,7 +41,7 @@ func run(args []string) int {
 
 	c, err := config.Load(config.Path(*file))
 	if err != nil {
-		complain(log, "configuration", err)
+		log.Problems("configuration", err)
 		return exConfig
 	}
 	if c.Log != "auto" {
@@ -52,22 +52,22 @@ func run(args []string) int {
 	sockets, err := p.Open(daemon.Want{Own: []config.Listener{{Network: "unix", Address: keyd.Socket(c), Kind: "keyd"}},
 		Kind: "keyd", Kinds: []string{"keyd"}, SocketMode: 0o666})
 	if err != nil {
-		complain(log, "listen", err)
+		log.Problems("listen", err)
 		return exOSErr
 	}
 	is := confine.Keyd(c)
 	if err := is.Become(sockets.How == "own"); err != nil {
-		complain(log, "become keyd_user", err)
+		log.Problems("become keyd_user", err)
 		return exConfig
 	}
 	s, err := newService(c, log)
 	if err != nil {
-		complain(log, "configuration", err)
+		log.Problems("configuration", err)
 		return exConfig
 	}
 	s.is = is
 	if err := is.Enter(log, sockets.Conn != nil); err != nil {
-		complain(log, "sandbox", err)
+		log.Problems("sandbox", err)
 		return exOSErr
 	}
 	ctx := p.Signals(daemon.Hooks{Reload: s.reload})

@@ -76,14 +76,3 @@ func allowed(c *config.Config, log *maillog.Logger) func(int) bool {
 	}
 	return func(uid int) bool { return uids[uid] }
 }
-
-// complain logs each of the errors that err is made of, for a start that fails.
-func complain(log *maillog.Logger, op string, err error) {
-	if many, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, e := range many.Unwrap() {
-			complain(log, op, e)
-		}
-		return
-	}
-	log.Problem("", op, err)
-}

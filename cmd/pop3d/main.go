@@ -2,7 +2,6 @@
 package main
 
 import (
-	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -10,7 +9,6 @@ import (
 
 	"postamt/internal/config"
 	"postamt/internal/daemon"
-	"postamt/internal/maillog"
 	"postamt/internal/monitor"
 	"postamt/internal/pop3d"
 	"postamt/internal/privilege"
@@ -49,7 +47,7 @@ func run(args []string) int {
 	defer func() { log.Close() }()
 	c, err := config.Load(config.Path(*file))
 	if err != nil {
-		complain(log, "configuration", err)
+		log.Problems("configuration", err)
 		return exConfig
 	}
 	if c.Log != "auto" {
@@ -61,7 +59,7 @@ func run(args []string) int {
 	}
 	sockets, err := p.Open(want(c))
 	if err != nil {
-		complain(log, "listen", err)
+		log.Problems("listen", err)
 		return exOSErr
 	}
 	if privilege.Root() && c.LoginUser != "" {
@@ -69,11 +67,11 @@ func run(args []string) int {
 	}
 	s, err := newWhole(c, log)
 	if err != nil {
-		complain(log, "configuration", err)
+		log.Problems("configuration", err)
 		return exConfig
 	}
 	if err := confineWorker(c); err != nil {
-		complain(log, "sandbox", err)
+		log.Problems("sandbox", err)
 		return exOSErr
 	}
 	ctx := p.Signals(daemon.Hooks{Reload: s.reload})
@@ -85,16 +83,4 @@ func run(args []string) int {
 
 func want(c *config.Config) daemon.Want {
 	return daemon.Want{Own: c.Pop3dListen, Kind: pop3d.POP3, Kinds: []string{pop3d.POP3, pop3d.POP3S}, SocketMode: 0o666}
-}
-
-// complain logs each of the errors that err is made of, for a start that fails.
-func complain(log *maillog.Logger, op string, err error) {
-	var many interface{ Unwrap() []error }
-	if errors.As(err, &many) {
-		for _, e := range many.Unwrap() {
-			complain(log, op, e)
-		}
-		return
-	}
-	log.Problem("", op, err)
 }

@@ -187,13 +187,13 @@ func session(c *config.Config, log *maillog.Logger, path string) int {
 	if path == "" {
 		home, err := os.UserHomeDir()
 		if err != nil {
-			complain(log, "session", err)
+			log.Problems("session", err)
 			return exConfig
 		}
 		path = filepath.Join(home, "Maildir")
 	}
 	if err := confineWorker(c); err != nil {
-		complain(log, "sandbox", err)
+		log.Problems("sandbox", err)
 		return exOSErr
 	}
 	n := &pop3d.Config{Hostname: c.Hostname, TimeoutIdle: c.Pop3dTimeoutIdle, ErrorLimit: c.Pop3dErrorLimit, Expire: c.Pop3dExpire}

@@ -46,17 +46,17 @@ func check(c *config.Config) error {
 func watch(p *daemon.Process, c *config.Config, sockets *daemon.Sockets, log *maillog.Logger) int {
 	defer sockets.Close()
 	if err := check(c); err != nil {
-		complain(log, "check", err)
+		log.Problems("check", err)
 		return exConfig
 	}
 	account, err := privilege.Find(c.LoginUser)
 	if err != nil {
-		complain(log, "configuration", fmt.Errorf("login_user: %w (useradd --system --user-group %s makes it)", err, c.LoginUser))
+		log.Problems("configuration", fmt.Errorf("login_user: %w (useradd --system --user-group %s makes it)", err, c.LoginUser))
 		return exConfig
 	}
 	who, err := lookup(c, log)
 	if err != nil {
-		complain(log, "configuration", err)
+		log.Problems("configuration", err)
 		return exConfig
 	}
 	files, names, err := hand(sockets)
@@ -66,12 +66,12 @@ func watch(p *daemon.Process, c *config.Config, sockets *daemon.Sockets, log *ma
 		}
 	}
 	if err != nil {
-		complain(log, "listen", err)
+		log.Problems("listen", err)
 		return exOSErr
 	}
 	_, text, err := config.Text(c.File)
 	if err != nil {
-		complain(log, "configuration", err)
+		log.Problems("configuration", err)
 		return exConfig
 	}
 	m, err := monitor.Start(monitor.Options{
@@ -80,7 +80,7 @@ func watch(p *daemon.Process, c *config.Config, sockets *daemon.Sockets, log *ma
 		Log: log, Ready: p.Ready, Watchdog: p.Watchdog(), Alive: p.Alive,
 	}, withFile(c.File, text))
 	if err != nil {
-		complain(log, "start", err)
+		log.Problems("start", err)
 		return exOSErr
 	}
 	for _, f := range files {
@@ -92,7 +92,7 @@ func watch(p *daemon.Process, c *config.Config, sockets *daemon.Sockets, log *ma
 	case sockets.Conn != nil:
 		return exOK // its end is the session's
 	case err != nil:
-		complain(log, "serve", err)
+		log.Problems("serve", err)
 		return exOSErr
 	}
 	log.Stop("signal", 0)
@@ -191,7 +191,7 @@ func part(link *monitor.Link, err error) int {
 	log := p.Log("auto", "pop3d")
 	defer func() { log.Close() }()
 	if err != nil {
-		complain(log, "start", err)
+		log.Problems("start", err)
 		return exOSErr
 	}
 	text, ok := link.Configuration()
@@ -200,7 +200,7 @@ func part(link *monitor.Link, err error) int {
 	}
 	c, err := parse(text)
 	if err != nil {
-		complain(log, "configuration", err)
+		log.Problems("configuration", err)
 		return exConfig
 	}
 	if c.Log != "auto" {
@@ -221,7 +221,7 @@ func front(p *daemon.Process, link *monitor.Link, c *config.Config, log *maillog
 		err = became(c.LoginUser)
 	}
 	if err != nil {
-		complain(log, "start", err)
+		log.Problems("start", err)
 		return exOSErr
 	}
 	s := &service{log: log}
@@ -241,7 +241,7 @@ func front(p *daemon.Process, link *monitor.Link, c *config.Config, log *maillog
 		err = confine.Front(c).Enter(log, sockets.Conn != nil)
 	}
 	if err != nil {
-		complain(log, "start", err)
+		log.Problems("start", err)
 		return exConfig
 	}
 	go follow(link, s.configure)
@@ -271,7 +271,7 @@ func worker(link *monitor.Link, c *config.Config, log *maillog.Logger) int {
 		err = confineWorker(c)
 	}
 	if err != nil {
-		complain(log, "start", err)
+		log.Problems("start", err)
 		return exOSErr
 	}
 	make := func(c *config.Config) *pop3d.Config {

@@ -47,7 +47,7 @@ func run(args []string) int {
 	defer func() { log.Close() }()
 	c, err := config.Load(config.Path(*file))
 	if err != nil {
-		complain(log, "configuration", err)
+		log.Problems("configuration", err)
 		return exConfig
 	}
 	if c.Log != "auto" {
@@ -57,31 +57,24 @@ func run(args []string) int {
 	wake, err := daemon.ListenDatagram(filepath.Join(c.RunDir, "queued"), 0o660)
 	if err != nil {
 		if errors.Is(err, daemon.ErrInUse) {
-			complain(log, "start", fmt.Errorf("%w: %w", err, queue.ErrLocked))
+			log.Problem("", "lock queue", fmt.Errorf("%w: %v", queue.ErrLocked, err))
 			return exTempFail
 		}
-		complain(log, "listen", err)
+		log.Problems("listen", err)
 		return exOSErr
 	}
 	is := confine.Queued(c)
 	if err := is.Become(true); err != nil {
-		complain(log, "become queue_user", err)
+		log.Problems("become queue_user", err)
 		return exConfig
 	}
-	s, err := newService(c, queue.NewWakeups(wake), log)
-	if err != nil {
-		complain(log, "start", err)
-		switch {
-		case errors.Is(err, queue.ErrLocked):
-			return exTempFail
-		case errors.Is(err, errConfig):
-			return exConfig
-		}
-		return exOSErr
+	s, code := newService(c, queue.NewWakeups(wake), log)
+	if s == nil {
+		return code
 	}
 	s.is = is
 	if err := is.Enter(log, false, s.tables.Load().Lists()...); err != nil {
-		complain(log, "sandbox", err)
+		log.Problems("sandbox", err)
 		return exOSErr
 	}
 	ctx := p.Signals(daemon.Hooks{Reload: s.reload, Dump: s.dump, Flush: s.server.Flush})

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"strings"
@@ -22,8 +21,6 @@ import (
 	"postamt/internal/tables"
 )
 
-var errConfig = errors.New("configuration")
-
 // service is the program put together: the session over a locked queue, the tables, the network.
 type service struct {
 	is     *confine.Program
@@ -36,27 +33,35 @@ type service struct {
 	conf   atomic.Pointer[config.Config]
 }
 
-func newService(c *config.Config, wake *queue.Wakeups, log *maillog.Logger) (*service, error) {
+// newService makes everything but what wakes it; nil and an exit code if it cannot. What is wrong is in the log.
+func newService(c *config.Config, wake *queue.Wakeups, log *maillog.Logger) (*service, int) {
 	s := &service{log: log, wake: wake}
 	s.conf.Store(c)
 	if err := s.openTables(c); err != nil {
-		return nil, fmt.Errorf("%w: %w", errConfig, err)
+		log.Problems("configuration", err)
+		return nil, exConfig
 	}
 	q, err := queue.Open(c.QueueDir, queue.Options{Foreign: func(path, what string) {
 		log.Damaged(path, errors.New(what))
 	}})
 	if err != nil {
-		return nil, err
+		log.Problems("open queue", err)
+		return nil, exOSErr
 	}
 	if err := q.Lock(); err != nil {
-		return nil, err
+		log.Problems("lock queue", err)
+		if errors.Is(err, queue.ErrLocked) {
+			return nil, exTempFail
+		}
+		return nil, exOSErr
 	}
 	s.queue = q
 	if s.post, err = newPost(c); err != nil {
-		return nil, err
+		log.Problems("start", err)
+		return nil, exOSErr
 	}
 	s.server = queued.New(options(c), q, func() *route.Tables { return s.tables.Load().Current() }, s.post, log)
-	return s, nil
+	return s, 0
 }
 
 func (s *service) openTables(c *config.Config) error {
@@ -189,17 +194,4 @@ func (s *service) dump() {
 		k, v, _ := strings.Cut(kv, "=")
 		s.log.Event("", "state", maillog.KV{Key: k, Val: v})
 	}
-}
-
-// complain logs each of the errors that err is made of.
-func complain(log *maillog.Logger, op string, err error) {
-	if many, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, e := range many.Unwrap() {
-			if e != errConfig {
-				complain(log, op, e)
-			}
-		}
-		return
-	}
-	log.Problem("", op, err)
 }

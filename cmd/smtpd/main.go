@@ -41,7 +41,7 @@ func run(args []string) int {
 
 	c, err := config.Load(config.Path(*file))
 	if err != nil {
-		complain(log, "configuration", err)
+		log.Problems("configuration", err)
 		return exConfig
 	}
 	if c.Log != "auto" {
@@ -51,16 +51,16 @@ func run(args []string) int {
 	sockets, err := p.Open(daemon.Want{Own: c.SmtpdListen, Kind: smtpd.MX, SocketMode: 0666,
 		Kinds: []string{smtpd.MX, smtpd.Submission, smtpd.Submissions, smtpd.Local}})
 	if err != nil {
-		complain(log, "listen", err)
+		log.Problems("listen", err)
 		return exOSErr
 	}
 	is := confine.Smtpd(c)
 	if err := is.Become(sockets.How == "own"); err != nil {
-		complain(log, "become smtpd_user", err)
+		log.Problems("become smtpd_user", err)
 		return exConfig
 	}
 	if err := is.Keys(); err != nil {
-		complain(log, "start", err)
+		log.Problems("start", err)
 		return exOSErr
 	}
 	s, code := newService(c, log)
@@ -69,7 +69,7 @@ func run(args []string) int {
 	}
 	s.is = is
 	if err := is.Enter(log, sockets.Conn != nil, s.lists...); err != nil {
-		complain(log, "sandbox", err)
+		log.Problems("sandbox", err)
 		return exOSErr
 	}
 	ctx := p.Signals(daemon.Hooks{Reload: s.reload})

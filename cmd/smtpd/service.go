@@ -41,17 +41,17 @@ type service struct {
 func newService(c *config.Config, log *maillog.Logger) (*service, int) {
 	settings, err := settings(c, log)
 	if err != nil {
-		complain(log, "configuration", err)
+		log.Problems("configuration", err)
 		return nil, exConfig
 	}
 	q, err := queue.Open(c.QueueDir, queue.Options{})
 	if err != nil {
-		complain(log, "open queue", err)
+		log.Problems("open queue", err)
 		return nil, exOSErr
 	}
 	waker, err := queue.NewWaker(filepath.Join(c.RunDir, "queued"))
 	if err != nil {
-		complain(log, "wake queued", err)
+		log.Problems("wake queued", err)
 		return nil, exOSErr
 	}
 	s := &service{log: log, server: smtpd.NewServer(spool{q}, settings, c.SmtpdCommitLimit), limiter: daemon.NewLimiter(limits(c)),
@@ -220,15 +220,4 @@ func peerOf(c net.Conn, kind string) smtpd.Peer {
 		}
 	}
 	return p
-}
-
-// complain logs each of the errors that err is made of, for a start that fails.
-func complain(log *maillog.Logger, op string, err error) {
-	if many, ok := err.(interface{ Unwrap() []error }); ok {
-		for _, e := range many.Unwrap() {
-			complain(log, op, e)
-		}
-		return
-	}
-	log.Problem("", op, err)
 }

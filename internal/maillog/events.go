@@ -61,6 +61,17 @@ func (l *Logger) Problem(id, op string, err error) {
 	l.begin(id, "problem").text("op", op).err(err).end()
 }
 
+// Problems is a Problem for each of the errors that err was joined of: what is wrong with a configuration is said all at once.
+func (l *Logger) Problems(op string, err error) {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		for _, e := range many.Unwrap() {
+			l.Problems(op, e)
+		}
+		return
+	}
+	l.Problem("", op, err)
+}
+
 // Throttle lets one event a period through and counts the others, for events that a stranger can cause at will.
 // The zero value is ready. Not safe for concurrent use.
 type Throttle struct {
