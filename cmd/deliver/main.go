@@ -36,7 +36,7 @@ func run(args []string) int {
 	// A file size limit is to be an error of write, not our end.
 	signal.Ignore(syscall.SIGXFSZ)
 	if link, err := monitor.Inherited(); link != nil || err != nil {
-		return part(link, err)
+		return split.Part(link, err)
 	}
 	flags := flag.NewFlagSet("deliver", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)

@@ -21,6 +21,7 @@ import (
 	"postamt/internal/maillog"
 	"postamt/internal/monitor"
 	"postamt/internal/privilege"
+	"postamt/internal/privsep"
 	"postamt/internal/smtp"
 	"postamt/internal/userdb"
 )
@@ -28,6 +29,8 @@ import (
 // Deliver as root is three kinds of processes (package monitor). The monitor has the tables and says whose an address is; the front
 // speaks LMTP with clients and passes on what they send; a worker is the LMTP session that is the whole program without root, for
 // one user id. The order is the same in each: configuration, listeners, what it is to be, sandbox, serve.
+
+var split = privsep.Program{Name: "deliver", Lookup: lookup, Front: front, Worker: worker}
 
 // check looks at what the program is about to trust. Sockets that it inherits are the affair of whoever made them.
 func check(c *config.Config, sockets *daemon.Sockets) error {
@@ -56,72 +59,16 @@ func watch(p *daemon.Process, c *config.Config, sockets *daemon.Sockets, log *ma
 		log.Problems("check", err)
 		return exConfig
 	}
-	login, err := privilege.Find(c.LoginUser)
-	if err != nil {
-		log.Problems("configuration", fmt.Errorf("login_user: %w (useradd --system %s makes it)", err, c.LoginUser))
-		return exConfig
-	}
 	if sockets.Conn != nil {
 		log.Problems("listen", errors.New("a single connection as root: let the super-server run deliver as the user whose mail it is"))
 		return exConfig
 	}
-	who, err := lookup(c, log)
-	if err != nil {
-		log.Problems("configuration", err)
-		return exConfig
-	}
 	files, names, err := hand(c, sockets)
-	if err == nil {
-		err = confineRoot()
-	}
 	if err != nil {
 		log.Problems("listen", err)
 		return exOSErr
 	}
-	_, text, err := config.Text(c.File)
-	if err != nil {
-		log.Problems("configuration", err)
-		return exConfig
-	}
-	m, err := monitor.Start(monitor.Options{
-		Program: "deliver", Front: login, MinUID: uint32(c.MinUID), Workers: c.WorkerLimit, Grace: c.DrainTimeout,
-		Listeners: files, Names: names, Lookup: who, Log: log, Ready: p.Ready, Watchdog: p.Watchdog(), Alive: p.Alive,
-	}, withFile(c.File, text))
-	if err != nil {
-		log.Problems("start", err)
-		return exOSErr
-	}
-	for _, f := range files {
-		f.Close()
-	}
-	ctx := p.Signals(daemon.Hooks{Reload: func() { reloadAll(m, c.File, log) }})
-	context.AfterFunc(ctx, p.Stopping)
-	if err := m.Run(ctx); err != nil {
-		log.Problems("serve", err)
-		return exOSErr
-	}
-	log.Stop("signal", 0)
-	return exOK
-}
-
-// reloadAll gives all parts a new configuration, if it is one.
-func reloadAll(m *monitor.Monitor, file string, log *maillog.Logger) {
-	err := func() error {
-		file, text, err := config.Text(file)
-		if err != nil {
-			return err
-		}
-		c, err := config.Parse(file, text)
-		if err != nil {
-			return err
-		}
-		who, err := lookup(c, log)
-		if err == nil {
-			m.Reload(withFile(file, text), who)
-		}
-		return err
-	}()
-	log.Reload(file, err)
+	return split.Watch(p, c, sockets, monitor.Options{Listeners: files, Names: names}, log)
 }
 
 // hand makes copies of the listeners for the front, and gives sockets in the file system to the one who is to connect to them.
@@ -147,7 +94,7 @@ func hand(c *config.Config, sockets *daemon.Sockets) (files []*os.File, names []
 }
 
 // lookup is what the monitor knows of an address.
-func lookup(c *config.Config, log *maillog.Logger) (func(string) (monitor.Account, error), error) {
+func lookup(c *config.Config, log *maillog.Logger) (privsep.Lookup, error) {
 	boxes, err := accounts(c, lmtpd.Anybody{}, func(err error) { log.Problem("", "tables", err) }, usersByDefault(c))
 	if err != nil {
 		return nil, err
@@ -166,50 +113,8 @@ func lookup(c *config.Config, log *maillog.Logger) (func(string) (monitor.Accoun
 		if err != nil {
 			return monitor.Account{}, err
 		}
-		a := monitor.Account{UID: uint32(box.UID), GID: uint32(box.GID), Home: box.Home, Value: encode(box)}
-		switch {
-		case box.UID == userdb.NoID:
-			u, err := privilege.Find(c.MailboxUser)
-			if err != nil {
-				return a, fmt.Errorf("user %s has no uid; mailbox_user: %w", box.User, err)
-			}
-			a.UID, a.GID = u.UID, u.GID
-		case box.GID == userdb.NoID:
-			return a, fmt.Errorf("user %s has a uid and no gid", box.User)
-		}
-		if len(a.Value) > monitor.MaxValue {
-			return a, fmt.Errorf("user %s: the path of the maildir is too long", box.User)
-		}
-		return a, nil
+		return privsep.Account(c, box.User, box.UID, box.GID, box.Home, encode(box))
 	}, nil
-}
-
-// part is a child of the monitor.
-func part(link *monitor.Link, err error) int {
-	p := daemon.Start(0)
-	log := p.Log("auto", "deliver")
-	defer func() { log.Close() }()
-	if err != nil {
-		log.Problems("start", err)
-		return exOSErr
-	}
-	text, ok := link.Configuration()
-	if !ok {
-		return exTempFail
-	}
-	c, err := parse(text)
-	if err != nil {
-		log.Problems("configuration", err)
-		return exConfig
-	}
-	if c.Log != "auto" {
-		log.Close()
-		log = p.Log(c.Log, "deliver")
-	}
-	if link.Role == monitor.Front {
-		return front(p, link, c, log)
-	}
-	return worker(link, c, log)
 }
 
 // front has no files: whose an address is, and connections to the workers, it asks the monitor for.
@@ -217,7 +122,7 @@ func front(p *daemon.Process, link *monitor.Link, c *config.Config, log *maillog
 	p.PingBy(func() { link.Alive() })
 	sockets, err := p.Open(want(c))
 	if err == nil {
-		err = became(c.LoginUser)
+		err = privsep.Became(c.LoginUser)
 	}
 	if err == nil {
 		err = confine(c, privilege.Sandbox{})
@@ -234,7 +139,7 @@ func front(p *daemon.Process, link *monitor.Link, c *config.Config, log *maillog
 	}}
 	s := &service{log: log, make: func(*config.Config) (*lmtpd.Server, error) { return &lmtpd.Server{Mailboxes: boxes, Router: r}, nil }}
 	s.configure(c)
-	go s.follow(link)
+	go privsep.Follow(link, s.configure)
 	if err := link.Ready(); err != nil {
 		return exTempFail
 	}
@@ -246,8 +151,7 @@ func front(p *daemon.Process, link *monitor.Link, c *config.Config, log *maillog
 // worker is lmtpd for one user id.
 func worker(link *monitor.Link, c *config.Config, log *maillog.Logger) int {
 	store := newStore(c)
-	uid := os.Geteuid()
-	err := became(fmt.Sprintf("%d:%d", uid, os.Getegid()))
+	err := privsep.BecameWorker()
 	if err == nil {
 		err = confine(c, privilege.Sandbox{Write: []string{"/"}})
 	}
@@ -266,7 +170,7 @@ func worker(link *monitor.Link, c *config.Config, log *maillog.Logger) int {
 		return &lmtpd.Server{Mailboxes: boxes, Store: store}, nil
 	}}
 	s.configure(c)
-	go s.follow(link)
+	go privsep.Follow(link, s.configure)
 	sessions := &daemon.Server{Log: log, Handle: func(ctx context.Context, nc net.Conn, _ string) {
 		v := *s.lmtp.Load()
 		// The front holds messages to the limit, and puts a trace field above them.
@@ -277,28 +181,6 @@ func worker(link *monitor.Link, c *config.Config, log *maillog.Logger) int {
 	}}
 	link.Serve(c.WorkerIdle, c.DrainTimeout, func(ctx context.Context, n monitor.Session) { sessions.ServeConn(ctx, n.Conn, "lmtp") })
 	return exOK
-}
-
-// follow takes new configurations from the monitor, which has checked them.
-func (s *service) follow(link *monitor.Link) {
-	for {
-		text, ok := link.Configuration()
-		if !ok {
-			return
-		}
-		if c, err := parse(text); err == nil {
-			s.configure(c)
-		}
-	}
-}
-
-// became checks that the monitor has executed us as it should.
-func became(account string) error {
-	a, err := privilege.Find(account)
-	if err != nil {
-		return err
-	}
-	return privilege.Became(a)
 }
 
 // confine is the last step before strangers are heard.
@@ -320,22 +202,6 @@ func confine(c *config.Config, s privilege.Sandbox) error {
 		_, err = s.Enter()
 	}
 	return err
-}
-
-// confineRoot is what the monitor, and so all its children, can do without.
-func confineRoot() error {
-	if err := (privilege.Limits{}).Set(); err != nil {
-		return err
-	}
-	return privilege.NoNew()
-}
-
-// withFile puts the name of the configuration before its text: relative names in it are below its directory.
-func withFile(file, text string) string { return file + "\n" + text }
-
-func parse(text string) (*config.Config, error) {
-	file, text, _ := strings.Cut(text, "\n")
-	return config.Parse(file, text)
 }
 
 // encode is what a worker gets to know of a mailbox.

@@ -222,7 +222,7 @@ func TestCheckAtStart(t *testing.T) {
 		{"account", func(r *realm) {
 			text, _ := os.ReadFile(r.conf)
 			r.file("postamt.conf", strings.Replace(string(text), "login_user 60000:60000", "login_user no-such-name", 1))
-		}, "useradd --system no-such-name"},
+		}, "useradd --system --user-group no-such-name"},
 	} {
 		r := newRealm(t, 1)
 		c.spoil(r)

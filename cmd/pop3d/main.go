@@ -30,7 +30,7 @@ func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
 	if link, err := monitor.Inherited(); link != nil || err != nil {
-		return part(link, err)
+		return split.Part(link, err)
 	}
 	flags := flag.NewFlagSet("pop3d", flag.ContinueOnError)
 	flags.SetOutput(io.Discard)

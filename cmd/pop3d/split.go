@@ -7,7 +7,6 @@ import (
 	"io/fs"
 	"net"
 	"os"
-	"strings"
 
 	"postamt/internal/authwire"
 	"postamt/internal/config"
@@ -19,11 +18,14 @@ import (
 	"postamt/internal/pop3"
 	"postamt/internal/pop3d"
 	"postamt/internal/privilege"
+	"postamt/internal/privsep"
 	"postamt/internal/userdb"
 )
 
 // Pop3d as root is three kinds of processes (package monitor). The monitor collects logins at authd and says whose they are; the front
 // speaks with strangers until they have logged in, and carries what is under TLS after that; a worker serves maildrops, for one user id.
+
+var split = privsep.Program{Name: "pop3d", Lookup: lookup, Front: front, Worker: worker}
 
 // check looks at what the program is about to trust.
 func check(c *config.Config) error {
@@ -49,74 +51,14 @@ func watch(p *daemon.Process, c *config.Config, sockets *daemon.Sockets, log *ma
 		log.Problems("check", err)
 		return exConfig
 	}
-	account, err := privilege.Find(c.LoginUser)
-	if err != nil {
-		log.Problems("configuration", fmt.Errorf("login_user: %w (useradd --system --user-group %s makes it)", err, c.LoginUser))
-		return exConfig
-	}
-	who, err := lookup(c, log)
-	if err != nil {
-		log.Problems("configuration", err)
-		return exConfig
-	}
 	files, names, err := hand(sockets)
-	if err == nil {
-		if err = (privilege.Limits{}).Set(); err == nil {
-			err = privilege.NoNew()
-		}
-	}
 	if err != nil {
 		log.Problems("listen", err)
 		return exOSErr
 	}
-	_, text, err := config.Text(c.File)
-	if err != nil {
-		log.Problems("configuration", err)
-		return exConfig
-	}
-	m, err := monitor.Start(monitor.Options{
-		Program: "pop3d", Front: account, MinUID: uint32(c.MinUID), Workers: c.WorkerLimit, Grace: c.DrainTimeout,
-		Listeners: files, Names: names, Lookup: who, Tickets: &authwire.UserClient{Path: c.AuthUsers}, Dial: dial(c.AuthServer),
-		Log: log, Ready: p.Ready, Watchdog: p.Watchdog(), Alive: p.Alive,
-	}, withFile(c.File, text))
-	if err != nil {
-		log.Problems("start", err)
-		return exOSErr
-	}
-	for _, f := range files {
-		f.Close()
-	}
-	ctx := p.Signals(daemon.Hooks{Reload: func() { reloadAll(m, c.File, log) }})
-	context.AfterFunc(ctx, p.Stopping)
-	switch err := m.Run(ctx); {
-	case sockets.Conn != nil:
-		return exOK // its end is the session's
-	case err != nil:
-		log.Problems("serve", err)
-		return exOSErr
-	}
-	log.Stop("signal", 0)
-	return exOK
-}
-
-// reloadAll gives all parts a new configuration, if it is one.
-func reloadAll(m *monitor.Monitor, file string, log *maillog.Logger) {
-	err := func() error {
-		file, text, err := config.Text(file)
-		if err != nil {
-			return err
-		}
-		c, err := config.Parse(file, text)
-		if err != nil {
-			return err
-		}
-		who, err := lookup(c, log)
-		if err == nil {
-			m.Reload(withFile(file, text), who)
-		}
-		return err
-	}()
-	log.Reload(file, err)
+	return split.Watch(p, c, sockets, monitor.Options{
+		Listeners: files, Names: names, Tickets: &authwire.UserClient{Path: c.AuthUsers}, Dial: dial(c.AuthServer),
+	}, log)
 }
 
 // hand makes copies of the listeners, or of the one connection, for the front.
@@ -156,7 +98,7 @@ func dial(path string) func() (*os.File, error) {
 }
 
 // lookup is what the monitor knows of who has logged in.
-func lookup(c *config.Config, log *maillog.Logger) (func(string) (monitor.Account, error), error) {
+func lookup(c *config.Config, log *maillog.Logger) (privsep.Lookup, error) {
 	p, err := newPeople(c, lmtpd.Anybody{}, func(err error) { log.Problem("", "tables", err) })
 	if err != nil {
 		return nil, err
@@ -167,50 +109,8 @@ func lookup(c *config.Config, log *maillog.Logger) (func(string) (monitor.Accoun
 		if err != nil {
 			return monitor.Account{}, err
 		}
-		a := monitor.Account{UID: uint32(box.UID), GID: uint32(box.GID), Home: box.Home, Value: box.Target.Path}
-		switch {
-		case box.UID == userdb.NoID:
-			u, err := privilege.Find(c.MailboxUser)
-			if err != nil {
-				return a, fmt.Errorf("user %s has no uid; mailbox_user: %w", box.User, err)
-			}
-			a.UID, a.GID = u.UID, u.GID
-		case box.GID == userdb.NoID:
-			return a, fmt.Errorf("user %s has a uid and no gid", box.User)
-		}
-		if len(a.Value) > monitor.MaxValue {
-			return a, fmt.Errorf("user %s: the path of the maildir is too long", box.User)
-		}
-		return a, nil
+		return privsep.Account(c, box.User, box.UID, box.GID, box.Home, box.Target.Path)
 	}, nil
-}
-
-// part is a child of the monitor.
-func part(link *monitor.Link, err error) int {
-	p := daemon.Start(0)
-	log := p.Log("auto", "pop3d")
-	defer func() { log.Close() }()
-	if err != nil {
-		log.Problems("start", err)
-		return exOSErr
-	}
-	text, ok := link.Configuration()
-	if !ok {
-		return exTempFail
-	}
-	c, err := parse(text)
-	if err != nil {
-		log.Problems("configuration", err)
-		return exConfig
-	}
-	if c.Log != "auto" {
-		log.Close()
-		log = p.Log(c.Log, "pop3d")
-	}
-	if link.Role == monitor.Front {
-		return front(p, link, c, log)
-	}
-	return worker(link, c, log)
 }
 
 // front can open nothing but certificates, and connect to nobody but keyd.
@@ -218,7 +118,7 @@ func front(p *daemon.Process, link *monitor.Link, c *config.Config, log *maillog
 	p.PingBy(func() { link.Alive() })
 	sockets, err := p.Open(want(c))
 	if err == nil {
-		err = became(c.LoginUser)
+		err = privsep.Became(c.LoginUser)
 	}
 	if err != nil {
 		log.Problems("start", err)
@@ -244,7 +144,7 @@ func front(p *daemon.Process, link *monitor.Link, c *config.Config, log *maillog
 		log.Problems("start", err)
 		return exConfig
 	}
-	go follow(link, s.configure)
+	go privsep.Follow(link, s.configure)
 	if err := link.Ready(); err != nil {
 		return exTempFail
 	}
@@ -266,7 +166,7 @@ func pass(link *monitor.Link, ticket []byte, c monitor.Client, only bool) error 
 
 // worker serves maildrops for one user id.
 func worker(link *monitor.Link, c *config.Config, log *maillog.Logger) int {
-	err := became(fmt.Sprintf("%d:%d", os.Geteuid(), os.Getegid()))
+	err := privsep.BecameWorker()
 	if err == nil {
 		err = confineWorker(c)
 	}
@@ -279,7 +179,7 @@ func worker(link *monitor.Link, c *config.Config, log *maillog.Logger) int {
 	}
 	s := pop3d.NewServer(make(c))
 	s.Log = log
-	go follow(link, func(c *config.Config) error {
+	go privsep.Follow(link, func(c *config.Config) error {
 		s.SetConfig(make(c))
 		return nil
 	})
@@ -300,28 +200,6 @@ func worker(link *monitor.Link, c *config.Config, log *maillog.Logger) int {
 	return exOK
 }
 
-// follow takes new configurations from the monitor, which has checked them.
-func follow(link *monitor.Link, configure func(*config.Config) error) {
-	for {
-		text, ok := link.Configuration()
-		if !ok {
-			return
-		}
-		if c, err := parse(text); err == nil {
-			configure(c)
-		}
-	}
-}
-
-// became checks that the monitor has executed us as it should.
-func became(account string) error {
-	a, err := privilege.Find(account)
-	if err != nil {
-		return err
-	}
-	return privilege.Became(a)
-}
-
 // confineWorker: the owner's files, no network, no programs.
 func confineWorker(c *config.Config) error {
 	s := privilege.Sandbox{Write: []string{"/"}}
@@ -339,12 +217,4 @@ func confineWorker(c *config.Config) error {
 		_, err = s.Enter()
 	}
 	return err
-}
-
-// withFile puts the name of the configuration before its text: relative names in it are below its directory.
-func withFile(file, text string) string { return file + "\n" + text }
-
-func parse(text string) (*config.Config, error) {
-	file, text, _ := strings.Cut(text, "\n")
-	return config.Parse(file, text)
 }
