@@ -60,7 +60,7 @@ func newService(c *config.Config, log *maillog.Logger) (*service, int) {
 		return nil, exOSErr
 	}
 	if err := s.configure(c); err != nil {
-		log.Problems("configuration", err)
+		log.Problems("configuration", c.Where(err))
 		return nil, exConfig
 	}
 	return s, 0
@@ -246,7 +246,7 @@ func (s *service) reload() {
 		err = s.is.Covers(confine.Authd(c))
 	}
 	if err == nil {
-		err = s.configure(c)
+		err = c.Where(s.configure(c))
 	}
 	s.log.Reload(old.File, err)
 }

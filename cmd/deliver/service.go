@@ -105,7 +105,7 @@ func accounts(c *config.Config, actor lmtpd.Actor, report func(error), optional 
 		Users: c.Users, Optional: optional, Delimiters: c.RecipientDelimiter, Postmaster: "none@invalid",
 	}, report)
 	if err := errors.Join(errs...); err != nil {
-		return nil, err
+		return nil, c.Where(err)
 	}
 	return &lmtpd.Accounts{
 		Resolve:    func(m addr.Mailbox) route.Verdict { return t.Current().ResolveFinal(m) },

@@ -27,7 +27,7 @@ type service struct {
 func newService(c *config.Config, log *maillog.Logger) (*service, error) {
 	keys, err := keyd.LoadKeys(c.TLSKey, log.Reload)
 	if err != nil {
-		return nil, err
+		return nil, c.Where(err)
 	}
 	s := &service{log: log, conf: c, server: keyd.NewServer(keys, allowed(c, log))}
 	s.server.Log = log
@@ -51,6 +51,8 @@ func (s *service) reload() {
 		if keys, err = keyd.LoadKeys(c.TLSKey, s.log.Reload); err == nil {
 			s.server.Set(keys, allowed(c, s.log))
 			s.conf = c
+		} else {
+			err = c.Where(err)
 		}
 	}
 	s.log.Reload(s.conf.File, err)

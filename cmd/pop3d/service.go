@@ -105,7 +105,7 @@ func settings(c *config.Config, log *maillog.Logger, collect bool, dial func(con
 	if len(c.TLSCert) > 0 {
 		set, err := keyd.Certificates(c, log.Reload)
 		if err != nil {
-			return nil, err
+			return nil, c.Where(err)
 		}
 		clear, implicit := set.Service("pop3d.pop3", c.TLSMinVersion, alpn...), set.Service("pop3d.pop3s", c.TLSMinVersion, alpn...)
 		n.TLS = clear.Config()
@@ -136,7 +136,7 @@ func newPeople(c *config.Config, actor lmtpd.Actor, report func(error)) (*people
 		Users: c.Users, Optional: []string{filepath.Join(filepath.Dir(c.File), "users")}, Delimiters: c.RecipientDelimiter, Postmaster: "none@invalid",
 	}, report)
 	if err := errors.Join(errs...); err != nil {
-		return nil, err
+		return nil, c.Where(err)
 	}
 	return &people{&lmtpd.Accounts{Lookup: func(name string) (userdb.User, bool, error) { return t.Users().Lookup(name) },
 		MailboxDir: c.MailboxDir, Maildir: c.Maildir, Quota: maildir.Quota{Bytes: c.QuotaDefault}, Actor: actor}, t}, nil

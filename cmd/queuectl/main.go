@@ -66,7 +66,7 @@ func usage() int {
 func list(c *config.Config, _ []string) (int, error) {
 	q, err := queue.Open(c.QueueDir, queue.Options{})
 	if err != nil {
-		return exOSErr, err
+		return exOSErr, c.Where(err)
 	}
 	defer q.Close()
 	out := bufio.NewWriterSize(os.Stdout, 64<<10)
@@ -126,7 +126,7 @@ func release(c *config.Config, ids []string) (int, error) {
 func move(c *config.Config, ids []string, to func(*queue.Queue, queue.ID) error, wake bool) (int, error) {
 	q, err := queue.Open(c.QueueDir, queue.Options{})
 	if err != nil {
-		return exOSErr, err
+		return exOSErr, c.Where(err)
 	}
 	defer q.Close()
 	w, err := queue.NewWaker(filepath.Join(c.RunDir, "queued"))

@@ -96,7 +96,7 @@ func checkQueue(file string) int {
 	}
 	q, err := queue.Open(c.QueueDir, queue.Options{})
 	if err != nil {
-		fmt.Fprintln(os.Stderr, "queued:", err)
+		fmt.Fprintln(os.Stderr, "queued:", c.Where(err))
 		return exOSErr
 	}
 	defer q.Close()

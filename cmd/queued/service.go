@@ -45,7 +45,7 @@ func newService(c *config.Config, wake *queue.Wakeups, log *maillog.Logger) (*se
 		log.Damaged(path, errors.New(what))
 	}})
 	if err != nil {
-		log.Problems("open queue", err)
+		log.Problems("open queue", c.Where(err))
 		return nil, exOSErr
 	}
 	if err := q.Lock(); err != nil {
@@ -67,7 +67,7 @@ func newService(c *config.Config, wake *queue.Wakeups, log *maillog.Logger) (*se
 func (s *service) openTables(c *config.Config) error {
 	t, errs := tables.Open(tables.Configured(c), func(err error) { s.log.Problem("", "tables", err) })
 	if len(errs) > 0 {
-		return errors.Join(errs...)
+		return c.Where(errors.Join(errs...))
 	}
 	s.tables.Store(t)
 	return nil

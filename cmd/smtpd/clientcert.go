@@ -4,7 +4,9 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"fmt"
+	"io/fs"
 
 	"postamt/internal/certs"
 )
@@ -18,7 +20,7 @@ func authorities(files []string) (*x509.CertPool, error) {
 	for _, name := range files {
 		text, err := certs.ReadFile(name)
 		if err != nil {
-			return nil, fmt.Errorf("tls_client_ca: %w", err)
+			return nil, &fs.PathError{Op: "read", Path: name, Err: err}
 		}
 		n := 0
 		for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
@@ -27,13 +29,13 @@ func authorities(files []string) (*x509.CertPool, error) {
 			}
 			c, err := x509.ParseCertificate(block.Bytes)
 			if err != nil {
-				return nil, fmt.Errorf("tls_client_ca: %s: certificate %d: %w", name, n+1, err)
+				return nil, &fs.PathError{Op: "read", Path: name, Err: fmt.Errorf("certificate %d: %w", n+1, err)}
 			}
 			pool.AddCert(c)
 			n++
 		}
 		if n == 0 {
-			return nil, fmt.Errorf("tls_client_ca: %s: no certificate in it", name)
+			return nil, &fs.PathError{Op: "read", Path: name, Err: errors.New("no certificate in it")}
 		}
 	}
 	return pool, nil

@@ -46,7 +46,7 @@ func newService(c *config.Config, log *maillog.Logger) (*service, int) {
 	}
 	q, err := queue.Open(c.QueueDir, queue.Options{})
 	if err != nil {
-		log.Problems("open queue", err)
+		log.Problems("open queue", c.Where(err))
 		return nil, exOSErr
 	}
 	waker, err := queue.NewWaker(filepath.Join(c.RunDir, "queued"))
@@ -129,7 +129,7 @@ func settings(c *config.Config, log *maillog.Logger) (*smtpd.Config, error) {
 	if n.Usage, err = newMeter(c, log); err != nil {
 		errs = append(errs, err)
 	}
-	return n, errors.Join(errs...)
+	return n, c.Where(errors.Join(errs...))
 }
 
 // alpn are the names that SMTP goes by where somebody names it. IANA has registered none (imap, pop3 and managesieve, yes);

@@ -19,6 +19,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io/fs"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -83,7 +84,7 @@ func Load(certs, keys []string, ring Keyring, report func(what string, err error
 			err = ring.Has(x.Leaf.PublicKey)
 			p.open = err != nil
 			if err != nil {
-				err = fmt.Errorf("certs: certificate %s: %w", p.cert, err)
+				err = &fs.PathError{Op: "certs: certificate", Path: p.cert, Err: err}
 			}
 			if p.open && !errors.Is(err, ErrNoKey) {
 				p.said = err.Error()
@@ -156,7 +157,7 @@ func (s *Set) lookAt(i int) {
 	x, err := p.load(s.ring)
 	if err == nil && s.ring != nil {
 		if err = s.ring.Has(x.Leaf.PublicKey); err != nil {
-			err = fmt.Errorf("certs: certificate %s: %w", p.cert, err)
+			err = &fs.PathError{Op: "certs: certificate", Path: p.cert, Err: err}
 		}
 		p.open = err != nil
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"syscall"
 )
@@ -45,7 +46,7 @@ func (p *pair) stamps() [2]Stamp {
 func (p *pair) load(ring Keyring) (*tls.Certificate, error) {
 	cert, err := ReadFile(p.cert)
 	if err != nil {
-		return nil, fmt.Errorf("certs: certificate %s: %w", p.cert, err)
+		return nil, &fs.PathError{Op: "certs: certificate", Path: p.cert, Err: err}
 	}
 	if ring != nil {
 		x, err := chain(cert)
@@ -53,13 +54,13 @@ func (p *pair) load(ring Keyring) (*tls.Certificate, error) {
 			x.PrivateKey, err = ring.Signer(x.Leaf.PublicKey)
 		}
 		if err != nil {
-			return nil, fmt.Errorf("certs: certificate %s: %w", p.cert, err)
+			return nil, &fs.PathError{Op: "certs: certificate", Path: p.cert, Err: err}
 		}
 		return x, nil
 	}
 	key, err := ReadFile(p.key)
 	if err != nil {
-		return nil, fmt.Errorf("certs: key %s: %w", p.key, err)
+		return nil, &fs.PathError{Op: "certs: key", Path: p.key, Err: err}
 	}
 	x, err := tls.X509KeyPair(cert, key)
 	if err != nil {

@@ -12,8 +12,10 @@
 package config
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -173,7 +175,38 @@ type Config struct {
 	RemoteTimeoutData    time.Duration // the reply to the final dot
 	RemoteTimeoutTotal   time.Duration
 
-	dir string // relative names are below it
+	dir   string // relative names are below it
+	named []named
+}
+
+// named is a file or directory that a line names.
+type named struct {
+	path string
+	at   Error // without what
+}
+
+// Where says of each of the errors of files that err was joined of which line names the file, if one does: as an *Error.
+func (c *Config) Where(err error) error {
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		l := many.Unwrap()
+		located := make([]error, len(l))
+		for i, e := range l {
+			located[i] = c.Where(e)
+		}
+		return errors.Join(located...)
+	}
+	var p *fs.PathError
+	if !errors.As(err, &p) {
+		return err
+	}
+	for _, n := range c.named {
+		if n.path == p.Path {
+			at := n.at
+			at.Err = err
+			return &at
+		}
+	}
+	return err
 }
 
 // Listener is one entry of a listen key.

@@ -2,11 +2,13 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"os"
 	"path/filepath"
 	"reflect"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -110,6 +112,7 @@ func TestDefaultFileIsTheDefault(t *testing.T) {
 		t.Fatal(err)
 	}
 	a.File, b.File = "", ""
+	a.named, b.named = nil, nil // lines, which only one of them has
 	if !reflect.DeepEqual(a, b) {
 		t.Errorf("as it is:\n%+v\nuncommented:\n%+v", a, b)
 	}
@@ -269,6 +272,30 @@ func TestQ22_AllErrorsAtOnce(t *testing.T) {
 	_, err = Load(write(t, strings.Repeat("garbage\n", 100000)))
 	if errors.As(err, &errs); len(errs) != maxErrors+1 || !strings.Contains(err.Error(), ":100000: the last of 99900 errors more") {
 		t.Errorf("%d errors", len(errs))
+	}
+}
+
+// Of errors of files, which may be wrapped and joined, those that a line names get its place, and the others stay as they are.
+func TestWhere(t *testing.T) {
+	p := write(t, "aliases one two\n\nlocal_domains a.example ./domains\nqueue_dir /no/queue\n")
+	c, err := Load(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Dir(p)
+	missing := func(path string) error { return &os.PathError{Op: "open", Path: path, Err: os.ErrNotExist} }
+	err = c.Where(errors.Join(missing(dir+"/two"), errors.New("another"), fmt.Errorf("domains: %w", missing(dir+"/domains")), missing("/no/queue"), missing("/no/queue/lock")))
+	want := []string{p + ":1: aliases: open " + dir + "/two: file does not exist", "another", p + ":3: local_domains: domains: open " + dir + "/domains: file does not exist",
+		p + ":4: queue_dir: open /no/queue: file does not exist", "open /no/queue/lock: file does not exist"}
+	if got := strings.Split(err.Error(), "\n"); !slices.Equal(got, want) {
+		t.Errorf("%q", got)
+	}
+	var e *Error
+	if !errors.As(err, &e) || e.Line != 1 || !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("%v", e)
+	}
+	if c.Where(nil) != nil {
+		t.Error("an error of none")
 	}
 }
 

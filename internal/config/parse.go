@@ -68,6 +68,10 @@ func (c *Config) parse(name, text string) Errors {
 			report(n, word, err)
 		} else if err := keys[i].val.set(val); err != nil {
 			report(n, word, err)
+		} else if v, ok := keys[i].val.(interface{ files() []string }); ok {
+			for _, path := range v.files() {
+				c.named = append(c.named, named{path, Error{File: name, Line: n, Key: word}})
+			}
 		}
 	}
 	if more > 0 {

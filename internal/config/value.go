@@ -90,6 +90,8 @@ func (v domains) set(s string) error {
 	return nil
 }
 
+func (v domains) files() []string { return v.p.Files }
+
 type prefixes struct{ p *Prefixes }
 
 func (v prefixes) set(s string) error {
@@ -191,6 +193,8 @@ func (v path) set(s string) error {
 	return nil
 }
 
+func (v path) files() []string { return []string{*v.p} }
+
 // place is a directory that must be named.
 type place struct {
 	p   *string
@@ -203,6 +207,8 @@ func (v place) set(s string) error {
 	}
 	return path(v).set(s)
 }
+
+func (v place) files() []string { return []string{*v.p} }
 
 type paths struct {
 	p   *[]string
@@ -217,6 +223,8 @@ func (v paths) set(s string) error {
 	*v.p = l
 	return nil
 }
+
+func (v paths) files() []string { return *v.p }
 
 // pattern is a maildir: "~/Maildir", "/var/mail/%d/%n".
 type pattern struct{ p *string }

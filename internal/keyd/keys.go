@@ -6,6 +6,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"strings"
 	"sync"
@@ -134,7 +135,7 @@ func readKey(name string) (crypto.Signer, error) {
 			}
 		}
 	}
-	return nil, fmt.Errorf("keyd: key %s: %w", name, err)
+	return nil, &fs.PathError{Op: "keyd: key", Path: name, Err: err}
 }
 
 func parseKey(text []byte) (crypto.Signer, error) {
