@@ -78,8 +78,13 @@ func (d *disk) attach(t testing.TB) {
 	t.Helper()
 	// A mount namespace that another test made meanwhile holds a copy of the mount, and with it the file system that was shut
 	// down: until that namespace ends, mounting the image again gives the dead file system back.
+	// For that time, too, XFS would refuse another image with the same UUID, as the cuts of one recording have.
+	options := "loop"
+	if d.kind == "xfs" {
+		options = "loop,nouuid"
+	}
 	for range 600 {
-		tool(t, "mount", "-t", d.kind, "-o", "loop", d.image, d.mount)
+		tool(t, "mount", "-t", d.kind, "-o", options, d.image, d.mount)
 		probe := filepath.Join(d.mount, ".probe")
 		err := os.WriteFile(probe, nil, 0o600)
 		if !errors.Is(err, unix.EIO) {
