@@ -186,6 +186,8 @@ func TestOverflow(t *testing.T) {
 	for _, name := range []string{"/a", "/b", "/stop"} {
 		os.Mkdir(base+name, 0o700)
 	}
+	names := [2]string{base + "/a/0", base + "/a/1"}
+	touch(names[0])()
 	w := newWatcher(t)
 	stopped, proceed := make(chan struct{}), make(chan struct{})
 	once := sync.OnceFunc(func() { // as it must not be
@@ -200,10 +202,7 @@ func TestOverflow(t *testing.T) {
 	touch(base + "/stop/f")()
 	<-stopped
 	for i := range limit/2 + 1 { // each is two events, of which none is like the one before
-		if err := os.Mkdir(base+"/a/"+strconv.Itoa(i%2), 0o700); err != nil {
-			t.Fatal(err)
-		}
-		if err := os.Remove(base + "/a/" + strconv.Itoa(i%2)); err != nil {
+		if err := os.Rename(names[i&1], names[1-i&1]); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -216,4 +215,61 @@ func TestOverflow(t *testing.T) {
 	b.until(t, "the one whose event was lost", func() bool { return b.calls.Load() > 0 })
 	quiet(t, w)
 	b.next(t, "after the overflow", touch(base+"/b/g"))
+}
+
+// The kernel keeps one watch for a directory, as long as somebody watches it.
+func TestKernel(t *testing.T) {
+	path := t.TempDir()
+	w := newWatcher(t)
+	kept := func(step string, want int) {
+		t.Helper()
+		var text []byte
+		var err error
+		w.source.conn.Control(func(fd uintptr) { text, err = os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd)) })
+		if err != nil {
+			t.Skip(err)
+		}
+		if n := bytes.Count(text, []byte("inotify wd:")); n != want {
+			t.Errorf("%s: %d, want %d", step, n, want)
+		}
+	}
+	c1, _ := add(t, w, openDir(t, path))
+	c2, _ := add(t, w, openDir(t, path))
+	kept("twice", 1)
+	c1.Close()
+	c1.Close()
+	kept("one closed", 1)
+	c2.Close()
+	kept("both closed", 0)
+	c3, b := add(t, w, openDir(t, path))
+	b.next(t, "again", touch(path+"/f"))
+	c3.Close()
+	kept("again, and closed", 0)
+}
+
+// BenchmarkStorm is the processor time of renames one after the other in one directory, each two events, with and without somebody who watches it.
+func BenchmarkStorm(b *testing.B) {
+	for _, watched := range []bool{false, true} {
+		b.Run(fmt.Sprint("watched=", watched), func(b *testing.B) {
+			path := b.TempDir()
+			bell := newBell()
+			if watched {
+				_, bell = add(b, newWatcher(b), openDir(b, path))
+			}
+			touch(path + "/0")()
+			var before, after unix.Rusage
+			unix.Getrusage(unix.RUSAGE_SELF, &before)
+			n := 0
+			for b.Loop() {
+				if err := os.Rename(fmt.Sprint(path, "/", n&1), fmt.Sprint(path, "/", 1-n&1)); err != nil {
+					b.Fatal(err)
+				}
+				n++
+			}
+			unix.Getrusage(unix.RUSAGE_SELF, &after)
+			used := after.Utime.Nano() + after.Stime.Nano() - before.Utime.Nano() - before.Stime.Nano()
+			b.ReportMetric(float64(used)/1000/float64(n), "cpu-us/op")
+			b.ReportMetric(float64(bell.calls.Load())/b.Elapsed().Seconds(), "calls/s")
+		})
+	}
 }
