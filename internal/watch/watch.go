@@ -14,7 +14,7 @@
 //   - that a directory above it is moved or removed. Who wants to know watches that one too.
 //
 // Calls are few. The first change of a directory calls at once; what changes within Interval after a call is told by one more call at its end. So
-// there are at most 1/Interval calls a second for one directory, and always one that begins after the last change.
+// there are at most 1/Interval calls a second for one directory, and always one that begins after the last change. The end of a watch calls at once.
 //
 // All calls are made by one goroutine, so none runs at the same time as another, and one that blocks stops them all: changed is to
 // mark, and to send on a channel where it need not wait; the directory is read by somebody else.
@@ -68,7 +68,7 @@ type Watch struct {
 
 // event is what a source has seen.
 type event struct {
-	id    int  // or everything
+	id    int  // of a directory, or everything
 	ended bool // there will be no more
 }
 
@@ -203,10 +203,11 @@ func (w *Watcher) due(events []event, now time.Time, calls []*Watch) []*Watch {
 				}
 			}
 		case d == nil: // closed before it was read
+		case e.ended:
+			w.ended(d)
+			d.changed = false
+			calls = append(calls, d.watches...)
 		default:
-			if e.ended {
-				w.ended(d)
-			}
 			if d.changed = true; !d.cooling {
 				call(d)
 			}
@@ -230,11 +231,6 @@ func (w *Watcher) end(err error) (calls []*Watch) {
 	defer w.mu.Unlock()
 	if w.err == nil {
 		w.err = err
-	}
-	for _, d := range w.cooling {
-		if d.changed {
-			calls = append(calls, d.watches...)
-		}
 	}
 	for _, d := range w.dirs {
 		w.ended(d)

@@ -93,12 +93,8 @@ func (s *source) wait(until time.Time) ([]event, error) {
 	s.events = s.events[:0]
 	for b := s.buf[:n]; len(b) >= unix.SizeofInotifyEvent; {
 		e := (*unix.InotifyEvent)(unsafe.Pointer(&b[0]))
-		switch {
-		case e.Mask&unix.IN_Q_OVERFLOW != 0: // an IN_IGNORED may be lost with the rest: who looks at everything finds what is gone
-			s.events = append(s.events, event{id: everything})
-		default:
-			s.events = append(s.events, event{id: int(e.Wd), ended: e.Mask&unix.IN_IGNORED != 0})
-		}
+		// IN_Q_OVERFLOW has the number -1: everything. An IN_IGNORED may be lost with the rest; who looks at everything finds what is gone.
+		s.events = append(s.events, event{id: int(e.Wd), ended: e.Mask&unix.IN_IGNORED != 0})
 		b = b[unix.SizeofInotifyEvent+e.Len:]
 	}
 	return s.events, nil

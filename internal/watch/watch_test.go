@@ -189,7 +189,7 @@ func TestStorm(t *testing.T) {
 
 // The rule of Interval, with a clock of our own.
 func TestDue(t *testing.T) {
-	w := &Watcher{dirs: map[int]*directory{}}
+	w := &Watcher{dirs: map[int]*directory{}, source: newWatcher(t).source} // of which it has nothing
 	for id := range 2 {
 		d := &directory{id: id}
 		d.watches = []*Watch{{dir: d}}
@@ -214,6 +214,9 @@ func TestDue(t *testing.T) {
 		{31, []event{{id: 0}}, []int{0}, 41}, // at once again
 		{32, []event{{id: everything}}, []int{1}, 41},
 		{60, []event{{id: 1}}, []int{0, 1}, 70},
+		{61, []event{{id: 1}, {id: 1, ended: true}}, []int{1}, 70}, // the end does not wait
+		{62, []event{{id: 1}}, nil, 70},
+		{70, nil, nil, 0},
 	} {
 		at := func(d time.Duration) time.Time { return start.Add(d * Interval / 10) }
 		var got []int
@@ -276,7 +279,7 @@ func TestRemoved(t *testing.T) {
 func TestMany(t *testing.T) {
 	base := t.TempDir()
 	w := newWatcher(t)
-	const many = 3000
+	const many = 2000
 	var watches [many]*Watch
 	var bells [many]*bell
 	for i := range many {
@@ -295,6 +298,36 @@ func TestMany(t *testing.T) {
 		c.Close()
 	}
 	nothingWatched(t, w)
+}
+
+// Close waits for the call that is running, and takes back one that is about to.
+func TestClose(t *testing.T) {
+	path := t.TempDir()
+	dir := openDir(t, path)
+	w := newWatcher(t)
+	var second *Watch
+	begun, proceed := make(chan struct{}), make(chan struct{})
+	var done atomic.Bool
+	first, err := w.Add(dir, func() {
+		second.Close() // another's
+		close(begun)
+		<-proceed
+		done.Store(true)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if second, err = w.Add(dir, func() { t.Error("a call after Close") }); err != nil {
+		t.Fatal(err)
+	}
+	touch(path + "/f")()
+	<-begun
+	time.AfterFunc(10*time.Millisecond, func() { close(proceed) })
+	first.Close()
+	if !done.Load() {
+		t.Error("Close has not waited")
+	}
+	quiet(t, w)
 }
 
 // Whoever closes while everything changes is called no more, and nobody waits for ever.
@@ -325,7 +358,7 @@ func TestCloseRaces(t *testing.T) {
 	var calls atomic.Int64
 	for range 4 {
 		watching.Go(func() {
-			for range 300 {
+			for range 150 {
 				var closed atomic.Bool
 				called := make(chan struct{}, 1)
 				c, err := w.Add(dirs[rand.N(len(dirs))], func() {
