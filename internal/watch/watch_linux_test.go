@@ -31,8 +31,11 @@ func TestMain(m *testing.M) {
 	os.Exit(m.Run())
 }
 
-var children = map[string]func(dir string) error{"proc": func(d string) error { return confined(d, "hidepid=invisible,subset=pid") }, "none": func(d string) error { return confined(d, "") },
-	"limits": limited}
+var children = map[string]func(dir string) error{
+	"proc":   func(d string) error { return confined(d, "hidepid=invisible,subset=pid") }, // ProtectProc, ProcSubset
+	"none":   func(d string) error { return confined(d, "") },
+	"limits": limited,
+}
 
 func child(t *testing.T, what string, attr *syscall.SysProcAttr) {
 	t.Helper()
