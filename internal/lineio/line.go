@@ -28,7 +28,8 @@ func (e *kindError) Unwrap() error { return e.of }
 // ReadLine reads one line of at most max octets with its CRLF (max at most MaxLine), and returns it without; it is valid until the next call of a method of c.
 //
 // A line that is longer, or has a bare CR, bare LF or NUL in it, is one error (ErrLineTooLong, ErrBareCR, ErrBareLF, ErrNUL) and is consumed up to its CRLF, so that the
-// next call reads the next line: "MAIL FROM:<a@b>\nRCPT TO:<c@d>\r\n" is one bad line, not two commands. If no CRLF comes within 64 KiB,
+// next call reads the next line: "MAIL FROM:<a@b>\nRCPT TO:<c@d>\r\n" is one bad line, not two commands. A line that is only bad, not too long, comes with its error, for who
+// must know how it ends: an IMAP literal may follow it, whatever stands before. If no CRLF comes within 64 KiB,
 // the error is ErrEndlessLine, now and ever after. io.EOF before the first byte of a line, io.ErrUnexpectedEOF in it.
 func (c *Conn) ReadLine(max int) ([]byte, error) {
 	if c.stop != nil {
@@ -61,10 +62,10 @@ func (c *Conn) ReadLine(max int) ([]byte, error) {
 		case bad == nil && bytes.IndexByte(line, 0) >= 0:
 			bad = ErrNUL
 		}
-		if bad != nil {
+		if bad == ErrLineTooLong {
 			return nil, bad
 		}
-		return line, nil
+		return line, bad
 	}
 }
 
