@@ -39,14 +39,18 @@ type Limits struct {
 	Discard int64 // octets of non-synchronizing literals that are read and dropped after an error; beyond, the connection is to be closed
 }
 
-// BeforeLogin and AfterLogin are limits for a stranger and for a user.
+// BeforeLogin are the limits for a stranger.
+func BeforeLogin() Limits {
+	return Limits{Line: 8 << 10, Literal: 4 << 10, Command: 16 << 10, NonSync: 4096, Discard: 16 << 10}
+}
+
+// AfterLogin are the limits for a user.
 //
-// Why are literals of a user bounded so low? The largest that a program sends is a mailbox name or a text to search for; messages are no part of this.
+// Why are his literals bounded so low? The largest that a program sends is a text to search for; messages are no part of this.
 // RFC 2683 section 3.2.1.5 asks for lines of 8,000 octets; large sets of UIDs are longer, and 64 KiB is what other servers take.
-var (
-	BeforeLogin = Limits{Line: 8 << 10, Literal: 4 << 10, Command: 16 << 10, NonSync: 4096, Discard: 16 << 10}
-	AfterLogin  = Limits{Line: lineio.MaxLine, Literal: 64 << 10, Command: 512 << 10, NonSync: 4096, Discard: 1 << 20}
-)
+func AfterLogin() Limits {
+	return Limits{Line: lineio.MaxLine, Literal: 64 << 10, Command: 512 << 10, NonSync: 4096, Discard: 1 << 20}
+}
 
 // Mode is what ENABLE changes on the wire.
 type Mode uint8
@@ -76,7 +80,7 @@ type Conn struct {
 
 // NewConn makes a Conn of nc with the limits BeforeLogin. Timeouts are off.
 func NewConn(nc net.Conn) *Conn {
-	c := &Conn{Conn: lineio.New(nc), Limits: BeforeLogin}
+	c := &Conn{Conn: lineio.New(nc), Limits: BeforeLogin()}
 	c.d.c = c
 	return c
 }

@@ -99,6 +99,15 @@ func (d *Decoder) Expect(c byte) *Decoder {
 // SP takes the space before an argument. It returns d, for d.SP().Mailbox().
 func (d *Decoder) SP() *Decoder { return d.Expect(' ') }
 
+// spaceThen takes the space before c, if both come next.
+func (d *Decoder) spaceThen(c byte) bool {
+	if d.Is(' ') && d.pos+1 < len(d.line) && d.line[d.pos+1] == c {
+		d.pos++
+		return true
+	}
+	return false
+}
+
 // List calls f for each element of "(" [element *(SP element)] ")", at most max of them.
 func (d *Decoder) List(max int, f func()) {
 	d.Expect('(')
@@ -158,7 +167,7 @@ func (d *Decoder) take(kind func(byte) bool) []byte {
 func (d *Decoder) word() []byte {
 	w := d.take(isWordChar)
 	if len(w) > len(d.upper) {
-		return nil
+		return d.upper[:0]
 	}
 	return upper(d.upper[:0], w)
 }

@@ -156,8 +156,7 @@ func (d *Decoder) event(g *EventGroup) {
 	for i, name := range eventNames {
 		if foldEqual(w, name) {
 			g.Events |= 1 << i
-			if i == 0 && d.skipFold(" (") {
-				d.pos--
+			if i == 0 && d.spaceThen('(') {
 				g.Fetch = d.fetchList()
 			}
 			return

@@ -48,10 +48,7 @@ func (d *Decoder) searchReturnOption(r *SearchReturn) {
 	case "UPDATE":
 		r.Update = true
 		// RFC 5465 section 10 has no space here, its examples have.
-		if d.Is('(') || d.skipFold(" (") {
-			if d.line[d.pos-1] == '(' {
-				d.pos--
-			}
+		if d.Is('(') || d.spaceThen('(') {
 			r.UpdateItems = d.fetchList()
 		}
 	case "PARTIAL":
