@@ -91,7 +91,8 @@ func (d *Decoder) fetchModifier(f *Fetch) {
 	}
 }
 
-func (d *Decoder) fetchList() (items []FetchItem) {
+func (d *Decoder) fetchList() []FetchItem {
+	items := make([]FetchItem, 0, 8) // most programs ask for fewer
 	d.NonEmptyList(maxFetchItems, func() { items = append(items, d.fetchItem(d.word())) })
 	return items
 }

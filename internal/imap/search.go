@@ -112,7 +112,6 @@ prefixes:
 		}
 		d.SP()
 	}
-	d.enter()
 	switch {
 	case d.err != nil:
 	case w != nil:
@@ -124,7 +123,6 @@ prefixes:
 		k.Op = SearchSeq
 		k.Set = d.NumSet()
 	}
-	d.depth--
 	k.Not = k.Not != not
 	k.Fuzzy = k.Fuzzy || fuzzy
 	return k
@@ -133,12 +131,17 @@ prefixes:
 // or reads what follows OR: "OR a OR b c" is any of three.
 func (p *searchParser) or() []SearchKey {
 	d := p.d
+	if d.enter(); d.err != nil {
+		return nil
+	}
 	keys := []SearchKey{p.keySP()}
 	for d.err == nil && d.skipFold("OR ") {
 		p.count()
 		keys = append(keys, p.keySP())
 	}
-	return append(keys, p.key())
+	keys = append(keys, p.key())
+	d.depth--
+	return keys
 }
 
 func (p *searchParser) keySP() SearchKey {
