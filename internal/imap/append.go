@@ -2,21 +2,21 @@ package imap
 
 import "time"
 
-// AppendKind says how the message of an APPEND or REPLACE is sent.
-type AppendKind uint8
+// DataKind says how the message of an APPEND or REPLACE is sent.
+type DataKind uint8
 
 const (
-	AppendLiteral  AppendKind = iota // a literal, or a literal8 (RFC 3516)
-	AppendUTF8                       // UTF8 (literal8): it may have UTF-8 in its header (RFC 6855 section 4)
-	AppendCatenate                   // CATENATE (parts) (RFC 4469)
+	DataLiteral  DataKind = iota // a literal, or a literal8 (RFC 3516)
+	DataUTF8                     // UTF8 (literal8): it may have UTF-8 in its header (RFC 6855 section 4)
+	DataCatenate                 // CATENATE (parts) (RFC 4469)
 )
 
 // AppendMessage is append-message (RFC 4466) up to where its data begins.
 type AppendMessage struct {
 	Flags   []string
 	Date    time.Time // zero: none
-	Kind    AppendKind
-	Literal Literal // not of AppendCatenate: to be judged, and given to Open
+	Kind    DataKind
+	Literal Literal // not of DataCatenate: to be judged, and given to Open
 }
 
 // AppendMessage reads [SP flag-list] [SP date-time] SP append-data, the data up to its octets.
@@ -45,10 +45,10 @@ func (d *Decoder) AppendMessage() (m AppendMessage) {
 	}
 	switch string(d.word()) {
 	case "UTF8":
-		m.Kind = AppendUTF8
+		m.Kind = DataUTF8
 		m.Literal = d.SP().utf8Literal()
 	case "CATENATE":
-		m.Kind = AppendCatenate
+		m.Kind = DataCatenate
 		d.SP().Expect('(')
 		d.parts, d.closing = 0, false
 	default:
@@ -68,7 +68,7 @@ func (d *Decoder) utf8Literal() Literal {
 
 // AppendEnd takes what follows the octets of the message.
 func (d *Decoder) AppendEnd(m AppendMessage) {
-	if m.Kind == AppendUTF8 {
+	if m.Kind == DataUTF8 {
 		d.Expect(')')
 	}
 }

@@ -11,7 +11,8 @@ import (
 // Decoder pulls the arguments of a command off the wire. Its methods are named after the grammar. After the first error they do nothing and return zero values, so a
 // command pulls all it has, and asks for the error once, with End (or Err, before it streams a literal).
 //
-// The error is a *Status, BAD as a rule, to be sent tagged; or one of the connection, after which that is to be closed. Strings are copies.
+// The error is a *Status, BAD as a rule, to be sent tagged; or one of the connection, after which that is to be closed. Strings are copies. Between two pulls nothing else may
+// read from the connection; a Body may.
 type Decoder struct {
 	c    *Conn
 	line []byte // of the command, without CRLF, as it lies in the read buffer

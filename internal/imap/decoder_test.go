@@ -77,6 +77,7 @@ func TestNumbers(t *testing.T) {
 		{"number", func(d *Decoder) any { return d.Number() }, map[string]any{"0": uint32(0), "007": uint32(7), "4294967295": uint32(1<<32 - 1)},
 			[]string{"", "-1", "+1", "4294967296", "18446744073709551616", many, "1x", "0x1", "١"}},
 		{"nz-number", func(d *Decoder) any { return d.NZNumber() }, map[string]any{"1": uint32(1)}, []string{"0", "01", ""}},
+		{"seq-number", func(d *Decoder) any { return d.SeqNumber() }, map[string]any{"*": uint32(0), "5": uint32(5)}, []string{"0", "**", "1:2", "$", ""}},
 		{"number64", func(d *Decoder) any { return d.Number64() }, map[string]any{"0": int64(0), "9223372036854775807": int64(1<<63 - 1)},
 			[]string{"9223372036854775808", "18446744073709551617", many}},
 		{"mod-sequence-value", func(d *Decoder) any { return d.ModSeq() }, map[string]any{"620162338": uint64(620162338), "9223372036854775807": uint64(1<<63 - 1)}, []string{"0", "9223372036854775808"}},

@@ -18,7 +18,7 @@ var commands = map[string]func(*Decoder){
 	"LIST":         func(d *Decoder) { d.SP().ListCommand() },
 	"STATUS":       func(d *Decoder) { d.SP().Mailbox(); d.SP().StatusItems() },
 	"APPEND":       func(d *Decoder) { appended(d.SP()) },
-	"REPLACE":      func(d *Decoder) { d.SP().NumSet(); appended(d.SP()) },
+	"REPLACE":      func(d *Decoder) { d.SP().SeqNumber(); appended(d.SP()) },
 	"FETCH":        func(d *Decoder) { d.SP().NumSet(); d.SP().Fetch() },
 	"STORE":        func(d *Decoder) { d.SP().NumSet(); d.SP().Store() },
 	"COPY":         func(d *Decoder) { d.SP().NumSet(); d.SP().Mailbox() },

@@ -45,6 +45,7 @@ func TestNotify(t *testing.T) {
 		"SET (selected (MessageNew (UID BODY.PEEK[HEADER.FIELDS (From)]) MessageExpunge)) (subtree Lists (MailboxName))": Notify{Groups: []EventGroup{
 			{MailboxFilter{Kind: FilterSelected}, both, []FetchItem{{Kind: FetchUID}, {Kind: FetchSection, Peek: true, Section: Section{Text: SectionHeaderFields, Fields: []string{"From"}}}}},
 			{MailboxFilter{Kind: FilterSubtree, Mailboxes: []string{"Lists"}}, EventMailboxName, nil}}},
+		"SET (subscribed NONE) (personal NONE)": Notify{Groups: []EventGroup{{MailboxFilter: MailboxFilter{Kind: FilterSubscribed}}, {MailboxFilter: MailboxFilter{Kind: FilterPersonal}}}},
 		"SET STATUS (selected-delayed NONE) (mailboxes (a INBOX) (messagenew MessageExpunge Foo)) (inboxes (ServerMetadataChange))": Notify{Status: true, Groups: []EventGroup{
 			{MailboxFilter{Kind: FilterSelectedDelayed}, 0, nil}, {MailboxFilter{FilterMailboxes, []string{"a", "INBOX"}}, both | EventUnknown, nil}, {MailboxFilter{Kind: FilterInboxes}, EventServerMetadataChange, nil}}},
 	}, []string{"", "NONE x", "SET", "SET ", "SET STATUS", "SET ()", "SET (selected)", "SET (selected ())", "SET (selected FOO)", "SET (selected (MessageNew))", "SET (personal (FlagChange))", "SET (selected (MailboxName))", "SET (foo NONE)",
@@ -57,6 +58,7 @@ func TestMetadata(t *testing.T) {
 		{"getmetadata", func(d *Decoder) any { return d.GetMetadata() }, map[string]any{
 			`"INBOX" /shared/comment`: GetMetadata{MaxSize: -1, Mailbox: "INBOX", Entries: []string{"/shared/comment"}},
 			`(MAXSIZE 1024 DEPTH infinity) "" (/shared/comment "/private/X")`: GetMetadata{MaxSize: 1024, Depth: -1, Entries: []string{"/shared/comment", "/private/x"}, HasOptions: true},
+			`(DEPTH 0) x /a`: GetMetadata{MaxSize: -1, Mailbox: "x", Entries: []string{"/a"}, HasOptions: true},
 			`(DEPTH 1) x /a`: GetMetadata{MaxSize: -1, Depth: 1, Mailbox: "x", Entries: []string{"/a"}, HasOptions: true},
 		}, []string{"", "INBOX", "INBOX ()", "() INBOX /a", "(DEPTH 2) INBOX /a", "(FOO) INBOX /a", "INBOX a", "INBOX /", "INBOX /a/", "INBOX /a//b", `INBOX "/a*"`, `INBOX "/a%"`, "INBOX {3+}\r\n/\xc3\xa4", "INBOX /a b"}},
 		{"entry-values", func(d *Decoder) any { return d.EntryValues() }, map[string]any{
@@ -89,7 +91,7 @@ func appended(d *Decoder) (got []string) {
 			text += m.Date.Format(time.RFC3339)
 		}
 		text += ":"
-		if m.Kind == AppendCatenate {
+		if m.Kind == DataCatenate {
 			for p, ok := d.CatenatePart(); ok; p, ok = d.CatenatePart() {
 				if p.Text {
 					text += read(p.Literal) + ";"

@@ -89,6 +89,14 @@ func seqNumber(b []byte) (v uint32, n int) {
 	return uint32(x), n
 }
 
+// SeqNumber reads seq-number = nz-number / "*", which is 0.
+func (d *Decoder) SeqNumber() uint32 {
+	if d.Skip('*') {
+		return 0
+	}
+	return d.NZNumber()
+}
+
 // Dynamic reports whether "*" is in the set as it came.
 func (s NumSet) Dynamic() bool {
 	return slices.ContainsFunc(s.Ranges, func(r NumRange) bool { return r.First == 0 || r.Last == 0 })

@@ -46,6 +46,25 @@ func TestSearch(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", in, got, want)
 		}
 	}
+	for op, word := range map[SearchOp]string{SearchBefore: "BEFORE", SearchOn: "ON", SearchSince: "SINCE", SearchSentBefore: "SENTBEFORE", SearchSentOn: "SENTON", SearchSentSince: "SENTSINCE",
+		SearchSavedBefore: "SAVEDBEFORE", SearchSavedOn: "SAVEDON", SearchSavedSince: "SAVEDSINCE"} {
+		if got := key(t, word+" 1-Feb-1994"); !reflect.DeepEqual(got, SearchKey{Op: op, Date: Date{1994, 2, 1}}) {
+			t.Errorf("%s: %+v", word, got)
+		}
+	}
+	for name, word := range map[string]string{`\Answered`: "ANSWERED", `\Deleted`: "DELETED", `\Draft`: "DRAFT", `\Flagged`: "FLAGGED", `\Seen`: "SEEN"} {
+		if !reflect.DeepEqual(key(t, word), flag(name)) || !reflect.DeepEqual(key(t, "UN"+word), not(flag(name))) {
+			t.Errorf("%s: %+v, %+v", word, key(t, word), key(t, "UN"+word))
+		}
+	}
+	if !reflect.DeepEqual(key(t, "RECENT"), flag(`\Recent`)) {
+		t.Error("RECENT")
+	}
+	for _, word := range []string{"BCC", "CC", "FROM", "SUBJECT", "TO"} {
+		if got := key(t, word+" x"); !reflect.DeepEqual(got, SearchKey{Op: SearchHeader, Name: word, Text: "x"}) {
+			t.Errorf("%s: %+v", word, got)
+		}
+	}
 	check(t, 0, []row{
 		{"search-program", func(d *Decoder) any { c, k := d.SearchProgram(); return fmt.Sprint(c, k.Op) }, map[string]any{"CHARSET utf-8 TEXT x": fmt.Sprint("UTF-8", SearchText), `charset "US-ASCII" ALL`: fmt.Sprint("US-ASCII", SearchAll), "ALL": fmt.Sprint("", SearchAll)},
 			[]string{"", "CHARSET", "CHARSET UTF-8", "CHARSET UTF-8 ", "FOO", "ALL ", "ALL  ALL", "NOT", "NOT ", "OR ALL", "OR", "OR ALL ", "()", "(ALL", "(ALL ", "ALL)", "0", "1:", "$1", "KEYWORD", "FROM", "FROM (x)", "HEADER x", "UID", "UID x",

@@ -40,7 +40,7 @@ const (
 	NotSaved             = "NOTSAVED"             // RFC 5182
 	NoUpdate             = "NOUPDATE"             // RFC 5267, with the tag as a string in NOUPDATE "tag"
 	OverQuota            = "OVERQUOTA"
-	Parse                = "PARSE"
+	ParseError           = "PARSE"
 	PrivacyRequired      = "PRIVACYREQUIRED"
 	ReadOnly             = "READ-ONLY"
 	ReadWrite            = "READ-WRITE"
@@ -83,7 +83,15 @@ func (s *Status) Error() string { return string(AppendStatus(nil, s, UTF8)) }
 func AppendStatus(dst []byte, s *Status, m Mode) []byte {
 	dst = append(append(dst, s.Condition...), ' ')
 	if s.Code != "" {
-		dst = append(appendClean(append(dst, '['), s.Code, m), "] "...)
+		dst = append(dst, '[')
+		begin := len(dst)
+		dst = appendClean(dst, s.Code, m)
+		for i, c := range dst[begin:] {
+			if c == ']' {
+				dst[begin+i] = '?'
+			}
+		}
+		dst = append(dst, "] "...)
 	}
 	switch text := s.Text; {
 	case text == "":
@@ -130,56 +138,58 @@ func (c *Conn) WriteContinuation(text string) error {
 
 func codeNumber(name string, n uint64) string { return name + " " + strconv.FormatUint(n, 10) }
 
-// UIDNext is the code UIDNEXT.
-func UIDNext(uid uint32) string { return codeNumber("UIDNEXT", uint64(uid)) }
+// CodeUIDNext is the code UIDNEXT.
+func CodeUIDNext(uid uint32) string { return codeNumber("UIDNEXT", uint64(uid)) }
 
-// UIDValidity is the code UIDVALIDITY.
-func UIDValidity(v uint32) string { return codeNumber("UIDVALIDITY", uint64(v)) }
+// CodeUIDValidity is the code UIDVALIDITY.
+func CodeUIDValidity(v uint32) string { return codeNumber("UIDVALIDITY", uint64(v)) }
 
-// Unseen is the code UNSEEN of revision 1.
-func Unseen(seq uint32) string { return codeNumber("UNSEEN", uint64(seq)) }
+// CodeUnseen is the code UNSEEN of revision 1.
+func CodeUnseen(seq uint32) string { return codeNumber("UNSEEN", uint64(seq)) }
 
-// HighestModSeq is the code of RFC 7162.
-func HighestModSeq(n uint64) string { return codeNumber("HIGHESTMODSEQ", n) }
+// CodeHighestModSeq is the code of RFC 7162.
+func CodeHighestModSeq(n uint64) string { return codeNumber("HIGHESTMODSEQ", n) }
 
-// MetadataMaxSize and MetadataLongEntries are codes of RFC 5464.
-func MetadataMaxSize(n int) string { return codeNumber("METADATA MAXSIZE", uint64(n)) }
+// CodeMetadataMaxSize says how large the value of an entry may be (RFC 5464).
+func CodeMetadataMaxSize(n int) string { return codeNumber("METADATA MAXSIZE", uint64(n)) }
 
-// MetadataLongEntries says how long the longest entry is that was left out.
-func MetadataLongEntries(n int) string { return codeNumber("METADATA LONGENTRIES", uint64(n)) }
+// CodeMetadataLongEntries says how long the longest value is that was left out.
+func CodeMetadataLongEntries(n int) string { return codeNumber("METADATA LONGENTRIES", uint64(n)) }
 
-// MailboxID is the code of RFC 8474; id is of its characters.
-func MailboxID(id string) string { return "MAILBOXID (" + id + ")" }
+// CodeMailboxID is the code of RFC 8474; id is of its characters.
+func CodeMailboxID(id string) string { return "MAILBOXID (" + id + ")" }
 
-// PermanentFlags is the code PERMANENTFLAGS; `\*` among the flags says that new ones can be made.
-func PermanentFlags(flags []string) string {
-	return "PERMANENTFLAGS (" + strings.Join(flags, " ") + ")"
+// CodePermanentFlags is the code PERMANENTFLAGS; `\*` among the flags says that new ones can be made.
+func CodePermanentFlags(flags []string) string {
+	return string(AppendFlags([]byte("PERMANENTFLAGS "), flags...))
 }
 
-// Capability is the code CAPABILITY.
-func Capability(names []string) string { return "CAPABILITY " + strings.Join(names, " ") }
+// CodeCapability is the code CAPABILITY.
+func CodeCapability(names []string) string { return "CAPABILITY " + strings.Join(names, " ") }
 
-// BadCharset is the code BADCHARSET with those that are known.
-func BadCharset(known []string) string {
+// CodeBadCharset is the code BADCHARSET with those that are known.
+func CodeBadCharset(known []string) string {
 	if len(known) == 0 {
 		return "BADCHARSET"
 	}
 	return "BADCHARSET (" + strings.Join(known, " ") + ")"
 }
 
-// BadEvent is the code of RFC 5465 with the events that are supported.
-func BadEvent(supported []string) string { return "BADEVENT (" + strings.Join(supported, " ") + ")" }
+// CodeBadEvent is the code of RFC 5465 with the events that are supported.
+func CodeBadEvent(supported []string) string {
+	return "BADEVENT (" + strings.Join(supported, " ") + ")"
+}
 
-// AppendUID is the code of RFC 9051 section 7.1, for the UIDs that the messages of an APPEND got, ascending.
-func AppendUID(validity uint32, uids []uint32) string {
+// CodeAppendUID is the code of RFC 9051 section 7.1, for the UIDs that the messages of an APPEND got, ascending.
+func CodeAppendUID(validity uint32, uids []uint32) string {
 	return string(AppendNumbers(append(strconv.AppendUint([]byte("APPENDUID "), uint64(validity), 10), ' '), uids))
 }
 
-// CopyUID is the code of COPY and MOVE: from[i] has become to[i]. Both are in ascending order.
-func CopyUID(validity uint32, from, to []uint32) string {
+// CodeCopyUID is the code of COPY and MOVE: from[i] has become to[i]. Both are in ascending order.
+func CodeCopyUID(validity uint32, from, to []uint32) string {
 	b := append(strconv.AppendUint([]byte("COPYUID "), uint64(validity), 10), ' ')
 	return string(AppendNumbers(append(AppendNumbers(b, from), ' '), to))
 }
 
-// Modified is the code of RFC 7162: the messages that were not changed, by their numbers, ascending.
-func Modified(nums []uint32) string { return string(AppendNumbers([]byte("MODIFIED "), nums)) }
+// CodeModified is the code of RFC 7162: the messages that were not changed, by their numbers, ascending.
+func CodeModified(nums []uint32) string { return string(AppendNumbers([]byte("MODIFIED "), nums)) }

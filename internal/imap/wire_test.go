@@ -127,6 +127,41 @@ func TestLineTooLong(t *testing.T) {
 	}
 }
 
+// A wait that times out loses nothing, wherever it was.
+func TestTimeouts(t *testing.T) {
+	w := &stopping{wire{in: []byte("a FOO ( {5+}\r\nc BAR {5+}\r\nx\r\n\r\nx\r\nb NOOP\r\n"), step: 1}, false}
+	c := NewConn(w)
+	var got []string
+	for range 1000 {
+		cmd, _, err := c.ReadCommand()
+		if err == errStopped {
+			continue
+		}
+		if err != nil {
+			break
+		}
+		got = append(got, cmd.Tag)
+	}
+	if strings.Join(got, " ") != "a b" {
+		t.Errorf("%q", got)
+	}
+}
+
+// stopping fails every second time.
+type stopping struct {
+	wire
+	stop bool
+}
+
+var errStopped = errors.New("stopped")
+
+func (s *stopping) Read(p []byte) (int, error) {
+	if s.stop = !s.stop; s.stop {
+		return 0, errStopped
+	}
+	return s.wire.Read(p)
+}
+
 func TestStatus(t *testing.T) {
 	for _, x := range []struct {
 		s         *Status
@@ -137,23 +172,25 @@ func TestStatus(t *testing.T) {
 		{Bad("a\r\nb OK [X] y\x00\x7f"), "BAD a??b OK [X] y??", ""},
 		{OK("", "[ALERT] fake"), "OK (ALERT] fake", ""},
 		{OK("", ""), "OK done", ""},
+		{OK("X] fake", "[Y] z"), "OK [X? fake] [Y] z", ""},
+		{OK("X\r\n", "x"), "OK [X??] x", ""},
 		{Bye("", "bis später"), "BYE bis sp?ter", "BYE bis später"},
 		{Bye("", "\xff\u0080"), "BYE ??", "BYE ??"},
-		{OK(UIDNext(4392), "p"), "OK [UIDNEXT 4392] p", ""},
-		{OK(CopyUID(38505, []uint32{304, 319, 320}, []uint32{3956, 3957, 3958}), "Done"), "OK [COPYUID 38505 304,319:320 3956:3958] Done", ""},
-		{OK(AppendUID(38505, []uint32{3955}), "x"), "OK [APPENDUID 38505 3955] x", ""},
-		{OK(PermanentFlags([]string{`\Deleted`, `\Seen`, `\*`}), "Limited"), `OK [PERMANENTFLAGS (\Deleted \Seen \*)] Limited`, ""},
-		{OK(Modified([]uint32{7, 9}), "Conditional STORE failed"), "OK [MODIFIED 7,9] Conditional STORE failed", ""},
-		{No(BadCharset(nil), "x"), "NO [BADCHARSET] x", ""},
-		{No(BadCharset([]string{"UTF-8", "US-ASCII"}), "x"), "NO [BADCHARSET (UTF-8 US-ASCII)] x", ""},
-		{No(BadEvent(EventFlagChange.Names()), "x"), "NO [BADEVENT (FlagChange)] x", ""},
-		{No(MetadataMaxSize(1024), "x"), "NO [METADATA MAXSIZE 1024] x", ""},
-		{OK(MetadataLongEntries(2199), "x"), "OK [METADATA LONGENTRIES 2199] x", ""},
-		{OK(MailboxID("F2212ea87-6097-4256-9d51-71338625"), "x"), "OK [MAILBOXID (F2212ea87-6097-4256-9d51-71338625)] x", ""},
-		{OK(HighestModSeq(715194045007), ""), "OK [HIGHESTMODSEQ 715194045007] done", ""},
-		{OK(Capability([]string{"IMAP4rev2", "AUTH=PLAIN"}), ""), "OK [CAPABILITY IMAP4rev2 AUTH=PLAIN] done", ""},
-		{OK(UIDValidity(3857529045), ""), "OK [UIDVALIDITY 3857529045] done", ""},
-		{OK(Unseen(12), ""), "OK [UNSEEN 12] done", ""},
+		{OK(CodeUIDNext(4392), "p"), "OK [UIDNEXT 4392] p", ""},
+		{OK(CodeCopyUID(38505, []uint32{304, 319, 320}, []uint32{3956, 3957, 3958}), "Done"), "OK [COPYUID 38505 304,319:320 3956:3958] Done", ""},
+		{OK(CodeAppendUID(38505, []uint32{3955}), "x"), "OK [APPENDUID 38505 3955] x", ""},
+		{OK(CodePermanentFlags([]string{`\Deleted`, `\Seen`, `\*`}), "Limited"), `OK [PERMANENTFLAGS (\Deleted \Seen \*)] Limited`, ""},
+		{OK(CodeModified([]uint32{7, 9}), "Conditional STORE failed"), "OK [MODIFIED 7,9] Conditional STORE failed", ""},
+		{No(CodeBadCharset(nil), "x"), "NO [BADCHARSET] x", ""},
+		{No(CodeBadCharset([]string{"UTF-8", "US-ASCII"}), "x"), "NO [BADCHARSET (UTF-8 US-ASCII)] x", ""},
+		{No(CodeBadEvent(EventFlagChange.Names()), "x"), "NO [BADEVENT (FlagChange)] x", ""},
+		{No(CodeMetadataMaxSize(1024), "x"), "NO [METADATA MAXSIZE 1024] x", ""},
+		{OK(CodeMetadataLongEntries(2199), "x"), "OK [METADATA LONGENTRIES 2199] x", ""},
+		{OK(CodeMailboxID("F2212ea87-6097-4256-9d51-71338625"), "x"), "OK [MAILBOXID (F2212ea87-6097-4256-9d51-71338625)] x", ""},
+		{OK(CodeHighestModSeq(715194045007), ""), "OK [HIGHESTMODSEQ 715194045007] done", ""},
+		{OK(CodeCapability([]string{"IMAP4rev2", "AUTH=PLAIN"}), ""), "OK [CAPABILITY IMAP4rev2 AUTH=PLAIN] done", ""},
+		{OK(CodeUIDValidity(3857529045), ""), "OK [UIDVALIDITY 3857529045] done", ""},
+		{OK(CodeUnseen(12), ""), "OK [UNSEEN 12] done", ""},
 	} {
 		if x.u8 == "" {
 			x.u8 = x.ascii
