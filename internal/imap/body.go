@@ -33,9 +33,10 @@ const (
 //	BodyMessage    SP envelope SP body
 //	the others     nothing
 //
-// Only what kind says is looked at: a text/plain of kind BodyBasic makes a response that clients cannot parse, so Kind tells it.
+// The grammar takes the kind from the type: text has lines, message/rfc822 and message/global have a message in them. A part of another kind than its type says makes a
+// response that clients cannot parse.
 
-// Kind is the kind of a part of this type that is not divided: isMessage and isMultipart say whether the message was parsed so.
+// Kind is the kind of the part; isMessage and isMultipart say whether the message was parsed so (message.Part has methods of these names).
 func (p *BodyPart[T]) Kind(isMessage, isMultipart bool) BodyKind {
 	switch {
 	case isMultipart:

@@ -7,6 +7,14 @@
 //	Append…   functions that append one production of a response to a buffer
 //	Status    OK, NO, BAD, BYE, PREAUTH with a response code; also the error of a command that is wrong
 //
+// A command pulls its arguments, asks once for the error, and acts:
+//
+//	cmd, d, err := c.ReadCommand()     // a *Status as the error is the answer
+//	set := d.SP().NumSet()
+//	f := d.SP().Fetch()
+//	if err := d.End(); err != nil { …  // here too
+//	set.Resolve(last)
+//
 // What it promises:
 //   - It reads strictly, and nothing unbounded: a line, the literals and all of a command have limits (Limits), lists and nesting too. A literal is refused before anything is
 //     allocated for it; those of messages are streamed and never held.

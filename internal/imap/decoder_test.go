@@ -44,7 +44,7 @@ func TestStrings(t *testing.T) {
 		{"atom", func(d *Decoder) any { return d.Atom() }, map[string]any{"abc": "abc", "$MDNSent": "$MDNSent", "a[b": "a[b", "+/=": "+/=", "~x}": "~x}"},
 			[]string{"", "a]", "(", `"a"`, "a b", "a%", "*", `a\`, "ä", "{1+}\r\nx", "\x01", "a\x7f"}},
 		{"astring", astring, map[string]any{"abc]": "abc]", `"a \"b\" \\"`: `a "b" \`, `""`: "", "{0+}\r\n": "", "{3+}\r\na\r\n": "a\r\n", "{2+}\r\n\xff\x01": "\xff\x01", "NIL": "NIL"},
-			[]string{"", "a%b", "(a)", "a*", `a"b"`, `"a"b`, "~{1+}\r\nx"}},
+			[]string{"", "{x {1+}\r\ny", "{1} {1+}\r\ny", "a%b", "(a)", "a*", `a"b"`, `"a"b`, "~{1+}\r\nx"}},
 		{"string", func(d *Decoder) any { return d.String() }, map[string]any{`"a"`: "a", "{1+}\r\nb": "b"}, []string{"a", "NIL", "", "(", "~{1+}\r\nx"}},
 		{"nstring", func(d *Decoder) any { s, ok := d.NString(); return [2]any{s, ok} },
 			map[string]any{"NIL": [2]any{"", false}, "nil": [2]any{"", false}, `"NIL"`: [2]any{"NIL", true}, "{3+}\r\nNIL": [2]any{"NIL", true}}, []string{"a", "", "NILL"}},

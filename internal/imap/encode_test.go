@@ -21,6 +21,7 @@ func TestAppendString(t *testing.T) {
 		"a\tb\x7f":       {"\"a\tb\x7f\"", ""},
 		"a\r\nb":         {"{4}\r\na\r\nb", ""},
 		"a\nb":           {"{3}\r\na\nb", ""},
+		"a\rb":           {"{3}\r\na\rb", ""},
 		"a\x00b":         {`"a?b"`, ""},
 		"\x00\n\x00":     {"{3}\r\n?\n?", ""},
 		"ä":              {"{2}\r\nä", `"ä"`},

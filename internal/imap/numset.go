@@ -215,7 +215,7 @@ func (s NumSet) Clip(last uint32) NumSet {
 	i := sort.Search(len(s.Ranges), func(i int) bool { return s.Ranges[i].Last > last })
 	if i < len(s.Ranges) {
 		r := s.Ranges[i]
-		s.Ranges = slices.Clone(s.Ranges[:i])
+		s.Ranges = s.Ranges[:i:i] // what is appended goes elsewhere
 		if r.First <= last {
 			s.Ranges = append(s.Ranges, NumRange{r.First, last})
 		}
