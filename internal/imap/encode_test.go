@@ -342,7 +342,7 @@ func TestEnvelopeBudget(t *testing.T) {
 		}
 		best = min(best, time.Since(began))
 	}
-	if best > 400*time.Millisecond {
+	if best > 400*time.Millisecond && !raceEnabled {
 		t.Errorf("%v", best)
 	}
 	when := time.Date(2026, 1, 2, 3, 4, 5, 0, time.FixedZone("", 3600))

@@ -57,10 +57,11 @@ func TestMetadata(t *testing.T) {
 	check(t, 0, []row{
 		{"getmetadata", func(d *Decoder) any { return d.GetMetadata() }, map[string]any{
 			`"INBOX" /shared/comment`: GetMetadata{MaxSize: -1, Mailbox: "INBOX", Entries: []string{"/shared/comment"}},
-			`(MAXSIZE 1024 DEPTH infinity) "" (/shared/comment "/private/X")`: GetMetadata{MaxSize: 1024, Depth: -1, Entries: []string{"/shared/comment", "/private/x"}, HasOptions: true},
-			`(DEPTH 0) x /a`: GetMetadata{MaxSize: -1, Mailbox: "x", Entries: []string{"/a"}, HasOptions: true},
-			`(DEPTH 1) x /a`: GetMetadata{MaxSize: -1, Depth: 1, Mailbox: "x", Entries: []string{"/a"}, HasOptions: true},
-		}, []string{"", "INBOX", "INBOX ()", "() INBOX /a", "(DEPTH 2) INBOX /a", "(FOO) INBOX /a", "INBOX a", "INBOX /", "INBOX /a/", "INBOX /a//b", `INBOX "/a*"`, `INBOX "/a%"`, "INBOX {3+}\r\n/\xc3\xa4", "INBOX /a b"}},
+			`(MAXSIZE 1024 DEPTH infinity) "" (/shared/comment "/private/X")`: GetMetadata{MaxSize: 1024, Depth: -1, Entries: []string{"/shared/comment", "/private/x"}},
+			`(DEPTH 0) x /a`:                       GetMetadata{MaxSize: -1, Mailbox: "x", Entries: []string{"/a"}},
+			"INBOX (MAXSIZE 1024) (/a {2+}\r\n/b)": GetMetadata{MaxSize: 1024, Mailbox: "INBOX", Entries: []string{"/a", "/b"}},
+			`(DEPTH 1) x /a`:                       GetMetadata{MaxSize: -1, Depth: 1, Mailbox: "x", Entries: []string{"/a"}},
+		}, []string{"", "INBOX", "INBOX ()", "() INBOX /a", "INBOX (MAXSIZE 1)", "INBOX (MAXSIZE 1) ", "INBOX (a) (b)", "INBOX (MAXSIZE 1) () /a", "(DEPTH 2) INBOX /a", "(FOO) INBOX /a", "INBOX a", "INBOX /", "INBOX /a/", "INBOX /a//b", `INBOX "/a*"`, `INBOX "/a%"`, "INBOX {3+}\r\n/\xc3\xa4", "INBOX /a b"}},
 		{"entry-values", func(d *Decoder) any { return d.EntryValues() }, map[string]any{
 			"(/Private/Comment \"x\" /shared/comment NIL /a {2+}\r\nyz /b ~{2+}\r\n\x00z /c \"\")": []MetadataEntry{{"/private/comment", []byte("x")}, {"/shared/comment", nil}, {"/a", []byte("yz")}, {"/b", []byte("\x00z")}, {"/c", []byte{}}},
 		}, []string{"", "()", "(/a)", "(/a x)", "(/a \"x\"", "/a \"x\"", "(/a {1+}\r\n\x00)"}},

@@ -4,11 +4,10 @@ import "strings"
 
 // GetMetadata is what GETMETADATA asks for (RFC 5464).
 type GetMetadata struct {
-	MaxSize    int64 // -1: any
-	Depth      int   // 0, 1, or -1 for infinity
-	Mailbox    string
-	Entries    []string
-	HasOptions bool
+	MaxSize int64 // -1: any
+	Depth   int   // 0, 1, or -1 for infinity
+	Mailbox string
+	Entries []string
 }
 
 // MetadataEntry is an entry with its value.
@@ -19,16 +18,22 @@ type MetadataEntry struct {
 
 const maxEntries = 200
 
-// GetMetadata reads [getmetadata-options SP] mailbox SP entries.
+// GetMetadata reads [getmetadata-options SP] mailbox SP entries, or mailbox SP getmetadata-options SP entries: RFC 5464 has the one in its grammar and the other in
+// its examples, and clients send both. Entries begin with a slash, so a list that begins with a letter is one of options.
 func (d *Decoder) GetMetadata() GetMetadata {
 	g := GetMetadata{MaxSize: -1}
-	if d.Is('(') {
-		g.HasOptions = true
+	options := func() {
 		d.NonEmptyList(8, func() { d.metadataOption(&g) })
 		d.SP()
 	}
+	if d.Is('(') {
+		options()
+	}
 	g.Mailbox = d.Mailbox()
-	if d.SP(); d.Is('(') {
+	if d.SP(); d.Is('(') && d.pos+1 < len(d.line) && isWordChar(d.line[d.pos+1]) {
+		options()
+	}
+	if d.Is('(') {
 		d.NonEmptyList(maxEntries, func() { g.Entries = append(g.Entries, d.Entry()) })
 	} else {
 		g.Entries = []string{d.Entry()}

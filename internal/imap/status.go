@@ -38,7 +38,6 @@ const (
 	NoPerm               = "NOPERM"
 	NotificationOverflow = "NOTIFICATIONOVERFLOW" // RFC 5465
 	NotSaved             = "NOTSAVED"             // RFC 5182
-	NoUpdate             = "NOUPDATE"             // RFC 5267, with the tag as a string in NOUPDATE "tag"
 	OverQuota            = "OVERQUOTA"
 	ParseError           = "PARSE"
 	PrivacyRequired      = "PRIVACYREQUIRED"
@@ -155,6 +154,9 @@ func CodeMetadataMaxSize(n int) string { return codeNumber("METADATA MAXSIZE", u
 
 // CodeMetadataLongEntries says how long the longest value is that was left out.
 func CodeMetadataLongEntries(n int) string { return codeNumber("METADATA LONGENTRIES", uint64(n)) }
+
+// CodeNoUpdate says that the search of this tag is not kept up to date (RFC 5267).
+func CodeNoUpdate(tag string) string { return string(AppendString([]byte("NOUPDATE "), tag, 0)) }
 
 // CodeMailboxID is the code of RFC 8474; id is of its characters.
 func CodeMailboxID(id string) string { return "MAILBOXID (" + id + ")" }

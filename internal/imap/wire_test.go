@@ -181,6 +181,7 @@ func TestStatus(t *testing.T) {
 		{OK(CodeAppendUID(38505, []uint32{3955}), "x"), "OK [APPENDUID 38505 3955] x", ""},
 		{OK(CodePermanentFlags([]string{`\Deleted`, `\Seen`, `\*`}), "Limited"), `OK [PERMANENTFLAGS (\Deleted \Seen \*)] Limited`, ""},
 		{OK(CodeModified([]uint32{7, 9}), "Conditional STORE failed"), "OK [MODIFIED 7,9] Conditional STORE failed", ""},
+		{OK(CodeNoUpdate("B02"), "x"), `OK [NOUPDATE "B02"] x`, ""},
 		{No(CodeBadCharset(nil), "x"), "NO [BADCHARSET] x", ""},
 		{No(CodeBadCharset([]string{"UTF-8", "US-ASCII"}), "x"), "NO [BADCHARSET (UTF-8 US-ASCII)] x", ""},
 		{No(CodeBadEvent(EventFlagChange.Names()), "x"), "NO [BADEVENT (FlagChange)] x", ""},
