@@ -48,6 +48,14 @@ type SearchKey struct {
 	Set    NumSet
 }
 
+// Walk calls f for k and every key below it: to resolve sets, to decode texts.
+func (k *SearchKey) Walk(f func(*SearchKey)) {
+	f(k)
+	for i := range k.Keys {
+		k.Keys[i].Walk(f)
+	}
+}
+
 // maxSearchKeys bounds a search program. Each message may be asked each of them.
 const maxSearchKeys = 2000
 

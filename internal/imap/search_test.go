@@ -57,6 +57,12 @@ func TestSearch(t *testing.T) {
 			t.Errorf("%s: %+v, %+v", word, key(t, word), key(t, "UN"+word))
 		}
 	}
+	var ops []SearchOp
+	k := key(t, "OR (1 SEEN) NOT UID 2 ALL")
+	k.Walk(func(k *SearchKey) { ops = append(ops, k.Op) })
+	if want := []SearchOp{SearchAnd, SearchOr, SearchAnd, SearchSeq, SearchFlag, SearchUID, SearchAll}; !reflect.DeepEqual(ops, want) {
+		t.Errorf("%v, want %v", ops, want)
+	}
 	if !reflect.DeepEqual(key(t, "RECENT"), flag(`\Recent`)) {
 		t.Error("RECENT")
 	}
