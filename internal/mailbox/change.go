@@ -13,6 +13,15 @@ func (x *index) change(frames []byte, kind byte, m message, name string) []byte 
 	return x.frame(frames, kind, append(m.append(nil), name...))
 }
 
+// learn replaces what is known of a message but for its name and flags.
+func (x *index) learn(frames []byte, m message) []byte {
+	if i, ok := x.find(m.uid); ok {
+		k := &x.messages[i]
+		k.size, k.wire, k.date, k.facts = m.size, m.wire, m.date, m.facts
+	}
+	return x.frame(frames, 'L', m.appendLearnt(nil))
+}
+
 // measure counts the octets of a file, and those of its wire form: one more for each LF that has no CR before it.
 func measure(f *os.File) (size, wire int64, err error) {
 	b := make([]byte, 64<<10)

@@ -2,15 +2,15 @@
 // in a file beside them. It knows no protocol.
 //
 // What is true stands elsewhere: the messages and their flags in the names of the files, the UIDs in dovecot-uidlist, the names of
-// keywords in dovecot-keywords (package uidlist). Dovecot, mutt, deliver or rm may change any of it at any moment. The file
-// postamt.index is a cache: it may be deleted, cut or overwritten with anything at any time, and only time is lost.
+// keywords in dovecot-keywords (package uidlist). Dovecot, mutt, deliver or rm may change any of it at any moment. The files
+// postamt.index and postamt.cache are caches: they may be deleted, cut or overwritten with anything at any time, and only time is lost.
 //
 // # postamt.index
 //
 // Numbers are little-endian.
 //
 //	snapshot: header, 128 octets
-//	    0   16  "postamt.index 1\n"
+//	    0   16  "postamt.index 2\n"
 //	   16    8  generation: random, another for each snapshot
 //	   24    4  UIDVALIDITY
 //	   28    4  UIDNEXT
@@ -18,7 +18,7 @@
 //	   40    4  number of records
 //	   44    4  octets of names
 //	   48   64  state: what was seen of cur/, new/ and dovecot-uidlist (type state)
-//	  112    8  0
+//	  112    8  generation of postamt.cache; 0: none
 //	  120    4  CRC-32C of records and names
 //	  124    4  CRC-32C of the header before it
 //	records, 56 octets each, ascending by UID
@@ -42,6 +42,7 @@
 //	8    1  kind
 //	9   ..  payload: A message  a record and the name
 //	                 F flags    a record and the name, both replace what was known
+//	                 L learnt   UID, 4 zeros, and of the record: both sizes, date, where its facts are
 //	                 X expunge  UID, 4 zeros, mod-sequence
 //	                 S state    UIDNEXT, UIDVALIDITY, state
 //
@@ -55,6 +56,41 @@
 //	power is cut                                        any of it: sums, or the state of the directories, do not agree: read anew
 //	another program renames or removes messages         the time of cur/ or new/ changes: they are read again
 //	UIDVALIDITY changes                                 a new snapshot
+//
+// # postamt.cache
+//
+// What a message's file says is read once, by Options.Describe, of which the mailbox knows nothing but that it gives octets, the facts. Messages never change, nor do records:
+// they are appended, and what is of messages that are gone is dropped when it is most of the file.
+//
+//	header, 64 octets
+//	    0   16  "postamt.cache 1\n"
+//	   16    8  generation: random, not 0
+//	   24    4  UIDVALIDITY
+//	   28    4  form of the facts
+//	   32    4  CRC-32C of the header before it
+//	   36    4  0
+//	   40    8  number of records ever appended, a hint
+//	   48   16  0
+//	records, one after the other
+//	    0    4  CRC-32C of the generation and of the record behind this
+//	    4    4  octets of the facts, at most 65,536
+//	    8    4  UID
+//	   12    4  CRC-32C of the file name up to the first colon
+//	   16    8  octets in wire form
+//	   24   ..  facts
+//
+// Who writes has locked the index, in which each record's place is noted after it was written. Who reads takes no lock: a record is what the index says it is when its sum and
+// UID are right, also in a file that has lost its name meanwhile. Nothing is synced.
+//
+//	what happens                                        what is there then
+//	a writer dies within a record, or power is cut      a wrong sum, if the index knows of it at all: that message is read again
+//	a writer dies before the index knows of records     records nobody knows of: those messages are read again
+//	a new file is made: none was there, or one of       the index is written anew with its generation, and no places, or those in the
+//	another UIDVALIDITY or form; or most was dropped    new file
+//	a writer dies before that, or the index is lost     generations do not agree: records are found by reading the file, as far as UID and name are
+//	                                                    those of a message that there is
+//	the file is lost, or its header damaged             a new one; all is read again as it is asked for
+//	it cannot be written                                messages are read each time
 //
 // # Reading the directories
 //

@@ -65,11 +65,12 @@ func (i *indexFile) close() {
 	i.f, i.x, i.good, i.back = nil, &index{}, false, true
 }
 
-// current: the file that is open is the one with the name.
-func (i *indexFile) current() bool {
+func (i *indexFile) current() bool { return sameName(i.f, i.dir, indexName) }
+
+// sameName: the file that is open is the one with the name.
+func sameName(f *os.File, dir *os.File, name string) bool {
 	var a, b unix.Stat_t
-	return unix.Fstat(int(i.f.Fd()), &a) == nil && unix.Fstatat(int(i.dir.Fd()), indexName, &b, unix.AT_SYMLINK_NOFOLLOW) == nil &&
-		a.Ino == b.Ino && a.Dev == b.Dev
+	return unix.Fstat(int(f.Fd()), &a) == nil && unix.Fstatat(int(dir.Fd()), name, &b, unix.AT_SYMLINK_NOFOLLOW) == nil && a.Ino == b.Ino && a.Dev == b.Dev
 }
 
 func fileSize(f *os.File) (int64, bool) {

@@ -9,9 +9,10 @@ import (
 )
 
 const (
-	indexMagic = "postamt.index 1\n"
+	indexMagic = "postamt.index 2\n"
 	headerSize = 128
 	recordSize = 56
+	learntSize = 40
 	stateSize  = 64
 	frameSize  = 9
 	maxPayload = recordSize + 255
@@ -85,6 +86,21 @@ func (m *message) decode(b []byte) {
 	m.name = binary.LittleEndian.Uint64(b[48:])
 }
 
+// appendLearnt and decodeLearnt are what reading its file shows of a message.
+func (m *message) appendLearnt(b []byte) []byte {
+	b = binary.LittleEndian.AppendUint64(b, uint64(m.uid))
+	for _, n := range [...]uint64{m.size, m.wire, m.date, m.facts} {
+		b = binary.LittleEndian.AppendUint64(b, n)
+	}
+	return b
+}
+
+func (m *message) decodeLearnt(b []byte) {
+	for i, n := range [...]*uint64{&m.size, &m.wire, &m.date, &m.facts} {
+		*n = binary.LittleEndian.Uint64(b[8+8*i:])
+	}
+}
+
 // stamp tells one version of a file or directory from another: nanoseconds since 1970, and when we looked.
 type stamp struct{ modified, seen int64 }
 
@@ -115,6 +131,7 @@ type index struct {
 	next       uint32
 	highest    uint64
 	state      state
+	cache      uint64    // generation of postamt.cache that message.facts are places in
 	messages   []message // ascending by UID
 	gone       []expunged
 	names      names
@@ -172,6 +189,7 @@ func loadIndex(f io.ReaderAt, size int64) (*index, bool) {
 		next: binary.LittleEndian.Uint32(h[28:]), highest: binary.LittleEndian.Uint64(h[32:])}
 	count, octets := int64(binary.LittleEndian.Uint32(h[40:])), int64(binary.LittleEndian.Uint32(h[44:]))
 	x.state.decode(h[48:])
+	x.cache = binary.LittleEndian.Uint64(h[112:])
 	x.base = headerSize + count*recordSize + octets
 	if count > maxRecords || x.base > size {
 		return nil, false
@@ -261,6 +279,10 @@ func (x *index) apply(b []byte) int {
 		var m message
 		m.decode(p)
 		x.put(m, string(p[recordSize:]))
+	case kind == 'L' && n == learntSize:
+		if i, ok := x.find(binary.LittleEndian.Uint32(p)); ok {
+			x.messages[i].decodeLearnt(p)
+		}
 	case kind == 'X' && n == 16:
 		x.remove(binary.LittleEndian.Uint32(p), binary.LittleEndian.Uint64(p[8:]))
 	case kind == 'S' && n == 8+stateSize:
@@ -342,7 +364,7 @@ func (x *index) snapshot() ([]byte, error) {
 	p = binary.LittleEndian.AppendUint32(p, uint32(n))
 	p = binary.LittleEndian.AppendUint32(p, uint32(len(b)-headerSize-n*recordSize))
 	p = x.state.append(p)
-	p = binary.LittleEndian.AppendUint64(p, 0)
+	p = binary.LittleEndian.AppendUint64(p, x.cache)
 	p = binary.LittleEndian.AppendUint32(p, crc32.Checksum(b[headerSize:], castagnoli))
 	binary.LittleEndian.AppendUint32(p, crc32.Checksum(b[:124], castagnoli))
 	return b, nil

@@ -45,6 +45,11 @@ func random(x *index, r *rand.Rand, n int) (frames []byte) {
 			m.modseq, m.keywords = x.highest+1, r.Uint32()&(1<<26-1)
 			m.setPlace(uint64(r.IntN(2)))
 			p = append(m.append(nil), rename(name, m.flags(), m.keywords)...)
+		case k < 9 && r.IntN(2) == 0:
+			kind = 'L'
+			m := x.messages[r.IntN(len(x.messages))]
+			m.size, m.wire, m.date, m.facts = r.Uint64(), r.Uint64(), r.Uint64(), r.Uint64()
+			p = m.appendLearnt(nil)
 		case k < 9:
 			kind = 'X'
 			m := x.messages[r.IntN(len(x.messages))]
@@ -90,7 +95,7 @@ func same(t *testing.T, a, b *index) {
 		}
 		return l
 	}
-	if !slices.Equal(bare(a), bare(b)) || !slices.Equal(names(a), names(b)) || a.next != b.next || a.validity != b.validity || a.highest != b.highest || a.state != b.state {
+	if !slices.Equal(bare(a), bare(b)) || !slices.Equal(names(a), names(b)) || a.next != b.next || a.validity != b.validity || a.highest != b.highest || a.cache != b.cache || a.state != b.state {
 		t.Fatalf("two that should agree:\n%+v\n%+v", a, b)
 	}
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/maphash"
+	"io"
 	"io/fs"
 	"os"
 	"slices"
@@ -27,6 +28,11 @@ type Options struct {
 	Quota    maildir.Quota // of the whole maildir; zero: what its maildirsize says, if there is one
 	Host     string        // stands in the names of new files; "": localhost
 	Ops      *durable.Ops  // nil but in tests, which make its steps fail
+
+	// Describe says what Facts is to give of a message, at most 64 KiB, and the number of its octets in wire form. It may be called by several at a time. Form is the number
+	// of the form of what it says: what another form has left is made anew.
+	Describe func(io.Reader) (facts []byte, wire int64, err error)
+	Form     uint32
 }
 
 // Mailbox is one folder of a maildir, open. It is safe for concurrent use, by any number of sessions.
@@ -42,8 +48,13 @@ type Mailbox struct {
 	ahead               []uidlist.Entry // read from the list, and not yet set against the directories
 	aheadAll            bool            // all of the list
 
+	describe   func(io.Reader) (facts []byte, wire int64, err error)
+	form       uint32
+	describing sync.Mutex // before mu
+
 	mu    sync.Mutex
 	index indexFile
+	cache cacheFile
 	// Lines of the list that have no file, of what was read of it: the UID by the hash of the name.
 	orphans map[uint64]uint32
 	seed    maphash.Seed
@@ -72,7 +83,7 @@ func Open(root *os.File, folder string, o Options) (*Mailbox, error) {
 		return nil, fmt.Errorf("mailbox: %q is no folder", folder)
 	}
 	b := &Mailbox{folder: folder, ops: o.Ops, report: o.Report, quota: o.Quota, host: maildir.EscapeHost(o.Host),
-		orphans: make(map[uint64]uint32), pop: make(map[uint32]popLine), seed: maphash.MakeSeed()}
+		describe: o.Describe, form: o.Form, orphans: make(map[uint64]uint32), pop: make(map[uint32]popLine), seed: maphash.MakeSeed()}
 	if b.report == nil {
 		b.report = func(error) {}
 	}
@@ -129,6 +140,7 @@ func Open(root *os.File, folder string, o Options) (*Mailbox, error) {
 // Close closes it.
 func (b *Mailbox) Close() error {
 	b.index.close()
+	b.cache.close()
 	for _, f := range []*os.File{b.root, b.dir, b.cur, b.new, b.tmp} {
 		if f != nil {
 			f.Close()
@@ -225,7 +237,8 @@ func (b *Mailbox) Size(uid uint32) (int64, error) {
 	return b.measure(uid)
 }
 
-// Measure counts the octets of a message, of which what was known turned out to be wrong.
+// Measure counts the octets of a message, of which what was known turned out to be wrong: its facts are forgotten too. That happens where a program copies files
+// to cur/, as none should, and they are read before they are whole.
 func (b *Mailbox) Measure(uid uint32) (wire int64, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -249,10 +262,10 @@ func (b *Mailbox) measure(uid uint32) (wire int64, err error) {
 	defer unlock()
 	if i, ok := b.index.x.find(uid); ok {
 		m := b.index.x.messages[i]
-		m.size, m.wire = uint64(size), uint64(wire)
-		if name, err := b.index.x.names.get(&m); err == nil {
-			b.index.write(b.ops, b.index.x.change(nil, 'F', m, name))
+		if m.size, m.wire = uint64(size), uint64(wire); m.wire != b.index.x.messages[i].wire {
+			m.facts = 0
 		}
+		b.index.write(b.ops, b.index.x.learn(nil, m))
 	}
 	return wire, nil
 }

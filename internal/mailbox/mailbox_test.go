@@ -75,9 +75,8 @@ func (b *box) deliver(text string) string {
 	b.t.Helper()
 	b.n++
 	base := fmt.Sprintf("17640%05d.M%dP1.host", b.n, b.n)
-	if err := os.WriteFile(filepath.Join(b.dir, "new", base), []byte(text), 0o600); err != nil {
-		b.t.Fatal(err)
-	}
+	must(b.t, os.WriteFile(filepath.Join(b.dir, "tmp", base), []byte(text), 0o600))
+	must(b.t, os.Rename(filepath.Join(b.dir, "tmp", base), filepath.Join(b.dir, "new", base)))
 	return base
 }
 
