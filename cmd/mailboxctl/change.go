@@ -38,11 +38,12 @@ func setFlags(c *command) error {
 		return err
 	}
 	defer m.Close()
+	validity, _, _, _ := m.Status()
 	for _, op := range []mailbox.Op{mailbox.Add, mailbox.Remove} {
 		if flags[op] == 0 && keywords[op] == nil {
 			continue
 		}
-		if _, err := m.SetFlags(uids, op, flags[op], keywords[op]); err != nil {
+		if _, err := m.SetFlags(validity, uids, op, flags[op], keywords[op]); err != nil {
 			return err
 		}
 	}
@@ -85,6 +86,7 @@ func move(c *command) error {
 		return err
 	}
 	defer m.Close()
+	validity, _, _, _ := m.Status()
 	if !strings.Contains(target, "/") {
 		if to, err = to.named(target); err != nil {
 			return err
@@ -95,7 +97,7 @@ func move(c *command) error {
 		return err
 	}
 	defer other.Close()
-	_, err = m.Move(context.Background(), uids, other)
+	_, err = m.Move(context.Background(), validity, uids, other)
 	return err
 }
 

@@ -220,8 +220,9 @@ func export(c *command) error {
 		return err
 	}
 	defer other.Close()
+	validity, _, _, _ := m.Status()
 	for part := range slices.Chunk(uids, group) {
-		if _, err := m.Copy(context.Background(), part, other); err != nil {
+		if _, err := m.Copy(context.Background(), validity, part, other); err != nil {
 			return fmt.Errorf("export: %w", err)
 		}
 	}

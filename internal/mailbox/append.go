@@ -173,7 +173,7 @@ func (b *Mailbox) Publish(ctx context.Context, staged ...*Staged) (uids []uint32
 	}
 	counted, err := b.room(octets, int64(len(staged)))
 	if err == nil {
-		err = b.edit(func(e *editing) (err error) {
+		err = b.edit(0, func(e *editing) (err error) {
 			uids, err = e.publish(ctx, staged)
 			return err
 		})

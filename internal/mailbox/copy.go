@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"strings"
 	"time"
 
@@ -20,11 +21,11 @@ import (
 type Copied struct{ From, To uint32 }
 
 // Copy puts messages into another mailbox, or the same one, all of them or none, as Publish does; those that are gone are passed over. A copy has a name of its own,
-// and the flags, keywords and date of its original. Where the file system can, it is a link to the original's file, which nobody changes.
-func (b *Mailbox) Copy(ctx context.Context, uids []uint32, to *Mailbox) ([]Copied, error) {
+// and the flags, keywords and date of its original. ErrValidity: validity is UIDVALIDITY no more, and the UIDs mean others; 0 stands for whatever it is. Where the file system can, it is a link to the original's file, which nobody changes.
+func (b *Mailbox) Copy(ctx context.Context, validity uint32, uids []uint32, to *Mailbox) ([]Copied, error) {
 	var staged []*Staged
 	var copied []Copied
-	err := b.edit(func(e *editing) error {
+	err := b.edit(validity, func(e *editing) error {
 		k, err := b.list.Keywords()
 		if err != nil {
 			return fmt.Errorf("mailbox: %w", err)
@@ -120,15 +121,16 @@ func (b *Mailbox) stageFile(dir *os.File, name string, m message, keywords []str
 //	3 sync ours                                  the same
 //	4 append the UIDs to the other's list        all moved
 //
-// To another file system it is a Copy and, when that is done, an Expunge: a crash between leaves both.
-func (b *Mailbox) Move(ctx context.Context, uids []uint32, to *Mailbox) (moved []Copied, err error) {
+// To another file system it is a Copy and, when that is done, an Expunge: a crash between leaves both. What cannot be removed here is removed there again.
+// ErrValidity: as for Copy.
+func (b *Mailbox) Move(ctx context.Context, validity uint32, uids []uint32, to *Mailbox) (moved []Copied, err error) {
 	mine, err1 := identity(b.dir)
 	other, err2 := identity(to.dir)
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}
 	if mine == other {
-		return b.moveByCopy(ctx, uids, to)
+		return b.moveByCopy(ctx, validity, uids, to)
 	}
 	if to.root.Name() != b.root.Name() || maildir.Counted(to.folder) && !maildir.Counted(b.folder) {
 		octets, messages := b.octets(uids)
@@ -136,9 +138,9 @@ func (b *Mailbox) Move(ctx context.Context, uids []uint32, to *Mailbox) (moved [
 			return nil, err
 		}
 	}
-	moved, err = b.rename(ctx, uids, to, mine.before(other))
+	moved, err = b.rename(ctx, validity, uids, to, mine.before(other))
 	if errors.Is(err, unix.EXDEV) {
-		return b.moveByCopy(ctx, uids, to)
+		return b.moveByCopy(ctx, validity, uids, to)
 	}
 	return moved, err
 }
@@ -161,18 +163,33 @@ func (b *Mailbox) octets(uids []uint32) (octets, messages int64) {
 	return octets, messages
 }
 
-func (b *Mailbox) moveByCopy(ctx context.Context, uids []uint32, to *Mailbox) ([]Copied, error) {
-	validity, _, _, _ := b.Status()
-	copied, err := b.Copy(ctx, uids, to)
+func (b *Mailbox) moveByCopy(ctx context.Context, validity uint32, uids []uint32, to *Mailbox) (moved []Copied, err error) {
+	if validity == 0 {
+		validity, _, _, _ = b.Status()
+	}
+	copied, err := b.Copy(ctx, validity, uids, to)
 	if err != nil {
 		return nil, err
 	}
+	there, _, _, _ := to.Status()
 	uids = uids[:0:0]
 	for _, c := range copied {
 		uids = append(uids, c.From)
 	}
-	_, err = b.Expunge(validity, uids)
-	return copied, err
+	stayed, err := b.Expunge(validity, uids)
+	if len(stayed) == 0 {
+		return copied, err
+	}
+	var twice []uint32
+	for _, c := range copied {
+		if slices.Contains(stayed, c.From) {
+			twice = append(twice, c.To)
+		} else {
+			moved = append(moved, c)
+		}
+	}
+	_, terr := to.Expunge(there, twice)
+	return moved, errors.Join(err, terr)
 }
 
 // folderID tells folders apart, and gives them an order for locks.
@@ -189,7 +206,7 @@ func identity(dir *os.File) (folderID, error) {
 func (f folderID) before(g folderID) bool { return f.dev < g.dev || f.dev == g.dev && f.ino < g.ino }
 
 // rename is Move within a file system.
-func (b *Mailbox) rename(ctx context.Context, uids []uint32, to *Mailbox, first bool) (moved []Copied, err error) {
+func (b *Mailbox) rename(ctx context.Context, validity uint32, uids []uint32, to *Mailbox, first bool) (moved []Copied, err error) {
 	lock := func(m *Mailbox) (*editing, func(), error) {
 		m.mu.Lock()
 		e, unlock, err := m.begin()
@@ -215,6 +232,7 @@ func (b *Mailbox) rename(ctx context.Context, uids []uint32, to *Mailbox, first 
 	if first {
 		from, in = e[0], e[1]
 	}
+	from.validity = validity
 	moved, err = from.moveTo(ctx, uids, in)
 	return moved, errors.Join(err, in.finish(), from.finish())
 }
@@ -223,6 +241,9 @@ func (e *editing) moveTo(ctx context.Context, uids []uint32, in *editing) (moved
 	k, err := e.b.list.Keywords()
 	if err != nil {
 		return nil, fmt.Errorf("mailbox: %w", err)
+	}
+	if err := e.valid(); err != nil {
+		return nil, err
 	}
 	bases := make(map[string]bool, len(uids)) // true: the other list has it
 	for _, uid := range uids {
@@ -251,6 +272,7 @@ func (e *editing) moveTo(ctx context.Context, uids []uint32, in *editing) (moved
 		return nil, fmt.Errorf("mailbox: %w", err)
 	}
 	var came []arrival
+	octets := int64(0)
 	for _, uid := range uids {
 		var a arrival
 		var size int64
@@ -295,16 +317,15 @@ func (e *editing) moveTo(ctx context.Context, uids []uint32, in *editing) (moved
 			break
 		}
 		e.expunge(uid)
-		e.uncount(size, 1)
-		if maildir.Counted(in.b.folder) {
-			maildir.Count(in.b.root, size, 1)
-		}
+		octets += size
 		came = append(came, a)
 		moved = append(moved, Copied{From: uid})
 	}
 	if len(came) == 0 {
 		return nil, err
 	}
+	e.count(-octets, -int64(len(came)))
+	in.count(octets, int64(len(came)))
 	if serr := errors.Join(in.sync(), e.sync()); serr != nil {
 		return nil, errors.Join(err, serr)
 	}

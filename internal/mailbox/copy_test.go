@@ -1,6 +1,7 @@
 package mailbox
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -71,7 +72,7 @@ func TestCopy(t *testing.T) {
 			defer withoutLinks(to)()
 		}
 		// Letters without a name mean nothing there.
-		got, err := m.Copy(t.Context(), []uint32{3, 1, 77, 2}, to)
+		got, err := m.Copy(t.Context(), 0, []uint32{3, 1, 77, 2}, to)
 		if want := []Copied{{3, 2}, {1, 3}, {2, 4}}; err != nil || !slices.Equal(got, want) {
 			t.Fatal(got, err)
 		}
@@ -95,7 +96,7 @@ func TestCopy(t *testing.T) {
 			}
 		}
 		// Into itself.
-		got, err = m.Copy(t.Context(), []uint32{1}, m)
+		got, err = m.Copy(t.Context(), 0, []uint32{1}, m)
 		if err != nil || !slices.Equal(got, []Copied{{1, 4}}) {
 			t.Error(got, err)
 		}
@@ -111,7 +112,7 @@ func TestMove(t *testing.T) {
 	tombstone := filepath.Join(b.dir, "tmp", delivery+".gone")
 	move := func(from, to *Mailbox, uid, want uint32) {
 		t.Helper()
-		if got, err := from.Move(t.Context(), []uint32{uid, 99}, to); err != nil || !slices.Equal(got, []Copied{{uid, want}}) {
+		if got, err := from.Move(t.Context(), 0, []uint32{uid, 99}, to); err != nil || !slices.Equal(got, []Copied{{uid, want}}) {
 			t.Fatal(got, err)
 		}
 		if len(from.UIDs()) != 0 || len(to.UIDs()) != 1 {
@@ -122,7 +123,7 @@ func TestMove(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(b.dir, ".To", "new", delivery)); err != nil {
 		t.Error(err)
 	}
-	if _, err := to.SetFlags([]uint32{1}, Add, Seen, []string{"k"}); err != nil {
+	if _, err := to.SetFlags(0, []uint32{1}, Add, Seen, []string{"k"}); err != nil {
 		t.Error(err)
 	}
 	if _, err := os.Stat(tombstone); err == nil {
@@ -140,7 +141,7 @@ func TestMove(t *testing.T) {
 	move(m, to, 2, 2)
 	move(to, m, 2, 3)
 	// To itself: as a copy, and an expunge.
-	if got, err := m.Move(t.Context(), []uint32{3}, m); err != nil || !slices.Equal(got, []Copied{{3, 4}}) || !slices.Equal(m.UIDs(), []uint32{4}) {
+	if got, err := m.Move(t.Context(), 0, []uint32{3}, m); err != nil || !slices.Equal(got, []Copied{{3, 4}}) || !slices.Equal(m.UIDs(), []uint32{4}) {
 		t.Error(got, err)
 	}
 }
@@ -164,7 +165,7 @@ func TestMoveFailsAtEachStep(t *testing.T) {
 			return nil
 		}}
 		m.ops, to.ops = ops, ops
-		_, err := m.Move(t.Context(), []uint32{1, 2}, to)
+		_, err := m.Move(t.Context(), 0, []uint32{1, 2}, to)
 		m.ops, to.ops = nil, nil
 		must(t, m.Sync())
 		must(t, to.Sync())
@@ -208,9 +209,9 @@ func TestMoveBothWays(t *testing.T) {
 				uids = uids[:min(len(uids), 3)]
 				var err error
 				if seed < 2 {
-					_, err = from.Move(t.Context(), uids, to)
+					_, err = from.Move(t.Context(), 0, uids, to)
 				} else {
-					_, err = from.SetFlags(uids, Op(r.IntN(2)), Seen, []string{"k"})
+					_, err = from.SetFlags(0, uids, Op(r.IntN(2)), Seen, []string{"k"})
 				}
 				if err != nil {
 					t.Error(err)
@@ -231,7 +232,7 @@ func TestMoveCounts(t *testing.T) {
 	must(t, os.WriteFile(filepath.Join(b.dir, "maildirsize"), []byte("3S\n2 1\n"), 0o600))
 	b.deliver("x\n")
 	m, trash := b.open(), b.folder(".Trash")
-	if _, err := m.Move(t.Context(), []uint32{1}, trash); err != nil {
+	if _, err := m.Move(t.Context(), 0, []uint32{1}, trash); err != nil {
 		t.Fatal(err)
 	}
 	if err := m.Room(3, 1); err != nil {
@@ -240,7 +241,64 @@ func TestMoveCounts(t *testing.T) {
 	if _, err := m.Append(t.Context(), strings.NewReader("y\n"), 0, nil, time.Time{}); err != nil {
 		t.Error(err)
 	}
-	if _, err := trash.Move(t.Context(), []uint32{1}, m); err == nil || !strings.Contains(err.Error(), maildir.ErrQuota.Error()) {
+	if _, err := trash.Move(t.Context(), 0, []uint32{1}, m); err == nil || !strings.Contains(err.Error(), maildir.ErrQuota.Error()) {
 		t.Error(err)
+	}
+}
+
+// UIDs of another UIDVALIDITY mean other messages: nothing is done to those.
+func TestAnotherValidity(t *testing.T) {
+	b := newBox(t)
+	base := b.deliver("x\n")
+	m, to := b.open(), b.folder(".To")
+	old, _, _, _ := m.Status()
+	must(t, m.Sync())
+	must(t, os.Remove(filepath.Join(b.dir, listName)))
+	must(t, m.Sync())
+	uids := []uint32{1}
+	if _, err := m.SetFlags(old, uids, Add, Seen, []string{"new"}); !errors.Is(err, ErrValidity) {
+		t.Error(err)
+	}
+	if _, err := m.Copy(t.Context(), old, uids, to); !errors.Is(err, ErrValidity) {
+		t.Error(err)
+	}
+	if _, err := m.Move(t.Context(), old, uids, to); !errors.Is(err, ErrValidity) {
+		t.Error(err)
+	}
+	if _, err := m.Move(t.Context(), old, uids, m); !errors.Is(err, ErrValidity) {
+		t.Error(err)
+	}
+	if failed, err := m.Expunge(old, uids); !errors.Is(err, ErrValidity) || !slices.Equal(failed, uids) {
+		t.Error(failed, err)
+	}
+	if k, err := m.Keywords(); err != nil || k[0] != "" {
+		t.Error(k, err)
+	}
+	if b.name(base) != "new/"+base || len(to.UIDs()) != 0 {
+		t.Error(b.name(base), to.UIDs())
+	}
+	now, _, _, _ := m.Status()
+	if got, err := m.Move(t.Context(), now, uids, to); err != nil || len(got) != 1 {
+		t.Error(got, err)
+	}
+}
+
+// RFC 6851 section 3.3: a message that could not be moved is where it was, and nowhere else.
+func TestMoveByCopyLeavesOne(t *testing.T) {
+	b := newBox(t)
+	for range 2 {
+		b.foreign(b.deliver("x\n"), "")
+	}
+	m := b.open()
+	m.ops = &durable.Ops{Fault: func(op durable.Op, name string) error {
+		if op == durable.OpUnlink && strings.Contains(name, "/cur/") && strings.Contains(name, ".M1P1.") {
+			return unix.EPERM
+		}
+		return nil
+	}}
+	got, err := m.Move(t.Context(), 0, []uint32{1, 2}, m)
+	m.ops = nil
+	if !errors.Is(err, unix.EPERM) || !slices.Equal(got, []Copied{{2, 4}}) || !slices.Equal(m.UIDs(), []uint32{1, 4}) {
+		t.Error(got, err, m.UIDs())
 	}
 }

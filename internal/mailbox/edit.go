@@ -43,8 +43,8 @@ func (e *editing) use() {
 	e.modseq = max(e.x.highest+1, uint64(time.Now().UnixMicro()))
 }
 
-// edit runs one command.
-func (b *Mailbox) edit(f func(*editing) error) error {
+// edit runs one command on UIDs of a UIDVALIDITY, 0: of whatever it is.
+func (b *Mailbox) edit(validity uint32, f func(*editing) error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	e, unlock, err := b.begin()
@@ -52,7 +52,10 @@ func (b *Mailbox) edit(f func(*editing) error) error {
 		return err
 	}
 	defer unlock()
-	err = f(e)
+	e.validity = validity
+	if err = e.valid(); err == nil {
+		err = f(e)
+	}
 	return errors.Join(err, e.finish())
 }
 
@@ -111,11 +114,19 @@ func (e *editing) finish() error {
 	return err
 }
 
+// valid: the UIDs of the command mean what they meant.
+func (e *editing) valid() error {
+	if e.validity != 0 && e.validity != e.x.validity {
+		return fmt.Errorf("mailbox: %w", ErrValidity)
+	}
+	return nil
+}
+
 // step does something to the file of a message, by its present name. ErrExpunged: there is none. do is called again after it found no file.
 func (e *editing) step(uid uint32, do func(m message, dir *os.File, name string) error) error {
 	for try := 0; ; try++ {
-		if e.validity != 0 && e.validity != e.x.validity {
-			return fmt.Errorf("mailbox: %w", ErrValidity)
+		if err := e.valid(); err != nil {
+			return err
 		}
 		i, ok := e.x.find(uid)
 		if !ok || e.x.messages[i].dead() {

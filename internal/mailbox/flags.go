@@ -42,9 +42,10 @@ func (b *Mailbox) Keywords() (uidlist.Keywords, error) {
 //	2 rename each file, from new/ to cur/ too  some have the new flags, each has all or none of the change
 //	3 sync cur/ (and new/), once               all
 //
-// A file of another message that has the new name already is an error and stays.
-func (b *Mailbox) SetFlags(uids []uint32, op Op, f Flags, keywords []string) (changed []Message, err error) {
-	err = b.edit(func(e *editing) error {
+// A file of another message that has the new name already is an error and stays. So is a validity that is UIDVALIDITY no more, ErrValidity, before anything is changed that the
+// UIDs do not mean; 0 stands for whatever it is.
+func (b *Mailbox) SetFlags(validity uint32, uids []uint32, op Op, f Flags, keywords []string) (changed []Message, err error) {
+	err = b.edit(validity, func(e *editing) error {
 		bits, named, err := b.letters(keywords, op != Remove)
 		if err != nil {
 			return err

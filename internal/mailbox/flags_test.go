@@ -55,7 +55,7 @@ func TestSetFlags(t *testing.T) {
 			b.odd = []string{base + ":2,Sb", base + ":2,Sbz"}
 		}
 		_, _, before, _ := m.Status()
-		got, err := m.SetFlags([]uint32{1, 7}, c.op, c.f, c.keywords)
+		got, err := m.SetFlags(0, []uint32{1, 7}, c.op, c.f, c.keywords)
 		if err != nil || (len(got) == 1) != c.changed {
 			t.Errorf("%+v: %v, %v", c, got, err)
 		}
@@ -97,7 +97,7 @@ func TestSetFlagsSyncsEachDirectoryOnce(t *testing.T) {
 		}
 		return nil
 	}}
-	if _, err := m.SetFlags(uids, Add, Seen, nil); err != nil {
+	if _, err := m.SetFlags(0, uids, Add, Seen, nil); err != nil {
 		t.Fatal(err)
 	}
 	slices.Sort(syncs)
@@ -110,7 +110,7 @@ func TestSetFlagsSyncsEachDirectoryOnce(t *testing.T) {
 		}
 		return nil
 	}}
-	if _, err := m.SetFlags(uids, Add, Flagged, nil); err == nil {
+	if _, err := m.SetFlags(0, uids, Add, Flagged, nil); err == nil {
 		t.Error("a directory was not synced, and nobody hears of it")
 	}
 	m.ops = nil
@@ -121,17 +121,17 @@ func TestKeywordsFull(t *testing.T) {
 	b.deliver("x\n")
 	m := b.open()
 	for i := range uidlist.MaxKeywords {
-		if _, err := m.SetFlags([]uint32{1}, Add, 0, []string{fmt.Sprint("k", i)}); err != nil {
+		if _, err := m.SetFlags(0, []uint32{1}, Add, 0, []string{fmt.Sprint("k", i)}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := m.SetFlags([]uint32{1}, Add, Flagged, []string{"more"}); !errors.Is(err, uidlist.ErrKeywordsFull) {
+	if _, err := m.SetFlags(0, []uint32{1}, Add, Flagged, []string{"more"}); !errors.Is(err, uidlist.ErrKeywordsFull) {
 		t.Error(err)
 	}
 	if got, _ := m.Message(1); got.Keywords != 1<<26-1 || got.Flags != 0 {
 		t.Errorf("%+v", got)
 	}
-	if _, err := m.SetFlags([]uint32{1}, Add, 0, []string{"two words"}); !errors.Is(err, uidlist.ErrKeyword) {
+	if _, err := m.SetFlags(0, []uint32{1}, Add, 0, []string{"two words"}); !errors.Is(err, uidlist.ErrKeyword) {
 		t.Error(err)
 	}
 }
@@ -144,7 +144,7 @@ func TestSetFlagsReplacesNothing(t *testing.T) {
 	m := b.open()
 	to := filepath.Join(b.dir, "cur", base+":2,S")
 	must(t, os.Link(b.find(base), to))
-	if got, err := m.SetFlags([]uint32{1}, Add, Seen, nil); len(got) != 1 || err != nil {
+	if got, err := m.SetFlags(0, []uint32{1}, Add, Seen, nil); len(got) != 1 || err != nil {
 		t.Error(got, err)
 	}
 	if files, _ := filepath.Glob(filepath.Join(b.dir, "cur", "*")); !slices.Equal(files, []string{to}) {
@@ -152,7 +152,7 @@ func TestSetFlagsReplacesNothing(t *testing.T) {
 	}
 	other := filepath.Join(b.dir, "cur", base+":2,FS")
 	must(t, os.WriteFile(other, []byte("other\n"), 0o600))
-	if _, err := m.SetFlags([]uint32{1}, Add, Flagged, nil); !errors.Is(err, os.ErrExist) {
+	if _, err := m.SetFlags(0, []uint32{1}, Add, Flagged, nil); !errors.Is(err, os.ErrExist) {
 		t.Error(err)
 	}
 	if text, _ := os.ReadFile(other); string(text) != "other\n" {
@@ -176,12 +176,12 @@ func TestFlagStorm(t *testing.T) {
 	ours := func(m *Mailbox, f Flags, keywords []string) {
 		wg.Go(func() {
 			for round := range rounds {
-				if _, err := m.SetFlags(uids[round%3:], Op((round+1)%2), f, keywords); err != nil {
+				if _, err := m.SetFlags(0, uids[round%3:], Op((round+1)%2), f, keywords); err != nil {
 					t.Error(err)
 					return
 				}
 			}
-			if _, err := m.SetFlags(uids, Add, f, keywords); err != nil {
+			if _, err := m.SetFlags(0, uids, Add, f, keywords); err != nil {
 				t.Error(err)
 			}
 		})

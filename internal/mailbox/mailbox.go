@@ -330,13 +330,14 @@ func (b *Mailbox) popKeys(e uidlist.Entry) {
 // if validity is UIDVALIDITY no more, for the UIDs mean others then. A young delivery leaves a tombstone: who delivers it again, because he does not
 // know how his last attempt ended, finds it.
 func (b *Mailbox) Expunge(validity uint32, uids []uint32) (failed []uint32, err error) {
-	err = b.edit(func(e *editing) (err error) {
+	failed = uids
+	err = b.edit(validity, func(e *editing) (err error) {
+		failed = nil
 		// What is known is to be as young as can be: a name that is gone has all directories read, in the midst of what renamed it.
 		if err := e.fresh(); err != nil {
 			failed = uids
 			return err
 		}
-		e.validity = validity
 		if len(uids) >= manyBuried {
 			if err := e.buryAll(uids); err != nil {
 				failed = uids
@@ -358,7 +359,7 @@ func (b *Mailbox) Expunge(validity uint32, uids []uint32) (failed []uint32, err 
 				octets, messages = octets+size, messages+1
 			}
 		}
-		e.uncount(octets, messages)
+		e.count(-octets, -messages)
 		return err
 	})
 	return failed, err
@@ -420,9 +421,9 @@ func (e *editing) bury(name string, st *unix.Stat_t) error {
 	return nil
 }
 
-// uncount takes messages from the usage.
-func (e *editing) uncount(octets, messages int64) {
-	if maildir.Counted(e.b.folder) && messages > 0 {
-		maildir.Count(e.b.root, -octets, -messages)
+// count adds messages to the usage, or takes them from it.
+func (e *editing) count(octets, messages int64) {
+	if maildir.Counted(e.b.folder) && messages != 0 {
+		maildir.Count(e.b.root, octets, messages)
 	}
 }
