@@ -293,6 +293,30 @@ func (e *editing) lockList(ctx context.Context) (*uidlist.Tx, error) {
 	}
 }
 
+// ID names the folder for good, also when it has another name: 32 hexadecimal digits, the GUID in dovecot-uidlist, which is the id that Dovecot knows it by. A list that has
+// none, as Dovecot 1's and Courier's, gets one.
+func (b *Mailbox) ID(ctx context.Context) (string, error) {
+	id, err := uidlist.New(b.root, b.dir, b.ops).GUID()
+	if err == nil && id == "" {
+		err = b.edit(0, func(e *editing) error {
+			tx, err := e.lockList(ctx)
+			if err != nil {
+				return err
+			}
+			defer tx.Unlock()
+			if b.list.Header().GUID == "" {
+				err = tx.Rewrite(nil)
+			}
+			id = b.list.Header().GUID
+			return err
+		})
+	}
+	if err != nil {
+		return "", fmt.Errorf("mailbox: %w", err)
+	}
+	return id, nil
+}
+
 // bitsOf gives the bits of keywords, and a letter to those that have none. One that cannot have a letter is left out, and reported: the message is
 // worth more. k is what is known of the names.
 func (b *Mailbox) bitsOf(tx *uidlist.Tx, k *uidlist.Keywords, names []string) (bits uint32, err error) {

@@ -327,3 +327,44 @@ func TestTogether(t *testing.T) {
 		}
 	}
 }
+
+// The folder's id is in the list of UIDs, where Dovecot has it; one that is missing is made once.
+func TestID(t *testing.T) {
+	b := newBox(t)
+	b.deliver("x\n")
+	m := b.open()
+	id, err := m.ID(t.Context())
+	list, _ := os.ReadFile(filepath.Join(b.dir, listName))
+	if len(id) != 32 || err != nil || !strings.Contains(string(list), " G"+id) {
+		t.Error(id, err)
+	}
+	must(t, os.Remove(filepath.Join(b.dir, indexName)))
+	if again, err := b.open().ID(t.Context()); again != id || err != nil {
+		t.Error(again, err)
+	}
+	for _, header := range []string{"1 1764000000 8", "3 V1764000000 N8", "3 V1764000000 N8 Gwrong P%v"} {
+		b := newBox(t)
+		base := b.deliver("x\n")
+		line := "7 :" + base
+		if header[0] == '1' {
+			line = "7 " + base
+		}
+		must(t, os.WriteFile(filepath.Join(b.dir, listName), []byte(header+"\n"+line+"\n"), 0o600))
+		m, other := b.open(), b.open()
+		id, err := m.ID(t.Context())
+		again, aerr := other.ID(t.Context())
+		if len(id) != 32 || id != again || err != nil || aerr != nil {
+			t.Errorf("%s: %s %s %v %v", header, id, again, err, aerr)
+		}
+		for _, m := range []*Mailbox{m, other} {
+			must(t, m.Sync())
+			if v, _, _, _ := m.Status(); v != 1764000000 || !slices.Equal(m.UIDs(), []uint32{7}) {
+				t.Errorf("%s: %d %d", header, v, m.UIDs())
+			}
+		}
+		list, _ := os.ReadFile(filepath.Join(b.dir, listName))
+		if strings.Contains(header, "P%v") && !strings.Contains(string(list), " P%v") {
+			t.Errorf("%s", list)
+		}
+	}
+}

@@ -152,6 +152,22 @@ func (l *List) read(f func(Entry) error) (Change, error) {
 	return change, nil
 }
 
+// GUID reads the first line alone. It is "" when there is no list, or none with a GUID in it: the next rewrite makes one.
+func (l *List) GUID() (string, error) {
+	file, _, err := open(l.dir, listFile)
+	if file == nil || err != nil {
+		return "", err
+	}
+	defer file.Close()
+	s := scanner{r: bufio.NewReaderSize(file, maxLine)}
+	line, _, err := s.line()
+	if err != nil && err != io.EOF {
+		return "", l.errorf("read: %w", err)
+	}
+	h, _ := parseHeader(line)
+	return h.GUID, nil
+}
+
 // resumes reports whether the file is the one that was read, with nothing but
 // lines added. An inode's number alone does not say so: the next file can have it.
 func (l *List) resumes(file *os.File, st *unix.Stat_t) bool {
