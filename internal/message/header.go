@@ -35,7 +35,11 @@ type Field struct {
 
 // Name is the name as written, without the white space that may stand before the colon.
 func (f Field) Name() []byte {
-	return bytes.TrimRight(f.Raw[:f.colon], " \t")
+	n := f.colon
+	for n > 0 && (f.Raw[n-1] == ' ' || f.Raw[n-1] == '\t') {
+		n--
+	}
+	return f.Raw[:n]
 }
 
 // Is reports whether the field has this name; upper and lower case are the same (RFC 5322 section 1.2.2).
