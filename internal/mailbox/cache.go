@@ -255,6 +255,9 @@ func (e *editing) snapshot() error {
 // tidy writes a new file with the records of the messages that there are, in their order, when most of the file is of others.
 func (e *editing) tidy() error {
 	b, x := e.b, e.x
+	if b.cache.count() <= uint64(len(x.messages))+slackEntries {
+		return nil // without a look at each
+	}
 	var uids []uint32
 	for i := range x.messages {
 		if x.messages[i].facts != 0 {

@@ -133,6 +133,7 @@ type index struct {
 	state      state
 	cache      uint64    // generation of postamt.cache that message.facts are places in
 	messages   []message // ascending by UID
+	removed    bool      // some of them are dead
 	gone       []expunged
 	names      names
 	end        int64 // octets of the file that are valid
@@ -328,6 +329,7 @@ func (x *index) remove(uid uint32, modseq uint64) {
 	x.highest = max(x.highest, modseq)
 	if i, ok := x.find(uid); ok {
 		x.messages[i].setPlace(placeNone)
+		x.removed = true
 	}
 	if len(x.gone) == maxGone {
 		x.gone = append(x.gone[:0], x.gone[maxGone/2:]...)
@@ -337,6 +339,10 @@ func (x *index) remove(uid uint32, modseq uint64) {
 
 // compact: one pass for all that were removed, be it one or a hundred thousand.
 func (x *index) compact() {
+	if !x.removed {
+		return
+	}
+	x.removed = false
 	x.messages = slices.DeleteFunc(x.messages, func(m message) bool { return m.dead() })
 }
 
