@@ -27,6 +27,7 @@ type Staged struct {
 	keywords   []string
 	size, wire uint64
 	date       uint64
+	facts      []byte // of what was copied
 }
 
 // Room says whether messages of so many octets together fit under the quota; maildir.ErrQuota: they do not. Publish asks again.
@@ -190,8 +191,9 @@ func (b *Mailbox) Publish(ctx context.Context, staged ...*Staged) (uids []uint32
 
 // arrival is a file that has come to cur/ or new/ and has no UID yet.
 type arrival struct {
-	m    message
-	name string
+	m     message
+	name  string
+	facts []byte // nil: not known
 }
 
 func (e *editing) publish(ctx context.Context, staged []*Staged) (uids []uint32, err error) {
@@ -226,7 +228,7 @@ func (e *editing) publish(ctx context.Context, staged []*Staged) (uids []uint32,
 		if err != nil {
 			return nil, err
 		}
-		a := arrival{name: s.base, m: message{modseq: e.modseq, size: s.size, wire: s.wire, date: s.date, keywords: bits}}
+		a := arrival{name: s.base, facts: s.facts, m: message{modseq: e.modseq, size: s.size, wire: s.wire, date: s.date, keywords: bits}}
 		a.m.setFlags(s.flags)
 		if a.m.flags() == 0 && a.m.keywords == 0 {
 			a.m.setPlace(placeNew)
@@ -261,6 +263,7 @@ func (e *editing) number(tx *uidlist.Tx, came []arrival) ([]uint32, error) {
 		a.m.uid = uids[i]
 		e.change('A', a.m, a.name)
 	}
+	e.carry(came, uids)
 	return uids, nil
 }
 

@@ -30,6 +30,7 @@ func (b *Mailbox) Copy(ctx context.Context, validity uint32, uids []uint32, to *
 		if err != nil {
 			return fmt.Errorf("mailbox: %w", err)
 		}
+		facts := e.known(uids, to)
 		for _, uid := range uids {
 			var s *Staged
 			err := e.step(uid, func(m message, dir *os.File, name string) (err error) {
@@ -42,6 +43,7 @@ func (b *Mailbox) Copy(ctx context.Context, validity uint32, uids []uint32, to *
 			if err != nil {
 				return err
 			}
+			s.facts = facts[uid]
 			staged = append(staged, s)
 			copied = append(copied, Copied{From: uid})
 		}
@@ -245,6 +247,7 @@ func (e *editing) moveTo(ctx context.Context, uids []uint32, in *editing) (moved
 	if err := e.valid(); err != nil {
 		return nil, err
 	}
+	facts := e.known(uids, in.b)
 	bases := make(map[string]bool, len(uids)) // true: the other list has it
 	for _, uid := range uids {
 		if i, ok := e.x.find(uid); ok {
@@ -282,7 +285,7 @@ func (e *editing) moveTo(ctx context.Context, uids []uint32, in *editing) (moved
 				return fmt.Errorf("mailbox: move: %w", &os.PathError{Op: "stat", Path: dir.Name() + "/" + name, Err: err})
 			}
 			size = st.Size
-			a = arrival{m: m, name: name}
+			a = arrival{m: m, name: name, facts: facts[uid]}
 			a.m.modseq, a.m.facts = in.modseq, 0
 			if a.m.keywords, err = in.b.bitsOf(tx, &other, namesOf(&k, m.keywords)); err != nil {
 				return err

@@ -424,6 +424,44 @@ func (b *Mailbox) cacheFails(err error) {
 	b.cache.failed = true
 }
 
+// manyCarried is up to how many messages, copied or moved at once, take their facts along: they are in memory meanwhile. More are read again when somebody asks.
+const manyCarried = 1000
+
+// known are the facts of messages that the cache has and another mailbox can use.
+func (e *editing) known(uids []uint32, to *Mailbox) map[uint32][]byte {
+	if e.b.describe == nil || to.describe == nil || e.b.form != to.form || len(uids) > manyCarried || !e.b.readable() {
+		return nil
+	}
+	var t batch
+	t.begin(e.x, uids)
+	t.read(&e.b.cache)
+	facts := make(map[uint32][]byte, len(uids))
+	for i, uid := range uids {
+		facts[uid] = t.facts[i]
+	}
+	return facts
+}
+
+// carry notes the facts that messages have brought with them.
+func (e *editing) carry(came []arrival, uids []uint32) {
+	var files []unread
+	for i, a := range came {
+		if a.facts != nil {
+			files = append(files, unread{i: i, uid: uids[i], name: a.name, facts: a.facts, size: a.m.size, wire: a.m.wire, date: a.m.date})
+		}
+	}
+	if len(files) == 0 {
+		return
+	}
+	err := e.writable()
+	if err == nil {
+		err = e.learn(&batch{at: make([]uint64, len(came))}, files)
+	}
+	if err != nil {
+		e.b.cacheFails(err)
+	}
+}
+
 // Date is the internal date of a message, the time of its file. The first that is asked for of those that nobody has looked for has them all looked for: a file's
 // time needs no file opened, and who asks for one asks for all.
 func (b *Mailbox) Date(uid uint32) (time.Time, error) {

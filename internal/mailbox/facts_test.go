@@ -34,13 +34,16 @@ func (r *reader) describe(from io.Reader) ([]byte, int64, error) {
 }
 
 // openFacts opens the maildir with a reader.
-func (b *box) openFacts(form uint32) (*Mailbox, *reader) {
+func (b *box) openFacts(form uint32) (*Mailbox, *reader) { return b.openFolder("", form) }
+
+func (b *box) openFolder(name string, form uint32) (*Mailbox, *reader) {
 	b.t.Helper()
+	os.Mkdir(filepath.Join(b.dir, name), 0o700)
 	root, err := durable.OpenDir(b.dir)
 	must(b.t, err)
 	defer root.Close()
 	r := &reader{}
-	m, err := Open(root, "", Options{Describe: r.describe, Form: form, Report: func(err error) { b.t.Log(err) }})
+	m, err := Open(root, name, Options{Describe: r.describe, Form: form, Report: func(err error) { b.t.Log(err) }})
 	must(b.t, err)
 	b.t.Cleanup(func() { m.Close() })
 	return m, r
@@ -356,6 +359,43 @@ func TestFactsErrors(t *testing.T) {
 	}
 }
 
+// What is copied or moved takes its facts along, to a mailbox that knows them.
+func TestFactsCarried(t *testing.T) {
+	b := newBox(t)
+	want := b.texts(5)
+	m, _ := b.openFacts(1)
+	factsOf(t, m, []uint32{1, 2, 3, 4})
+	to, r := b.openFolder(".To", 1)
+	old, ro := b.openFolder(".Old", 2)
+	for _, c := range []struct {
+		to     *Mailbox
+		r      *reader
+		opened int64
+	}{{to, r, 1}, {old, ro, 3}} {
+		copied, err := m.Copy(t.Context(), 0, []uint32{2, 3}, c.to)
+		must(t, err)
+		uid := uint32(1)
+		if c.to == old {
+			uid = 4
+		}
+		moved, err := m.Move(t.Context(), 0, []uint32{uid, 5}, c.to)
+		must(t, err)
+		for _, each := range append(copied, moved...) {
+			if _, said := factsOf(t, c.to, []uint32{each.To}); said[each.To] != want[each.From] {
+				t.Errorf("%+v: %q", each, said[each.To])
+			}
+			is, _ := c.to.Message(each.To)
+			if n, err := c.to.Size(each.To); n != int64(len(want[each.From])-3+2) || err != nil || is.Size != n || is.Date <= 0 {
+				t.Errorf("%+v: %d %+v %v", each, n, is, err)
+			}
+		}
+		if n := c.r.files.Load(); n != c.opened {
+			t.Errorf("%d files read, want %d", n, c.opened)
+		}
+		b.check(c.to)
+	}
+}
+
 // What was read before it was whole is read again when somebody sees that it is not what it was.
 func TestFactsMistaken(t *testing.T) {
 	b := newBox(t)
@@ -441,5 +481,33 @@ func TestFactsTogether(t *testing.T) {
 		if err != nil || said[uid] != "of "+string(text) {
 			t.Errorf("message %d is %.20q, and said to be %.20q", uid, text, said[uid])
 		}
+	}
+}
+
+// A date is that of the file; the first that is asked for has all looked for, and none is looked for again.
+func TestDate(t *testing.T) {
+	b := newBox(t)
+	old := time.Date(2002, 3, 4, 5, 6, 7, 0, time.UTC)
+	var bases []string
+	for i := range 4 {
+		bases = append(bases, b.deliver("x\n"))
+		must(t, os.Chtimes(b.find(bases[i]), old, old.Add(time.Duration(i)*time.Second)))
+	}
+	m := b.open()
+	b.foreign(bases[1], "S")
+	b.foreign(bases[3], "S")
+	must(t, os.Remove(b.find(bases[3])))
+	for i := range 3 {
+		if d, err := m.Date(uint32(i + 1)); err != nil || !d.Equal(old.Add(time.Duration(i)*time.Second)) {
+			t.Error(i, d, err)
+		}
+	}
+	if _, err := m.Date(4); !errors.Is(err, ErrExpunged) {
+		t.Error(err)
+	}
+	now := time.Now()
+	must(t, os.Chtimes(b.find(bases[2]), now, now))
+	if is, _ := b.open().Message(3); is.Date != old.Unix()+2 {
+		t.Error(is)
 	}
 }

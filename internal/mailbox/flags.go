@@ -92,7 +92,8 @@ func (e *editing) setFlags(uid uint32, change func(Flags, uint32) (Flags, uint32
 		m.keywords, m.modseq = k, e.modseq
 		m.setPlace(placeCur)
 		e.change('F', m, to)
-		changed = &Message{UID: uid, ModSeq: m.modseq, Flags: f, Keywords: k}
+		says := m.says()
+		changed = &says
 		return nil
 	})
 	return changed, err

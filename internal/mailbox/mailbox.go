@@ -74,6 +74,13 @@ type Message struct {
 	ModSeq   uint64
 	Flags    Flags
 	Keywords uint32 // a bit for each letter
+	Size     int64  // octets in wire form; -1: not counted yet, see Size
+	Date     int64  // internal date, seconds since 1970; -1: not looked for yet, see Date
+}
+
+// says is what is told of a message.
+func (m *message) says() Message {
+	return Message{m.uid, m.modseq, m.flags(), m.keywords, int64(m.wire), int64(m.date)}
 }
 
 // Open opens the folder below the open directory root of a maildir: "" is INBOX, else a directory name such as ".Sent", which is no
@@ -179,8 +186,7 @@ func (b *Mailbox) Message(uid uint32) (Message, bool) {
 	if !ok {
 		return Message{}, false
 	}
-	m := &b.index.x.messages[i]
-	return Message{UID: m.uid, ModSeq: m.modseq, Flags: m.flags(), Keywords: m.keywords}, true
+	return b.index.x.messages[i].says(), true
 }
 
 // File opens the file of a message. ErrExpunged: it has none any more.
