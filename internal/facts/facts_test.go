@@ -394,7 +394,7 @@ func TestDamaged(t *testing.T) {
 
 func BenchmarkDescribe(b *testing.B) {
 	var d Describer
-	text := strings.Repeat(example, 1) + strings.Repeat("0123456789 123456789 123456789 123456789 12345\n", 60)
+	text := example + strings.Repeat("0123456789 123456789 123456789 123456789 12345\n", 60)
 	r := strings.NewReader(text)
 	b.ReportAllocs()
 	b.SetBytes(int64(len(text)))
@@ -402,4 +402,71 @@ func BenchmarkDescribe(b *testing.B) {
 		r.Reset(text)
 		d.Describe(r)
 	}
+}
+
+// BenchmarkRead is what an answer to a FETCH reads of each message.
+func BenchmarkRead(b *testing.B) {
+	f := describe(b, example)
+	out := make([]byte, 0, 64<<10)
+	quote := func(s []byte) { out = append(append(append(out, '"'), s...), '"') }
+	b.Run("envelope", func(b *testing.B) {
+		for b.Loop() {
+			out = out[:0]
+			e := f.Envelope()
+			for _, s := range [...][]byte{e.Date(), e.Subject(), e.InReplyTo(), e.MessageID()} {
+				quote(s)
+			}
+			for _, l := range [...]Addresses{e.From(), e.Sender(), e.ReplyTo(), e.To(), e.Cc(), e.Bcc()} {
+				for i := range l.Len() {
+					a := l.At(i)
+					quote(a.Name)
+					quote(a.Route)
+					quote(a.Mailbox)
+					quote(a.Host)
+				}
+			}
+		}
+	})
+	b.Run("structure", func(b *testing.B) {
+		var walk func(p Part)
+		walk = func(p Part) {
+			for _, s := range [...][]byte{p.Type(), p.Subtype(), p.Encoding(), p.ID(), p.Description(), p.MD5(), p.Disposition(), p.Location()} {
+				quote(s)
+			}
+			for i := range p.Params().Len() {
+				name, value := p.Params().At(i)
+				quote(name)
+				quote(value)
+			}
+			out = append(out, byte(p.Body().Wire), byte(p.Body().Lines))
+			for c, ok := p.First(); ok; c, ok = c.Next(p) {
+				walk(c)
+			}
+		}
+		for b.Loop() {
+			out = out[:0]
+			p, _ := f.Root()
+			walk(p)
+		}
+	})
+	b.Run("fields", func(b *testing.B) {
+		want := Names(0)
+		for _, name := range []string{"From", "To", "Subject", "Date", "Message-Id", "References"} {
+			n, _ := Name(name)
+			want |= n
+		}
+		for b.Loop() {
+			out = f.AppendFields(out[:0], want)
+		}
+	})
+	b.Run("sort", func(b *testing.B) {
+		n := int64(0)
+		for b.Loop() {
+			sent, _, _ := f.Sent()
+			n += sent + int64(len(f.BaseSubject())+len(f.DisplayFrom())+len(f.MessageID()))
+			for i := range f.References().Len() {
+				n += int64(len(f.References().At(i)))
+			}
+		}
+	})
 }

@@ -138,7 +138,7 @@ func (t *batch) find(x *index) {
 // room is n octets that stay as they are until the next begin.
 func (t *batch) room(n int) []byte {
 	if len(t.octets)+n > cap(t.octets) {
-		t.octets = make([]byte, 0, max(n, 2*cap(t.octets), 256<<10)) // those of before stay where they are
+		t.octets = make([]byte, 0, max(n, 2*cap(t.octets))) // those of before stay where they are
 	}
 	at := len(t.octets)
 	t.octets = t.octets[:at+n]

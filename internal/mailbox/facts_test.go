@@ -221,6 +221,18 @@ func TestFactsDamaged(t *testing.T) {
 	if _, said := factsOf(t, m, uids); !maps.Equal(said, want) || r.files.Load() != 3 {
 		t.Error("another UIDVALIDITY", r.files.Load())
 	}
+	// Under one who has it open.
+	for _, size := range []int64{150, cacheHeader, 10, 0} {
+		must(t, os.Truncate(path, size))
+		if _, said := factsOf(t, m, uids); !maps.Equal(said, want) {
+			t.Error("cut while it was open", said)
+		}
+		other, ro := b.openFacts(2)
+		if _, said := factsOf(t, other, uids); !maps.Equal(said, want) || ro.files.Load() > 3 {
+			t.Error("cut while another had it open", said)
+		}
+		other.Close()
+	}
 	// A FIFO with the name, and one who has the old file open.
 	must(t, os.Remove(path))
 	must(t, unix.Mkfifo(path, 0o600))
