@@ -3,6 +3,7 @@ package match
 import (
 	"encoding/binary"
 	"slices"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 
@@ -37,18 +38,59 @@ func (f *folder) marks() (octets int) {
 
 // fold folds b and returns how many octets of it: all, or, if it is not the end of the text, all but the beginning of a character.
 func (f *folder) fold(out, b []byte, end bool) ([]byte, int) {
+	var known *[1 << 11]folded
 	i, n := 0, 0
 	for i < len(b) {
-		if b[i] < utf8.RuneSelf {
+		switch c := b[i]; {
+		case c < utf8.RuneSelf:
 			f.n = 0
 			out, n = ascii(out, b[i:])
-		} else if out, n = f.char(out, b[i:], end); n == 0 {
+			i += n
+			continue
+		case 0xc2 <= c && c < 0xe0 && i+1 < len(b) && b[i+1]&0xc0 == 0x80:
+			if known == nil {
+				known = table()
+			}
+			if k := &known[int(c&0x1f)<<6|int(b[i+1]&0x3f)]; k.n > 0 {
+				out = append(out, k.to[:k.n]...)
+				f.n = 0
+				if k.class > 0 {
+					f.mark[0].class, f.mark[0].size, f.n = k.class, 2, 1
+				}
+				i += 2
+				continue
+			}
+		}
+		if out, n = f.char(out, b[i:], end); n == 0 {
 			break
 		}
 		i += n
 	}
 	return out, i
 }
+
+// folded is what becomes of a character of two octets, nearly all there are beside ASCII and ideographs.
+type folded struct {
+	to    [6]byte
+	n     uint8 // octets; 0: it is a mark, or has more than one
+	class uint8 // of the mark at the end, which has two octets; 0: there is none
+}
+
+// table has them all. It is made when the first is met, for 0.2 ms, rather than when a program starts.
+var table = sync.OnceValue(func() *[1 << 11]folded {
+	var all [1 << 11]folded
+	for r := rune(utf8.RuneSelf); int(r) < len(all); r++ {
+		var f folder
+		out, _ := f.char(nil, []byte(string(r)), true)
+		if k := &all[r]; f.n == 0 || f.n == 1 && f.marks() == 2 && len(out) > 2 {
+			k.n = uint8(copy(k.to[:], out))
+			if f.n == 1 {
+				k.class = f.mark[0].class
+			}
+		}
+	}
+	return &all
+})
 
 // ascii folds what of b is ASCII, at least one octet, and returns how many that are.
 func ascii(out, b []byte) ([]byte, int) {
@@ -125,9 +167,11 @@ func hangul(out []byte, s rune) []byte {
 // put appends a character that has no decomposition, or, if it is a mark, puts it behind those of its class and before those of a higher one.
 func (f *folder) put(out []byte, r rune, class uint8) []byte {
 	at := len(out)
-	if r == 'ẞ' {
+	switch {
+	case 0x2e80 <= r && r < 0xa640: // nothing has a case there
+	case r == 'ẞ':
 		r = 'ß' // which has no upper case for unicode.ToUpper
-	} else {
+	default:
 		r = unicode.ToUpper(r)
 	}
 	out = utf8.AppendRune(out, r)
