@@ -1,0 +1,215 @@
+package thread
+
+import (
+	"bytes"
+	"cmp"
+	"encoding/binary"
+	"math/bits"
+	"slices"
+
+	"postamt/internal/match"
+)
+
+// Key is what messages are sorted by.
+type Key byte
+
+// The keys of RFC 5256 and RFC 5957, with the value that Sorter is to be given.
+const (
+	Arrival     Key = iota // Number: INTERNALDATE
+	Cc                     // Text: addr-mailbox of the first address
+	Date                   // Number: sent date, or else INTERNALDATE
+	From                   // Text, as of Cc
+	Size                   // Number: octets in wire form
+	Subject                // Text: base subject, decoded
+	To                     // Text, as of Cc
+	DisplayFrom            // Text: name of the first address, decoded, or else mailbox@host, or else mailbox
+	DisplayTo
+)
+
+// IsText reports whether the value of a message is a Text, and not a Number.
+func (k Key) IsText() bool { return k != Arrival && k != Date && k != Size }
+
+// Criterion is a key, perhaps with REVERSE.
+type Criterion struct {
+	Key     Key
+	Reverse bool
+}
+
+// ParseKey knows a key by its name, in upper case.
+func ParseKey(name string) (Key, bool) {
+	i := slices.Index([]string{"ARRIVAL", "CC", "DATE", "FROM", "SIZE", "SUBJECT", "TO", "DISPLAYFROM", "DISPLAYTO"}, name)
+	return Key(max(i, 0)), i >= 0
+}
+
+// MaxText is how many octets of a text count, folded: what is the same up to there is the same.
+const MaxText = 1 << 10
+
+// Sorter takes the messages of a SORT command in the order of their sequence numbers, which decides where all criteria leave it open. For each: Add, and then for each criterion
+// in its order Number or Text. It is for one goroutine.
+type Sorter struct {
+	columns []column
+	at      int // column that is next
+	ids     []uint32
+	rows    []row
+}
+
+// column has the values of all messages by one criterion.
+type column struct {
+	Criterion
+	keys []uint64 // in the order in which they sort, also if that is reverse; of a text its first eight octets
+	text []byte
+	ends []int // in text
+}
+
+// row is a message with its first key.
+type row struct {
+	key uint64
+	n   uint32
+}
+
+// NewSorter makes a Sorter for about n messages. A criterion whose key was there before says nothing and may be left out; none at all is the order of the mailbox.
+func NewSorter(criteria []Criterion, n int) *Sorter {
+	s := &Sorter{columns: make([]column, len(criteria)), ids: make([]uint32, 0, n)}
+	for i, c := range criteria {
+		s.columns[i] = column{Criterion: c, keys: make([]uint64, 0, n)}
+		if c.Key.IsText() {
+			s.columns[i].text, s.columns[i].ends = make([]byte, 0, 16*n), make([]int, 0, n)
+		}
+	}
+	return s
+}
+
+// Add begins the next message.
+func (s *Sorter) Add(id uint32) {
+	s.ids = append(s.ids, id)
+	s.at = 0
+}
+
+// Number is the next value.
+func (s *Sorter) Number(v int64) { s.next().key(uint64(v) ^ 1<<63) }
+
+// Text is the next value, in UTF-8. One that is absent is empty (RFC 5256, SORT).
+func (s *Sorter) Text(v []byte) {
+	c := s.next()
+	at := len(c.text)
+	c.text = match.AppendFold(c.text, v[:min(len(v), MaxText)])
+	c.text = c.text[:min(len(c.text), at+MaxText)]
+	c.ends = append(c.ends, len(c.text))
+	var first [8]byte
+	copy(first[:], c.text[at:])
+	c.key(binary.BigEndian.Uint64(first[:]))
+}
+
+func (s *Sorter) next() *column {
+	s.at++
+	return &s.columns[s.at-1]
+}
+
+func (c *column) key(k uint64) {
+	if c.Reverse {
+		k = ^k
+	}
+	c.keys = append(c.keys, k)
+}
+
+// value is the text of a message.
+func (c *column) value(n uint32) []byte {
+	from := 0
+	if n > 0 {
+		from = c.ends[n-1]
+	}
+	return c.text[from:c.ends[n]]
+}
+
+func (s *Sorter) compare(a, b row) int {
+	if a.key != b.key {
+		return cmp.Compare(a.key, b.key)
+	}
+	for i := range s.columns {
+		c := &s.columns[i]
+		if d := cmp.Compare(c.keys[a.n], c.keys[b.n]); d != 0 {
+			return d
+		}
+		if c.ends != nil {
+			if d := bytes.Compare(c.value(a.n), c.value(b.n)); d != 0 {
+				if c.Reverse {
+					d = -d
+				}
+				return d
+			}
+		}
+	}
+	return cmp.Compare(a.n, b.n)
+}
+
+// Sorted returns the ids of all messages in their order.
+func (s *Sorter) Sorted() []uint32 { return s.Range(0, len(s.ids)) }
+
+// Range returns those that would be from the place from, the first is 0, up to before the place to, in their order. For few of many it does not sort the others.
+func (s *Sorter) Range(from, to int) []uint32 {
+	from, to = max(from, 0), min(to, len(s.ids))
+	if from >= to {
+		return nil
+	}
+	if s.rows == nil {
+		s.rows = make([]row, len(s.ids))
+	}
+	for i := range s.rows {
+		s.rows[i] = row{n: uint32(i)}
+		if len(s.columns) > 0 {
+			s.rows[i].key = s.columns[0].keys[i]
+		}
+	}
+	s.sort(s.rows, from, to)
+	sorted := make([]uint32, to-from)
+	for i, r := range s.rows[from:to] {
+		sorted[i] = s.ids[r.n]
+	}
+	return sorted
+}
+
+// sort puts the rows from up to to into their places: quickselect, as long as it halves what it looks at, and then sorting.
+func (s *Sorter) sort(rows []row, from, to int) {
+	for deep := 2 * bits.Len(uint(len(rows))); deep > 0 && to-from < len(rows)/2; deep-- {
+		i := s.partition(rows)
+		switch {
+		case to <= i:
+			rows = rows[:i]
+		case from > i:
+			rows, from, to = rows[i+1:], from-i-1, to-i-1
+		default:
+			s.sort(rows[:i], min(from, i), i)
+			s.sort(rows[i+1:], 0, max(to-i-1, 0))
+			return
+		}
+	}
+	if from < to {
+		slices.SortFunc(rows, s.compare)
+	}
+}
+
+// partition puts a row into its place, those before it before, and those behind it behind, and returns the place.
+func (s *Sorter) partition(rows []row) int {
+	last := len(rows) - 1
+	a, b, c := 0, len(rows)/2, last
+	// The median of three is the last then.
+	if s.compare(rows[a], rows[b]) > 0 {
+		a, b = b, a
+	}
+	if s.compare(rows[b], rows[c]) > 0 {
+		b = c
+		if s.compare(rows[a], rows[b]) > 0 {
+			b = a
+		}
+	}
+	rows[b], rows[last] = rows[last], rows[b]
+	pivot, i := rows[last], 0
+	for j, r := range rows[:last] {
+		if s.compare(r, pivot) < 0 {
+			rows[i], rows[j] = r, rows[i]
+			i++
+		}
+	}
+	rows[i], rows[last] = pivot, rows[i]
+	return i
+}
