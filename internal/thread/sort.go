@@ -51,29 +51,32 @@ type Sorter struct {
 	at      int // column that is next
 	ids     []uint32
 	rows    []row
+	room    []row // for sortRows
 }
 
-// column has the values of all messages by one criterion.
-type column struct {
-	Criterion
-	keys []uint64 // in the order in which they sort, also if that is reverse; of a text its first eight octets
-	text []byte
-	ends []int // in text
-}
-
-// row is a message with its first key.
+// row is a message with a key of it.
 type row struct {
 	key uint64
 	n   uint32
+}
+
+// column has the values of all messages by one criterion: numbers in the order in which they sort, or texts.
+type column struct {
+	Criterion
+	numbers []uint64
+	text    []byte
+	ends    []int // in text
 }
 
 // NewSorter makes a Sorter for about n messages. A criterion whose key was there before says nothing and may be left out; none at all is the order of the mailbox.
 func NewSorter(criteria []Criterion, n int) *Sorter {
 	s := &Sorter{columns: make([]column, len(criteria)), ids: make([]uint32, 0, n)}
 	for i, c := range criteria {
-		s.columns[i] = column{Criterion: c, keys: make([]uint64, 0, n)}
+		s.columns[i].Criterion = c
 		if c.Key.IsText() {
 			s.columns[i].text, s.columns[i].ends = make([]byte, 0, 16*n), make([]int, 0, n)
+		} else {
+			s.columns[i].numbers = make([]uint64, 0, n)
 		}
 	}
 	return s
@@ -86,7 +89,13 @@ func (s *Sorter) Add(id uint32) {
 }
 
 // Number is the next value.
-func (s *Sorter) Number(v int64) { s.next().key(uint64(v) ^ 1<<63) }
+func (s *Sorter) Number(v int64) {
+	c := s.next()
+	c.numbers = append(c.numbers, ordered(v))
+}
+
+// ordered is v as a number that sorts as v does.
+func ordered(v int64) uint64 { return uint64(v) ^ 1<<63 }
 
 // Text is the next value, in UTF-8. One that is absent is empty (RFC 5256, SORT).
 func (s *Sorter) Text(v []byte) {
@@ -95,21 +104,11 @@ func (s *Sorter) Text(v []byte) {
 	c.text = match.AppendFold(c.text, v[:min(len(v), MaxText)])
 	c.text = c.text[:min(len(c.text), at+MaxText)]
 	c.ends = append(c.ends, len(c.text))
-	var first [8]byte
-	copy(first[:], c.text[at:])
-	c.key(binary.BigEndian.Uint64(first[:]))
 }
 
 func (s *Sorter) next() *column {
 	s.at++
 	return &s.columns[s.at-1]
-}
-
-func (c *column) key(k uint64) {
-	if c.Reverse {
-		k = ^k
-	}
-	c.keys = append(c.keys, k)
 }
 
 // value is the text of a message.
@@ -121,22 +120,58 @@ func (c *column) value(n uint32) []byte {
 	return c.text[from:c.ends[n]]
 }
 
+// each is how many octets of a text are in a key; more says that there are more.
+const (
+	each = 7
+	more = each + 1
+)
+
+// key orders messages as their values do that are the same up to an octet: a number, or the octets behind that and how many there are, so that "a" and "a\x00" are two.
+func (c *column) key(n uint32, at int) (k uint64) {
+	if c.ends == nil {
+		k = c.numbers[n]
+	} else {
+		v := c.value(n)[at:]
+		if len(v) >= 8 {
+			k = binary.BigEndian.Uint64(v)&^0xff | more
+		} else {
+			for i, b := range v {
+				k |= uint64(b) << (56 - 8*i)
+			}
+			k |= uint64(len(v))
+		}
+	}
+	if c.Reverse {
+		return ^k
+	}
+	return k
+}
+
+// goesOn reports whether messages with this key may differ in what is behind it.
+func (c *column) goesOn(key uint64) bool {
+	if c.Reverse {
+		key = ^key
+	}
+	return c.ends != nil && key&0xff == more
+}
+
 func (s *Sorter) compare(a, b row) int {
 	if a.key != b.key {
 		return cmp.Compare(a.key, b.key)
 	}
 	for i := range s.columns {
 		c := &s.columns[i]
-		if d := cmp.Compare(c.keys[a.n], c.keys[b.n]); d != 0 {
-			return d
-		}
+		d := 0
 		if c.ends != nil {
-			if d := bytes.Compare(c.value(a.n), c.value(b.n)); d != 0 {
-				if c.Reverse {
-					d = -d
-				}
-				return d
+			d = bytes.Compare(c.value(a.n), c.value(b.n))
+			if c.Reverse {
+				d = -d
 			}
+		} else {
+			d = cmp.Compare(c.key(a.n, 0), c.key(b.n, 0))
+		}
+		if d != 0 {
+			return d
 		}
 	}
 	return cmp.Compare(a.n, b.n)
@@ -152,12 +187,12 @@ func (s *Sorter) Range(from, to int) []uint32 {
 		return nil
 	}
 	if s.rows == nil {
-		s.rows = make([]row, len(s.ids))
+		s.rows, s.room = make([]row, len(s.ids)), make([]row, len(s.ids))
 	}
 	for i := range s.rows {
 		s.rows[i] = row{n: uint32(i)}
 		if len(s.columns) > 0 {
-			s.rows[i].key = s.columns[0].keys[i]
+			s.rows[i].key = s.columns[0].key(uint32(i), 0)
 		}
 	}
 	s.sort(s.rows, from, to)
@@ -184,7 +219,86 @@ func (s *Sorter) sort(rows []row, from, to int) {
 		}
 	}
 	if from < to {
-		slices.SortFunc(rows, s.compare)
+		s.sortAll(rows)
+	}
+}
+
+// sortAll sorts rows that have their first keys: by these, then those with one key by what comes next.
+func (s *Sorter) sortAll(rows []row) {
+	if len(s.columns) == 0 {
+		slices.SortFunc(rows, row.compare)
+		return
+	}
+	s.sortFrom(rows, 0, 0)
+}
+
+// sortFrom sorts rows that are the same up to an octet of a column, and have the keys of what comes next.
+func (s *Sorter) sortFrom(rows []row, column, at int) {
+	sortRows(rows, s.room)
+	c := &s.columns[column]
+	for len(rows) > 0 {
+		n := 1
+		for n < len(rows) && rows[n].key == rows[0].key {
+			n++
+		}
+		same, column, at := rows[:n], column, at+each
+		if rows = rows[n:]; n == 1 {
+			continue
+		}
+		if !c.goesOn(same[0].key) {
+			column, at = column+1, 0
+		}
+		if column == len(s.columns) {
+			slices.SortFunc(same, row.compare)
+			continue
+		}
+		for i := range same {
+			same[i].key = s.columns[column].key(same[i].n, at)
+		}
+		s.sortFrom(same, column, at)
+	}
+}
+
+func (a row) compare(b row) int {
+	if a.key != b.key {
+		return cmp.Compare(a.key, b.key)
+	}
+	return cmp.Compare(a.n, b.n)
+}
+
+// sortRows sorts by key. Many are sorted by one octet of it after the other, from the last, where there are different ones; so rows with one key stay in their order.
+func sortRows(rows, room []row) {
+	if len(rows) < 200 {
+		slices.SortFunc(rows, row.compare)
+		return
+	}
+	differ := uint64(0)
+	for i := range rows {
+		differ |= rows[i].key ^ rows[0].key
+	}
+	from, to := rows, room[:len(rows)]
+	for shift := 0; shift < 64; shift += 8 {
+		if differ>>shift&0xff == 0 {
+			continue
+		}
+		var at [256]uint32
+		for i := range from {
+			at[from[i].key>>shift&0xff]++
+		}
+		sum := uint32(0)
+		for i, n := range at {
+			at[i] = sum
+			sum += n
+		}
+		for _, r := range from {
+			i := &at[r.key>>shift&0xff]
+			to[*i] = r
+			*i++
+		}
+		from, to = to, from
+	}
+	if &from[0] != &rows[0] {
+		copy(rows, from)
 	}
 }
 

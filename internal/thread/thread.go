@@ -27,7 +27,6 @@
 package thread
 
 import (
-	"cmp"
 	"slices"
 
 	"postamt/internal/match"
@@ -61,7 +60,7 @@ func Parse(name string) (Algorithm, bool) {
 type Threader struct {
 	algorithm Algorithm
 	ids       []uint32
-	dates     []dated
+	dates     []row   // sent, in the order of numbers, which begin with 1; in the end sorted
 	arrived   []int64 // Refs
 	subjects  []sum   // not Refs
 	replies   []bool  // References
@@ -73,22 +72,9 @@ type Threader struct {
 	last   uint32   // reference of the message that was added last
 }
 
-// dated is a message by its date.
-type dated struct {
-	date int64
-	n    uint32 // from 1
-}
-
-func (a dated) compare(b dated) int {
-	if a.date != b.date {
-		return cmp.Compare(a.date, b.date)
-	}
-	return cmp.Compare(a.n, b.n) // RFC 5256 section 2.2
-}
-
 // New makes a Threader for about n messages.
 func New(a Algorithm, n int) *Threader {
-	t := &Threader{algorithm: a, ids: make([]uint32, 1, n+1), dates: make([]dated, 0, n), hash: newHasher()}
+	t := &Threader{algorithm: a, ids: make([]uint32, 1, n+1), dates: make([]row, 0, n), hash: newHasher()}
 	if a != OrderedSubject {
 		t.forest = newForest(n)
 		t.nodes = make([]uint32, 1, n+1)
@@ -108,7 +94,7 @@ func (t *Threader) Add(id uint32, sent, arrived int64, messageID []byte) {
 	t.finish()
 	n := uint32(len(t.ids))
 	t.ids = append(t.ids, id)
-	t.dates = append(t.dates, dated{sent, n})
+	t.dates = append(t.dates, row{ordered(sent), n})
 	if t.algorithm == Refs {
 		t.arrived = append(t.arrived, arrived)
 	} else {
@@ -163,7 +149,7 @@ func (t *Threader) Subject(base []byte, reply bool) {
 // Tree threads them.
 func (t *Threader) Tree() *Tree {
 	t.finish()
-	slices.SortFunc(t.dates, dated.compare)
+	sortRows(t.dates, make([]row, len(t.dates))) // RFC 5256 section 2.2: with one date, in the order of the mailbox
 	if t.algorithm == OrderedSubject {
 		return t.orderedSubject()
 	}
@@ -310,7 +296,7 @@ func (t *Threader) mergeSubjects(r *roots) {
 // refs builds the Tree of Refs.
 func (t *Threader) refs(b *builder, r *roots) {
 	top := make([]uint32, len(t.ids)) // of each message
-	latest := make([]dated, len(b.ids))
+	latest := make([]row, len(b.ids))
 	for n := uint32(1); n <= r.messages; n++ {
 		x := n
 		for !r.isDummy(x) && top[x] == 0 && r.parent[x] != 0 {
@@ -322,7 +308,7 @@ func (t *Threader) refs(b *builder, r *roots) {
 		for y := n; y != x && top[y] == 0; y = r.parent[y] {
 			top[y] = x
 		}
-		if d := (dated{t.arrived[n], n}); latest[x].n == 0 || d.compare(latest[x]) > 0 {
+		if d := (row{ordered(t.arrived[n]), n}); latest[x].n == 0 || d.compare(latest[x]) > 0 {
 			latest[x] = d
 		}
 	}
