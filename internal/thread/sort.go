@@ -22,7 +22,7 @@ const (
 	Size                   // Number: octets in wire form
 	Subject                // Text: base subject, decoded
 	To                     // Text, as of Cc
-	DisplayFrom            // Text: name of the first address, decoded, or else mailbox@host, or else mailbox
+	DisplayFrom            // Text: name of the first address, decoded, or else mailbox@host, also if the host is missing and ENVELOPE has something for it; of a group its name
 	DisplayTo
 )
 
