@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs what the tests and benchmarks need beyond Go: mail programs as strangers to test against, and tools.
 #
-# Commands come from Debian packages (as root, with apt), each only when it is missing. Postfix, Exim, Dovecot and inetds are not
+# Commands come from Debian packages (as root, with apt), each only when it is missing. Postfix, Exim, Dovecot, Courier and inetds are not
 # installed over the system: their packages, and the libraries that are missing for them, are unpacked below
 # $PEERS_DIR (default: .cache/peers in this tree, ignored by git), where test/peers finds them. The only trace
 # of them outside is the account Debian-exim, whose name is compiled into Debian's Exim.
@@ -96,6 +96,11 @@ if [ -z "${DEPS:-}" ]; then
 		[ -x "$PEERS_DIR/usr/$program" ] || missing_dovecot=' dovecot-imapd+dovecot-pop3d+dovecot-lmtpd'
 	done
 	missing_peers=$missing_peers${missing_dovecot-}
+	for program in sbin/couriertcpd bin/imapd libexec/gam_server lib/courier/courier/courierpop3d lib/courier-authlib/libauthuserdb.so; do
+		# It wants any MTA at all: msmtp-mta is the smallest, and is not unpacked.
+		[ -e "$PEERS_DIR/usr/$program" ] || missing_courier=' courier-imap+courier-pop+courier-authlib-userdb+msmtp-mta'
+	done
+	missing_peers=$missing_peers${missing_courier-}
 	# Three of them exclude each other, and none is to run here by itself.
 	for inetd in openbsd-inetd:inetd inetutils-inetd:inetutils-inetd xinetd:xinetd; do
 		[ -x "$PEERS_DIR/usr/sbin/${inetd#*:}" ] || missing_peers="$missing_peers ${inetd%:*}"
@@ -143,7 +148,8 @@ for peer in $missing_peers; do
 	[ "$peer" != exim4-daemon-heavy ] || to=$PEERS_DIR/heavy
 	for deb in "$debs"/*.deb; do
 		case ${deb##*/} in
-		lib* | postfix_* | exim4-base_* | exim4-daemon-* | dovecot-* | *inetd_*) dpkg -x "$deb" "$to" || give_up "cannot unpack $deb" ;;
+		lib*-dev_*) ;;
+		lib* | postfix_* | exim4-base_* | exim4-daemon-* | dovecot-* | courier-* | gamin_* | *inetd_*) dpkg -x "$deb" "$to" || give_up "cannot unpack $deb" ;;
 		esac
 	done
 	rm -rf "$debs"

@@ -15,11 +15,11 @@ import (
 	"time"
 )
 
-// Accounts lent to Dovecot, which wants one for its own files, one for those who are not logged in yet, and an owner of mailboxes.
+// Accounts lent to Dovecot, which wants one for its own files, one for those who are not logged in yet, and, as Courier does, an owner of mailboxes.
 const (
 	dovecotInternal = "mail"
 	dovecotLogin    = "uucp"
-	dovecotOwner    = "nobody"
+	mailboxOwner    = "nobody"
 )
 
 // A DovecotServer is a running Dovecot. Its Addr speaks LMTP, Stop and Maildir are those of every Server.
@@ -79,8 +79,8 @@ func StartDovecot(c Config) (*DovecotServer, error) {
 	return s, nil
 }
 
-// errNoOverlay is why Dovecot cannot be shown to itself.
-var errNoOverlay = errors.New("peers: dovecot: the kernel has no overlayfs")
+// errNoOverlay is why Dovecot and Courier are not there.
+var errNoOverlay = errors.New("peers: the kernel has no overlayfs, to show a program to itself below /usr")
 
 func overlays() error {
 	known, err := os.ReadFile("/proc/filesystems")
@@ -117,31 +117,13 @@ func firstLine(network, addr string, deadline time.Time) error {
 
 // dovecotFiles writes configuration and users, and makes homes.
 func dovecotFiles(s *DovecotServer, c *Config) error {
-	owner := c.Owner
-	if owner == "" {
-		owner = dovecotOwner
-	}
-	uid, gid, err := account(owner)
+	uid, gid, err := homes(s.Server, c)
 	if err != nil {
 		return err
 	}
-	if c.Maildirs != "" {
-		s.Maildirs = c.Maildirs
-	}
-	if err := mkdir(s.Maildirs, 0o755, uid, gid); err != nil {
-		return err
-	}
-	password := c.Password
-	if password == "" {
-		password = "secret"
-	}
 	var users strings.Builder
 	for _, user := range c.Users {
-		home := filepath.Join(s.Maildirs, user)
-		if err := mkdir(home, 0o700, uid, gid); err != nil {
-			return err
-		}
-		fmt.Fprintf(&users, "%s:{PLAIN}%s:%d:%d::%s::\n", user, password, uid, gid, home)
+		fmt.Fprintf(&users, "%s:{PLAIN}%s:%d:%d::%s::\n", user, c.Password, uid, gid, filepath.Join(s.Maildirs, user))
 	}
 	file := filepath.Join(s.Dir, "users")
 	if err := os.WriteFile(file, []byte(users.String()), 0o644); err != nil {
@@ -152,6 +134,30 @@ func dovecotFiles(s *DovecotServer, c *Config) error {
 		return err
 	}
 	return os.WriteFile(s.Conf, []byte(conf), 0o644)
+}
+
+// homes makes the homes of c's users, all of one owner, and says who that is. c gets its default password.
+func homes(s *Server, c *Config) (uid, gid int, err error) {
+	if c.Password == "" {
+		c.Password = "secret"
+	}
+	owner := c.Owner
+	if owner == "" {
+		owner = mailboxOwner
+	}
+	if uid, gid, err = account(owner); err != nil {
+		return 0, 0, err
+	}
+	if c.Maildirs != "" {
+		s.Maildirs = c.Maildirs
+	}
+	err = mkdir(s.Maildirs, 0o755, uid, gid)
+	for _, user := range c.Users {
+		if err == nil {
+			err = mkdir(filepath.Join(s.Maildirs, user), 0o700, uid, gid)
+		}
+	}
+	return uid, gid, err
 }
 
 // dovecotConf composes dovecot.conf. What differs from a default installation, and why: failures are not delayed and addresses not
@@ -258,9 +264,12 @@ func (s *DovecotServer) Doveadm(t testing.TB, args ...string) (string, error) {
 }
 
 // inOverlay returns a command that sees the unpacked packages below /usr.
-func inOverlay(dir string, args ...string) *exec.Cmd {
+func inOverlay(dir string, args ...string) *exec.Cmd { return inMounts(dir, `exec "$@"`, args...) }
+
+// inMounts runs a script, with arguments, that sees the unpacked packages below /usr and may mount more. Nobody else sees that.
+func inMounts(dir, script string, args ...string) *exec.Cmd {
 	lower := filepath.Join(dir, "usr") + ":/usr"
-	cmd := exec.Command("/bin/sh", append([]string{"-c", `mount -t overlay -o lowerdir="$0" overlay /usr && exec "$@"`, lower}, args...)...)
+	cmd := exec.Command("/bin/sh", append([]string{"-c", `mount -t overlay -o lowerdir="$0" overlay /usr || exit; ` + script, lower}, args...)...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS}
 	return cmd
 }

@@ -1,11 +1,11 @@
-// Package peers runs mail servers that are not ours, so that tests and benchmarks meet strangers: Postfix, Exim and
-// Dovecot, from Debian's packages, unpacked by test/deps.sh into a directory and not installed.
+// Package peers runs mail servers that are not ours, so that tests and benchmarks meet strangers: Postfix, Exim,
+// Dovecot and Courier, from Debian's packages, unpacked by test/deps.sh into a directory and not installed.
 //
 // Each server has everything of its own: configuration, queue, log and delivered mail below one directory,
 // listeners, ordinarily on free ports of 127.0.0.1. No peer asks the DNS unless told to: all mail goes to local maildirs, to a
 // fixed host, or nowhere. A peer runs in its own process group and is ended by that group's id, so nothing it started
 // outlives Stop. All need root: Postfix because its master insists, Exim because we lend it the account its package
-// was built for, Dovecot because it looks for itself below /usr and gets a view of the file system in which it is there.
+// was built for, Dovecot and Courier because they look for themselves below /usr and get a view of the file system in which they are there.
 package peers
 
 import (
@@ -48,8 +48,8 @@ type Config struct {
 	Local   []string // options of the transport for Domains, beginning with its driver, in the place of Maildirs
 	Section []string // lines added at the end, such as a section "begin authenticators"
 
-	// Dovecot only.
-	Protocols []string // any of "imap", "pop3", "lmtp"; none: authentication and look-ups alone
+	// Dovecot and Courier only.
+	Protocols []string // any of "imap", "pop3", "lmtp"; none: authentication and look-ups alone. Courier has the first two, always
 	Password  string   // of every user; empty: "secret"
 	Maildirs  string   // holds USER/Maildir; empty: below Dir
 	Owner     string   // account that owns what is in Maildirs; empty: nobody
