@@ -80,11 +80,7 @@ func (e *editing) setFlags(uid uint32, change func(Flags, uint32) (Flags, uint32
 			return nil
 		}
 		to := rename(name, f, k)
-		err := e.b.ops.Publish(dir, name, e.b.cur, to)
-		if errors.Is(err, fs.ErrExist) && sameFile(dir, name, e.b.cur, to) { // who links and unlinks was stopped between
-			err = e.b.ops.Unlink(dir, name)
-		}
-		if err != nil {
+		if err := e.b.moveName(dir, name, to); err != nil {
 			return fmt.Errorf("mailbox: flags: %w", err)
 		}
 		e.touch(e.b.cur, dir)
@@ -97,6 +93,15 @@ func (e *editing) setFlags(uid uint32, change func(Flags, uint32) (Flags, uint32
 		return nil
 	})
 	return changed, err
+}
+
+// moveName gives a file another name, in cur/. It replaces no file.
+func (b *Mailbox) moveName(dir *os.File, name, to string) error {
+	err := b.ops.Publish(dir, name, b.cur, to)
+	if errors.Is(err, fs.ErrExist) && sameFile(dir, name, b.cur, to) { // who links and unlinks was stopped between
+		err = b.ops.Unlink(dir, name)
+	}
+	return err
 }
 
 func sameFile(aDir *os.File, a string, bDir *os.File, b string) bool {

@@ -175,6 +175,9 @@ func (t *syncing) list() (entries []uidlist.Entry, err error) {
 		entries = nil
 		change, err = t.mend(collect)
 	}
+	if err == errMoved {
+		return nil, err
+	}
 	if err != nil {
 		return nil, fmt.Errorf("mailbox: %w", err)
 	}
@@ -222,7 +225,14 @@ func (t *syncing) mend(collect func(uidlist.Entry) error) (uidlist.Change, error
 	case err != nil:
 		return 0, err
 	case change == uidlist.Missing:
-		if err := tx.Create(); err != nil {
+		renamed, err := t.b.takeKeywords(tx)
+		if err == nil {
+			err = tx.Create()
+		}
+		if err == nil && renamed {
+			err = errMoved
+		}
+		if err != nil {
 			return 0, err
 		}
 	}
@@ -341,7 +351,7 @@ func (b *Mailbox) orphan(base string) uint32 {
 	return uid
 }
 
-// errMoved: the list was replaced since. The next Sync begins anew.
+// errMoved: the list was replaced since, or the files renamed with it. The next Sync begins anew.
 var errMoved = errors.New("mailbox: the list of UIDs was replaced at this moment")
 
 // add makes messages of files.
