@@ -19,7 +19,7 @@ const (
 type popEntry struct {
 	name, uidl string
 	order      int
-	used       bool
+	listed     bool // in courierimapuiddb
 }
 
 // importCourier writes a list from courierimapuiddb, whose form is that of
@@ -57,17 +57,26 @@ func (t *Tx) importCourier() (done bool, err error) {
 		byName[pop[i].name] = &pop[i]
 	}
 	// The header comes first and has the next UID.
-	next := UID(s.next)
-	hdr := Header{Validity: s.hdr.Validity, Next: next + UID(len(pop))}
+	next, more := UID(s.next), UID(len(pop))
+	if err := s.each(f, func(e Entry) error {
+		if p := byName[e.Name]; p != nil && !p.listed {
+			p.listed = true
+			more--
+		}
+		return nil
+	}); err != nil {
+		return false, err
+	}
+	hdr := Header{Validity: s.hdr.Validity, Next: next + more}
 	return true, t.replaceList(hdr, func(emit func(Entry) error) error {
 		err := s.each(f, func(e Entry) error {
-			if p := byName[e.Name]; p != nil && !p.used {
+			if p := byName[e.Name]; p != nil {
 				p.keys(&e)
 			}
 			return emit(e)
 		})
 		for i := range pop {
-			if p := &pop[i]; err == nil && !p.used {
+			if p := &pop[i]; err == nil && !p.listed {
 				e := Entry{UID: next, Name: p.name}
 				p.keys(&e)
 				next++
@@ -79,7 +88,6 @@ func (t *Tx) importCourier() (done bool, err error) {
 }
 
 func (p *popEntry) keys(e *Entry) {
-	p.used = true
 	e.SetKey('O', fmt.Sprint(p.order))
 	e.SetKey('P', p.uidl)
 }

@@ -422,8 +422,17 @@ func TestCourier(t *testing.T) {
 	if _, err := add(l, t, "new"); err != nil {
 		t.Fatal(err)
 	}
-	if _, got, err := read(New(dir, dir, nil)); got != "3 a, 5 b [O2 PUID8-98], 7 c, 9 x [O1 PUID11-99], 10 with space [O3 PUID4-99], 12 new" || l.Header().Validity != 1234567 {
+	if _, got, err := read(New(dir, dir, nil)); got != "3 a, 5 b [O2 PUID8-98], 7 c, 9 x [O1 PUID11-99], 10 with space [O3 PUID4-99], 11 new" || l.Header().Validity != 1234567 {
 		t.Error(got, err, l.Header())
+	}
+
+	// What both have seen takes no other UID: clients know which is the next.
+	l, dir = folder(t, "")
+	write(t, dir.Name()+"/"+courierList, "1 1234567 9\n3 a\n5 b\n")
+	write(t, dir.Name()+"/"+courierPop3, "/3 12 99\na:2,S 10 1:99:0\nb:2, 10 2:99:0\n")
+	add(l, t)
+	if l.Header().Next != 9 {
+		t.Error(l.Header())
 	}
 
 	// POP3 alone.
