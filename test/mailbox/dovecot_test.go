@@ -1,4 +1,4 @@
-// Package mailbox tests the text files of a maildir with a stranger: Debian's Dovecot and we write them in turn.
+// Package mailbox tests the text files of a maildir with strangers: Debian's Dovecot and we write them in turn, and we take over Courier's.
 package mailbox
 
 import (
