@@ -1,4 +1,4 @@
-// Command bench measures postamt against Postfix, and against Exim where Exim is the better peer: in turn, on the same
+// Command bench measures postamt against Postfix, and against Exim where Exim is the better peer, and what reads mail against Dovecot and Courier: in turn, on the same
 // file system, in the same run, with the same load. It prints a table with medians and ratios.
 //
 //	go run ./test/bench [-runs n] [-rows list] [-servers list] [-fs root|ext4|xfs] [-dir path] [-scale x]
@@ -31,7 +31,7 @@ func main() {
 func run() int {
 	runs := flag.Int("runs", 3, "runs of each row for each server; the median counts")
 	rows := flag.String("rows", "", "comma-separated names of rows, see -list; empty: all")
-	servers := flag.String("servers", "postfix,exim,dovecot,postamt", "servers to measure")
+	servers := flag.String("servers", "postfix,exim,dovecot,courier,postamt", "servers to measure")
 	fsKind := flag.String("fs", "root", "root: a directory in -dir; ext4 or xfs: a new file system in a file in -dir")
 	dir := flag.String("dir", os.TempDir(), "where the servers' directories are made")
 	scale := flag.Float64("scale", 1, "factor on the number of messages")

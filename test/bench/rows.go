@@ -51,6 +51,7 @@ func experiments() []experiment {
 		pop3Look(1000, 0.2, 0),
 		pop3Look(100_000, 0.4, 0.4),
 		pop3Fetch(),
+		openMaildir(),
 	}
 }
 

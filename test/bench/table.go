@@ -40,7 +40,7 @@ func median(v []float64) float64 {
 }
 
 func printHead() {
-	fmt.Println("| figure | unit | Postfix or Dovecot | Exim | postamt | ratio | to reach | |")
+	fmt.Println("| figure | unit | Postfix or Dovecot | Exim or Courier | postamt | ratio | to reach | |")
 	fmt.Println("|---|---|---:|---:|---:|---:|---:|---|")
 }
 
@@ -56,6 +56,9 @@ func printRow(e experiment, results map[string]*samples) {
 		postfix, exim, ours := value("postfix"), value("exim"), value("postamt")
 		if _, ok := results["dovecot"]; ok {
 			postfix = value("dovecot")
+		}
+		if _, ok := results["courier"]; ok {
+			exim = value("courier")
 		}
 		// The comparison is with the better peer.
 		peer := postfix
