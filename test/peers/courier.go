@@ -32,8 +32,8 @@ func Courier(t testing.TB, c Config) *CourierServer {
 }
 
 // StartCourier starts Courier's IMAP and POP3 servers: couriertcpd, which runs imaplogin or courierpop3login for a connection; these ask authdaemond,
-// become the user, and run imapd or courierpop3d in USER/Maildir, which has to exist. Of Config it heeds Dir, Users, Password, Process, Maildirs, Owner and
-// Extra, which are assignments to variables of Courier's configuration, such as IMAP_UMASK=077.
+// become the user, and run imapd or courierpop3d in USER/Maildir, which has to exist. The configuration is Debian's, but for ports, users and limits. Of
+// Config it heeds Dir, Users, Password, Process, Maildirs and Owner.
 //
 // The names of its programs and of the directories for configuration and sockets are compiled in. So it runs in a mount namespace of its own, as
 // Dovecot does, where the packages show below /usr and /etc, and /run is below Dir.
@@ -71,7 +71,8 @@ func StartCourier(c Config) (*CourierServer, error) {
 	return s, nil
 }
 
-// courierScript is what Debian's authdaemond, imapd and pop3d of /usr/sbin do, but for courierlogger, which would write to syslog. Its arguments are the layers of /etc, the server's directory, the limit of connections and the ports.
+// courierScript is what Debian's authdaemond, imapd and pop3d of /usr/sbin do, but for courierlogger, which would write to syslog. Its arguments are the
+// layers of /etc, the server's directory, the limit of connections and the ports.
 const courierScript = `
 trap exit TERM
 mount -t overlay -o lowerdir="$1" overlay /etc && mount --bind "$2/run" /run || exit
@@ -84,7 +85,6 @@ set -a
 (. /etc/courier/authdaemonrc; exec /usr/lib/courier/courier-authlib/authdaemond) &
 serve() {
 	. /etc/courier/$1
-	. /etc/courier/extra
 	exec couriertcpd -address=127.0.0.1 -maxprocs=$max -maxperip=$max $TCPDOPTS $2 /usr/lib/courier/courier/$3 $4 Maildir
 }
 max=$3
@@ -116,6 +116,5 @@ func courierFiles(s *CourierServer, c *Config) error {
 	etc := filepath.Join(s.Dir, "etc/courier")
 	return errors.Join(os.MkdirAll(etc, 0o755), os.MkdirAll(filepath.Join(s.Dir, "run/courier/authdaemon"), 0o755),
 		os.WriteFile(filepath.Join(etc, "authdaemonrc"), []byte("authmodulelist=authuserdb\nauthmodulelistorig=authuserdb\ndaemons=2\nauthdaemonvar=/run/courier/authdaemon\nDEBUG_LOGIN=0\nDEFAULTOPTIONS=\n"), 0o644),
-		os.WriteFile(filepath.Join(etc, "extra"), []byte(strings.Join(c.Extra, "\n")+"\n"), 0o644),
 		os.WriteFile(filepath.Join(etc, "userdb"), []byte(users.String()), 0o600))
 }
