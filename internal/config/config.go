@@ -58,6 +58,7 @@ type Config struct {
 	StateDir   string // what programs remember
 	MailboxDir string // home of users who have none: MailboxDir/DOMAIN/USER
 	Maildir    string // pattern: "~" the home, "%u" "%n" "%d" user, name, domain
+	Index      string // directory for what is known of folders; "" in each folder
 
 	// Accounts and workers, of programs that are started as root.
 	LoginUser   string // name or uid:gid; "" do not split
@@ -79,6 +80,7 @@ type Config struct {
 	SmtpdListen   []Listener
 	DeliverListen []Listener
 	Pop3dListen   []Listener
+	ImapdListen   []Listener
 	TLSCert       []string // files, as many as TLSKey
 	TLSClientCA   []string // files
 	TLSKey        []string
@@ -88,8 +90,8 @@ type Config struct {
 
 	// Who may log in.
 	AuthListen          []Listener // kinds client and users
-	AuthServer          string     // socket that smtpd and pop3d ask; "" nobody can log in
-	AuthUsers           string     // socket at which pop3d collects logins
+	AuthServer          string     // socket that smtpd, pop3d and imapd ask; "" nobody can log in
+	AuthUsers           string     // socket at which pop3d and imapd collect logins
 	AuthSources         []string   // users, system, checkpassword:PATH, server:PATH[,PATH]
 	AuthMechanisms      []string
 	AuthClear           Prefixes // may log in without TLS
@@ -139,6 +141,15 @@ type Config struct {
 	Pop3dExpire       int // days; 0 never
 	Pop3dSessionLimit int
 	Pop3dClientLimit  int // concurrent sessions of a client; 0 off
+
+	// What imapd serves.
+	ImapdTimeoutLogin time.Duration
+	ImapdTimeoutIdle  time.Duration
+	ImapdErrorLimit   int   // 0 none
+	ImapdMessageLimit int64 // bytes of an APPEND; 0 none
+	ImapdSessionLimit int
+	ImapdClientLimit  int // concurrent sessions of a client; 0 off
+	ImapdUserLimit    int // of a user; 0 off
 
 	// The queue.
 	QueueActiveLimit  int

@@ -55,12 +55,15 @@ func (c *Config) derive(m names) {
 	}
 	// Who lowers the limit need not know of the start.
 	c.DestinationConcurrencyStart = min(c.DestinationConcurrencyStart, c.DestinationConcurrency)
-	for _, l := range [][]Listener{c.SmtpdListen, c.DeliverListen, c.Pop3dListen, c.AuthListen} {
+	for _, l := range [][]Listener{c.SmtpdListen, c.DeliverListen, c.Pop3dListen, c.ImapdListen, c.AuthListen} {
 		for i := range l {
 			if l[i].Network == "unix" {
 				l[i].Address = below(c.RunDir, l[i].Address)
 			}
 		}
+	}
+	if c.ImapdMessageLimit == 0 {
+		c.ImapdMessageLimit = c.MessageSizeLimit
 	}
 	if c.AuthServer != "" {
 		c.AuthServer = below(c.RunDir, c.AuthServer)
@@ -148,6 +151,11 @@ func (c *Config) contradictions() []contradiction {
 	for _, s := range c.Pop3dListen {
 		if s.Kind == "pop3s" && len(c.TLSCert) == 0 {
 			add("pop3d_listen", fmt.Errorf("%s=pop3s needs tls_cert and tls_key", s.Address))
+		}
+	}
+	for _, s := range c.ImapdListen {
+		if s.Kind == "imaps" && len(c.TLSCert) == 0 {
+			add("imapd_listen", fmt.Errorf("%s=imaps needs tls_cert and tls_key", s.Address))
 		}
 	}
 	for _, m := range c.AuthMechanisms {

@@ -29,6 +29,7 @@ func (c *Config) keys() []key {
 		{"state_dir", "/var/lib/postamt", place{&c.StateDir, dir}},
 		{"mailbox_dir", "/var/mail", place{&c.MailboxDir, dir}},
 		{"maildir", "~/Maildir", pattern{&c.Maildir}},
+		{"index", "", path{&c.Index, dir}},
 
 		// Accounts and workers.
 		{"login_user", "pa-login", word{&c.LoginUser}},
@@ -50,6 +51,7 @@ func (c *Config) keys() []key {
 		{"smtpd_listen", "0.0.0.0:25=mx [::]:25=mx unix:smtpd.sock=local", listeners{&c.SmtpdListen, "", "mx submission submissions local"}},
 		{"deliver_listen", "unix:deliver.sock", listeners{&c.DeliverListen, "lmtp", "lmtp"}},
 		{"pop3d_listen", "0.0.0.0:110=pop3 [::]:110=pop3", listeners{&c.Pop3dListen, "pop3", "pop3 pop3s"}},
+		{"imapd_listen", "0.0.0.0:143=imap [::]:143=imap", listeners{&c.ImapdListen, "imap", "imap imaps"}},
 		{"tls_cert", "", paths{&c.TLSCert, dir}},
 		{"tls_key", "", paths{&c.TLSKey, dir}},
 		{"tls_client_ca", "", paths{&c.TLSClientCA, dir}},
@@ -110,6 +112,15 @@ func (c *Config) keys() []key {
 		{"pop3d_expire", "0", count{&c.Pop3dExpire, 0}},
 		{"pop3d_session_limit", "1000", count{&c.Pop3dSessionLimit, 1}},
 		{"pop3d_client_limit", "50", count{&c.Pop3dClientLimit, 0}},
+
+		// What imapd serves.
+		{"imapd_timeout_login", "1m", duration{&c.ImapdTimeoutLogin, 1}},
+		{"imapd_timeout_idle", "30m", duration{&c.ImapdTimeoutIdle, 1}}, // RFC 9051 section 5.4: at least 30 minutes
+		{"imapd_error_limit", "20", count{&c.ImapdErrorLimit, 0}},
+		{"imapd_message_limit", "0", size{&c.ImapdMessageLimit}},
+		{"imapd_session_limit", "10000", count{&c.ImapdSessionLimit, 1}},
+		{"imapd_client_limit", "100", count{&c.ImapdClientLimit, 0}},
+		{"imapd_user_limit", "50", count{&c.ImapdUserLimit, 0}},
 
 		// The queue.
 		{"queue_active_limit", "5000", count{&c.QueueActiveLimit, 1}},
