@@ -112,7 +112,7 @@ func settings(c *config.Config, log *maillog.Logger) (*smtpd.Config, error) {
 	if len(errs) == 0 {
 		n.Home = t.Current().LocalDomain
 	}
-	pool, err := authorities(c.TLSClientCA)
+	pool, err := certs.Authorities(c.TLSClientCA)
 	if err != nil {
 		errs = append(errs, err)
 	}
@@ -120,7 +120,7 @@ func settings(c *config.Config, log *maillog.Logger) (*smtpd.Config, error) {
 		errs = append(errs, err)
 	}
 	if c.AuthServer != "" {
-		n.Auth = &login.Server{Client: &authwire.Client{Path: c.AuthServer}, Service: "smtp", Shown: login.Shown(n.TLS), Proven: proven(pool), Log: log}
+		n.Auth = &login.Server{Client: &authwire.Client{Path: c.AuthServer}, Service: "smtp", Shown: login.Shown(n.TLS), Proven: certs.Proven(pool), Log: log}
 		n.AuthInClear = c.AuthClear.Contains
 	}
 	if n.Senders, err = newSenders(c, t, log); err != nil {
@@ -137,7 +137,7 @@ func settings(c *config.Config, log *maillog.Logger) (*smtpd.Config, error) {
 var alpn = []string{"smtp", "esmtp"}
 
 // withTLS adds certificates to n, if there are any. Each kind of listener is a service with tickets of its own. Users, and not other
-// servers, are asked for certificates, if there is an authority that could have issued them.
+// servers, are asked for certificates.
 func withTLS(n *smtpd.Config, c *config.Config, clients *x509.CertPool, log *maillog.Logger) error {
 	if len(c.TLSCert) == 0 {
 		for _, l := range c.SmtpdListen {
@@ -154,9 +154,8 @@ func withTLS(n *smtpd.Config, c *config.Config, clients *x509.CertPool, log *mai
 	services := make(map[string]*certs.Service)
 	for _, kind := range []string{smtpd.MX, smtpd.Submission, smtpd.Submissions, smtpd.Local} {
 		services[kind] = set.Service("smtpd."+kind, c.TLSMinVersion, alpn...)
-		if clients != nil && (kind == smtpd.Submission || kind == smtpd.Submissions) {
-			t := services[kind].Config()
-			t.ClientAuth, t.ClientCAs = tls.RequestClientCert, clients
+		if kind == smtpd.Submission || kind == smtpd.Submissions {
+			services[kind].Ask(clients)
 		}
 	}
 	n.TLS = services[smtpd.MX].Config()

@@ -1,4 +1,4 @@
-package main
+package certs
 
 import (
 	"crypto/tls"
@@ -7,18 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-
-	"postamt/internal/certs"
 )
 
-// authorities reads the files of tls_client_ca; nil: there are none.
-func authorities(files []string) (*x509.CertPool, error) {
+// Authorities reads PEM files with the certificates of those who vouch for clients; nil: there are no files.
+func Authorities(files []string) (*x509.CertPool, error) {
 	if len(files) == 0 {
 		return nil, nil
 	}
 	pool := x509.NewCertPool()
 	for _, name := range files {
-		text, err := certs.ReadFile(name)
+		text, err := ReadFile(name)
 		if err != nil {
 			return nil, &fs.PathError{Op: "read", Path: name, Err: err}
 		}
@@ -41,9 +39,16 @@ func authorities(files []string) (*x509.CertPool, error) {
 	return pool, nil
 }
 
-// proven tells whom a client's certificate proves, if one of the authorities vouches for it: an address of mail, else the common name. The
+// Ask has the clients of a service asked for certificates, if there is an authority that could have issued them.
+func (v *Service) Ask(pool *x509.CertPool) {
+	if pool != nil {
+		v.conf.ClientAuth, v.conf.ClientCAs = tls.RequestClientCert, pool
+	}
+}
+
+// Proven tells whom a client's certificate proves, if one of the authorities vouches for it: an address of mail, else the common name. The
 // handshake does not judge it: a client whose certificate is for something else may log in in another way.
-func proven(pool *x509.CertPool) func(*tls.ConnectionState) string {
+func Proven(pool *x509.CertPool) func(*tls.ConnectionState) string {
 	return func(t *tls.ConnectionState) string {
 		if pool == nil || t == nil || len(t.PeerCertificates) == 0 {
 			return ""
