@@ -2,85 +2,76 @@
 package main
 
 import (
-	"flag"
-	"fmt"
-	"io"
+	"context"
+	"net"
 	"os"
 
+	"postamt/internal/access"
 	"postamt/internal/config"
 	"postamt/internal/daemon"
-	"postamt/internal/monitor"
+	"postamt/internal/login"
+	"postamt/internal/maillog"
+	"postamt/internal/pop3"
 	"postamt/internal/pop3d"
-	"postamt/internal/privilege"
 )
 
-// Exit codes: sysexits(3).
-const (
-	exOK       = 0
-	exUsage    = 64
-	exOSErr    = 71
-	exTempFail = 75
-	exConfig   = 78
-)
-
-const usage = `usage: pop3d [-C file] [-notify fd]
-       pop3d [-C file] -session [maildir]`
-
-func main() { os.Exit(run(os.Args[1:])) }
-
-func run(args []string) int {
-	if link, err := monitor.Inherited(); link != nil || err != nil {
-		return split.Part(link, err)
-	}
-	flags := flag.NewFlagSet("pop3d", flag.ContinueOnError)
-	flags.SetOutput(io.Discard)
-	file := flags.String("C", "", "configuration file")
-	notify := flags.Int("notify", 0, "descriptor to tell readiness on")
-	alone := flags.Bool("session", false, "serve who has logged in already, on standard input and output")
-	err := flags.Parse(args)
-	if err != nil || flags.NArg() > 1 || flags.NArg() == 1 && !*alone {
-		fmt.Fprintln(os.Stderr, usage)
-		return exUsage
-	}
-	p := daemon.Start(*notify)
-	log := p.Log("auto", "pop3d")
-	defer func() { log.Close() }()
-	c, err := config.Load(config.Path(*file))
-	if err != nil {
-		log.Problems("configuration", err)
-		return exConfig
-	}
-	if c.Log != "auto" {
-		log.Close()
-		log = p.Log(c.Log, "pop3d")
-	}
-	if *alone {
-		return session(c, log, flags.Arg(0))
-	}
-	sockets, err := p.Open(want(c))
-	if err != nil {
-		log.Problems("listen", err)
-		return exOSErr
-	}
-	if privilege.Root() && c.LoginUser != "" {
-		return watch(p, c, sockets, log)
-	}
-	s, err := newWhole(c, log)
-	if err != nil {
-		log.Problems("configuration", err)
-		return exConfig
-	}
-	if err := confineWorker(c); err != nil {
-		log.Problems("sandbox", err)
-		return exOSErr
-	}
-	ctx := p.Signals(daemon.Hooks{Reload: s.reload})
-	p.Ready()
-	left := s.serve(ctx, sockets, p.Stopping)
-	log.Stop("signal", left)
-	return exOK
+func main() {
+	p := &access.Program{Name: "pop3d", Service: pop3d.POP3,
+		Listen: func(c *config.Config) []config.Listener { return c.Pop3dListen },
+		Limits: func(c *config.Config) daemon.Limits {
+			return daemon.Limits{Sessions: c.Pop3dSessionLimit, Client: c.Pop3dClientLimit}
+		},
+		New: func(log *maillog.Logger) access.Server {
+			s := server{pop3d.NewServer(&pop3d.Config{})}
+			s.Log = log
+			return s
+		}}
+	os.Exit(p.Run(os.Args[1:]))
 }
 
-func want(c *config.Config) daemon.Want {
-	return daemon.Want{Own: c.Pop3dListen, Kind: pop3d.POP3, Kinds: []string{pop3d.POP3, pop3d.POP3S}, SocketMode: 0o666}
+// server is an access.Server.
+type server struct{ *pop3d.Server }
+
+func (s server) Configure(c *config.Config, gate login.Gate, auth *login.Server) {
+	n := &pop3d.Config{Hostname: c.Hostname, TimeoutLogin: c.Pop3dTimeoutLogin, TimeoutIdle: c.Pop3dTimeoutIdle, ErrorLimit: c.Pop3dErrorLimit,
+		Expire: c.Pop3dExpire, LoginDelay: c.Pop3dLoginDelay, Gate: gate}
+	if auth != nil {
+		n.Auth = auth
+	}
+	s.SetConfig(n)
+}
+
+func (s server) Authorize(ctx context.Context, nc net.Conn, kind string, peer login.Peer) *access.Login {
+	l := s.Server.Authorize(ctx, nc, kind, peer)
+	if l == nil {
+		return nil
+	}
+	return &access.Login{User: l.User, Ticket: l.Ticket, Conn: l.Conn.Conn, Note: l.Note.String(), Fail: l.Fail,
+		Serve: func(ctx context.Context, maildir access.Maildir) { s.serve(ctx, l.Conn, l.Note, maildir) }}
+}
+
+func (s server) Serve(ctx context.Context, nc net.Conn, user, note string, maildir access.Maildir) error {
+	n := pop3d.Note{Session: "-", Client: maillog.Client{Proto: "POP3", Login: user}}
+	if note != "" {
+		var err error
+		if n, err = pop3d.ParseNote(note, user); err != nil {
+			return err
+		}
+	}
+	s.serve(ctx, pop3.NewConn(nc), n, maildir)
+	return nil
+}
+
+func (s server) serve(ctx context.Context, c *pop3.Conn, n pop3d.Note, maildir access.Maildir) {
+	s.Server.Serve(ctx, c, func(ctx context.Context) (pop3d.Maildrop, error) {
+		path, err := maildir(ctx)
+		if err != nil {
+			return nil, err
+		}
+		d, err := openDrop(path, s.Log)
+		if err != nil {
+			return nil, err // and not a nil *drop
+		}
+		return d, nil
+	}, n)
 }

@@ -131,11 +131,13 @@ func Authd(c *config.Config) *Program {
 }
 
 // Front is the part of a server of mailboxes that strangers talk to before they log in. The monitor has executed it as its account, and
-// connects for it to where logins are judged; it reads certificates, and has keyd sign.
-func Front(c *config.Config) *Program {
+// connects for it to where logins are judged; it reads certificates, and has keyd sign. A session under TLS is two descriptors.
+func Front(c *config.Config, sessions int) *Program {
 	p := begin(c, "login_user", "")
+	p.limits.Files = max(descriptors, 4*uint64(sessions))
 	p.secret = true
 	p.read(c.TLSCert...)
+	p.read(c.TLSClientCA...)
 	if len(c.TLSCert) > 0 {
 		p.asks(keyd.Socket(c), c.KeydUser)
 	}

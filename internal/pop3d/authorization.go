@@ -2,10 +2,8 @@ package pop3d
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"net"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -18,10 +16,7 @@ import (
 // authorization is a session in the AUTHORIZATION state.
 type authorization struct {
 	session
-	nc        net.Conn // as accepted; under TLS too
-	peer      Peer
-	kind      string
-	tls       string // "TLSv1.3 TLS_AES_128_GCM_SHA256"; "" in clear
+	login.Client
 	timestamp string // of the greeting; "" without APOP
 
 	named    bool // USER was said, and name is its argument
@@ -57,9 +52,10 @@ var inAuthorization = []command[*authorization]{
 
 // Authorize takes a client from the greeting until he has logged in, and nil if he does not. The caller closes nc, in that case too. When ctx ends, the
 // session ends.
-func (s *Server) Authorize(ctx context.Context, nc net.Conn, kind string, peer Peer) *Login {
-	a := &authorization{nc: nc, peer: peer, kind: kind, session: session{srv: s, conf: s.conf.Load(), ctx: ctx, c: pop3.NewConn(nc), start: s.now(), id: s.sessionID(),
+func (s *Server) Authorize(ctx context.Context, nc net.Conn, kind string, peer login.Peer) *Login {
+	a := &authorization{session: session{srv: s, conf: s.conf.Load(), ctx: ctx, c: pop3.NewConn(nc), start: s.now(), id: s.sessionID(),
 		client: maillog.Client{IP: peer.IP, Port: peer.Port, Proto: "POP3", Listener: kind}}}
+	a.Client = login.NewClient(a.c.Conn, kind, peer, &a.conf.Gate)
 	end := a.begin()
 	a.run()
 	end()
@@ -76,9 +72,9 @@ func (a *authorization) run() {
 		a.c.SetDeadline(time.Now().Add(a.conf.TimeoutLogin))
 	}
 	switch {
-	case a.peer.TLS != "":
-		a.underTLS(a.peer.TLS)
-	case a.kind == POP3S && !a.startsWithTLS():
+	case a.TLS != "":
+		a.underTLS()
+	case a.Kind == POP3S && !a.startsWithTLS():
 		return
 	}
 	// RFC 1939 section 7: the timestamp in the greeting is the offer of APOP. RFC 2449 section 3: there is no "<" but of it.
@@ -106,7 +102,7 @@ func (a *authorization) run() {
 
 // disconnect is the last act of a session without a login.
 func (a *authorization) disconnect() {
-	if a.tls != "" {
+	if a.TLS != "" {
 		// RFC 8446 section 6.1: close_notify goes first. The caller closes what lies below, and knows nothing of TLS.
 		a.c.Close()
 	}
@@ -129,14 +125,9 @@ func unavailable() *pop3.Response {
 	return pop3.Err(pop3.SysTemp, "the maildrop cannot be opened now, try again later")
 }
 
-// mayLogIn: not in clear over a network.
-func (a *authorization) mayLogIn() bool {
-	return a.tls != "" || a.conf.AuthInClear != nil && a.peer.IP.IsValid() && a.conf.AuthInClear(a.peer.IP)
-}
-
 // mechanisms are those that may be used now, separated by spaces.
 func (a *authorization) mechanisms() string {
-	if !a.mayLogIn() {
+	if !a.MayLogIn() {
 		return ""
 	}
 	return strings.Join(a.conf.Auth.Mechanisms(a.c.TLS()), " ")
@@ -156,7 +147,6 @@ var errLost = errors.New("pop3d: the client is gone")
 func (a *authorization) authenticate(q login.Request, judge func(context.Context, login.Request) (login.User, error)) *pop3.Response {
 	ctx, cancel := context.WithTimeout(a.ctx, authTime)
 	defer cancel()
-	q.Remote, q.Local, q.TLS, q.Session = netip.AddrPortFrom(a.peer.IP, a.peer.Port), a.local(), a.c.TLS(), a.id
 	user, err := judge(ctx, q)
 	switch {
 	case err == nil && user.Name != "":
@@ -205,17 +195,4 @@ func (a *authorization) refusal(err error) *pop3.Response {
 	}
 	// Never "yes", and never a no that makes people change a good password.
 	return pop3.Err(pop3.SysTemp, "nobody can log in now, try again later")
-}
-
-// local is our end of the connection, for those who keep a record of logins.
-func (a *authorization) local() netip.AddrPort {
-	if l, ok := a.nc.LocalAddr().(interface{ AddrPort() netip.AddrPort }); ok {
-		return l.AddrPort()
-	}
-	return netip.AddrPort{}
-}
-
-// tlsNames are "TLSv1.3" and "TLS_AES_128_GCM_SHA256".
-func tlsNames(t *tls.ConnectionState) (version, cipher string) {
-	return strings.Replace(tls.VersionName(t.Version), "TLS ", "TLSv", 1), tls.CipherSuiteName(t.CipherSuite)
 }

@@ -14,7 +14,7 @@ import (
 func (a *authorization) cmdUser(cmd pop3.Command) *pop3.Response {
 	a.named = false
 	switch {
-	case !a.mayLogIn():
+	case !a.MayLogIn():
 		return needsTLS()
 	case cmd.Args == "" || !utf8.ValidString(cmd.Args): // RFC 6856 section 2.2
 		return a.fault("syntax: USER name, in UTF-8")
@@ -44,7 +44,7 @@ func (a *authorization) cmdApop(cmd pop3.Command) *pop3.Response {
 	switch {
 	case a.timestamp == "":
 		return a.fault("APOP is not offered")
-	case !a.mayLogIn():
+	case !a.MayLogIn():
 		return needsTLS()
 	case len(w) != 2 || !utf8.ValidString(w[0]):
 		return a.fault("syntax: APOP name digest")
@@ -53,7 +53,7 @@ func (a *authorization) cmdApop(cmd pop3.Command) *pop3.Response {
 	if err != nil || len(digest) != 16 {
 		return a.fault("syntax: APOP name digest")
 	}
-	return a.authenticate(login.Request{Mechanism: "APOP"}, func(ctx context.Context, q login.Request) (login.User, error) {
+	return a.authenticate(a.Request(a.id, "APOP", nil), func(ctx context.Context, q login.Request) (login.User, error) {
 		return a.conf.Auth.APOP(ctx, q, a.timestamp, w[0], [16]byte(digest))
 	})
 }
@@ -62,7 +62,7 @@ func (a *authorization) cmdApop(cmd pop3.Command) *pop3.Response {
 func (a *authorization) cmdAuth(cmd pop3.Command) *pop3.Response {
 	a.named = false
 	switch {
-	case !a.mayLogIn():
+	case !a.MayLogIn():
 		return needsTLS()
 	case cmd.Args == "":
 		a.c.WriteResponse(pop3.OK("mechanisms follow"))
@@ -80,7 +80,7 @@ func (a *authorization) cmdAuth(cmd pop3.Command) *pop3.Response {
 }
 
 func (a *authorization) sasl(mechanism string, initial []byte, ask func([]byte) ([]byte, error)) *pop3.Response {
-	return a.authenticate(login.Request{Mechanism: mechanism, Initial: initial}, func(ctx context.Context, q login.Request) (login.User, error) {
+	return a.authenticate(a.Request(a.id, mechanism, initial), func(ctx context.Context, q login.Request) (login.User, error) {
 		return a.conf.Auth.Authenticate(ctx, q, ask)
 	})
 }

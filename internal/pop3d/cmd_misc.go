@@ -8,7 +8,7 @@ func (a *authorization) cmdCapa(cmd pop3.Command) *pop3.Response {
 		return a.fault("no arguments")
 	}
 	list := a.conf.capabilities(a.mechanisms())
-	if a.tls == "" && a.offersTLS() && !a.utf8 {
+	if a.OffersTLS() && !a.utf8 {
 		list = append(list, "STLS")
 	}
 	capa(a.c, list)

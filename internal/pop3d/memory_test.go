@@ -217,10 +217,10 @@ func (a *accounts) Authenticate(ctx context.Context, q login.Request, ask func([
 
 func testConfig() *Config {
 	return &Config{Hostname: "pop.example", TimeoutLogin: time.Minute, TimeoutIdle: time.Minute, ErrorLimit: 20, Auth: &accounts{},
-		AuthInClear: func(netip.Addr) bool { return true }}
+		Gate: login.Gate{AuthInClear: func(netip.Addr) bool { return true }}}
 }
 
-var testPeer = Peer{IP: netip.MustParseAddr("192.0.2.7"), Port: 4711}
+var testPeer = login.Peer{IP: netip.MustParseAddr("192.0.2.7"), Port: 4711}
 
 var certificate = sync.OnceValue(func() *tls.Config {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)

@@ -31,7 +31,6 @@ import (
 	"errors"
 	"io"
 	"net"
-	"net/netip"
 	"strconv"
 	"sync/atomic"
 	"time"
@@ -50,13 +49,8 @@ type Config struct {
 	Expire       int           // days that messages are kept at least, by whoever removes them; 0: for ever
 	LoginDelay   time.Duration // between logins of a user; 0: none
 
-	TLS *tls.Config // nil: no STLS
-	// BeginTLS is asked before each handshake on a listener of the kind. What it returns is used in the place of TLS; an
-	// error says that a handshake would fail now. May be nil.
-	BeginTLS func(kind string) (*tls.Config, error)
-
-	Auth        Authenticator         // of Authorize
-	AuthInClear func(netip.Addr) bool // clients that may log in without TLS; nil: none
+	login.Gate               // of Authorize
+	Auth       Authenticator // of Authorize
 
 	writeTime time.Duration // in the place of the constant
 }
@@ -105,15 +99,6 @@ const (
 	POP3  = "pop3"
 	POP3S = "pop3s"
 )
-
-// Peer is who is at the other end.
-type Peer struct {
-	IP   netip.Addr // not valid for a local socket
-	Port uint16
-	TLS  string // version and cipher of TLS that ends before us; "" in clear
-	// StartTLS has whoever passes the connection on begin with TLS on it, and returns version and cipher; nil: he cannot.
-	StartTLS func() (string, error)
-}
 
 // Server is what the sessions of a process share.
 type Server struct {

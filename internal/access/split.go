@@ -1,4 +1,4 @@
-package main
+package access
 
 import (
 	"context"
@@ -13,19 +13,20 @@ import (
 	"postamt/internal/confine"
 	"postamt/internal/daemon"
 	"postamt/internal/lmtpd"
+	"postamt/internal/login"
 	"postamt/internal/maillog"
 	"postamt/internal/monitor"
-	"postamt/internal/pop3"
-	"postamt/internal/pop3d"
 	"postamt/internal/privilege"
 	"postamt/internal/privsep"
 	"postamt/internal/userdb"
 )
 
-// Pop3d as root is three kinds of processes (package monitor). The monitor collects logins at authd and says whose they are; the front
-// speaks with strangers until they have logged in, and carries what is under TLS after that; a worker serves maildrops, for one user id.
+// As root a program is three kinds of processes (package monitor). The monitor collects logins at authd and says whose they are; the front
+// speaks with strangers until they have logged in, and carries what is under TLS after that; a worker serves mailboxes, for one user id.
 
-var split = privsep.Program{Name: "pop3d", Lookup: lookup, Front: front, Worker: worker}
+func (g *Program) split() privsep.Program {
+	return privsep.Program{Name: g.Name, Lookup: lookup, Front: g.front, Worker: g.worker}
+}
 
 // check looks at what the program is about to trust.
 func check(c *config.Config) error {
@@ -45,24 +46,24 @@ func check(c *config.Config) error {
 }
 
 // watch splits the program, and is its monitor from then on.
-func watch(p *daemon.Process, c *config.Config, sockets *daemon.Sockets, log *maillog.Logger) int {
+func (g *Program) watch(p *daemon.Process, c *config.Config, sockets *daemon.Sockets, log *maillog.Logger) int {
 	defer sockets.Close()
 	if err := check(c); err != nil {
 		log.Problems("check", err)
 		return exConfig
 	}
-	files, names, err := hand(sockets)
+	files, names, err := g.hand(sockets)
 	if err != nil {
 		log.Problems("listen", err)
 		return exOSErr
 	}
-	return split.Watch(p, c, sockets, monitor.Options{
+	return g.split().Watch(p, c, sockets, monitor.Options{
 		Listeners: files, Names: names, Tickets: &authwire.UserClient{Path: c.AuthUsers}, Dial: dial(c.AuthServer),
 	}, log)
 }
 
 // hand makes copies of the listeners, or of the one connection, for the front.
-func hand(sockets *daemon.Sockets) (files []*os.File, names []string, err error) {
+func (g *Program) hand(sockets *daemon.Sockets) (files []*os.File, names []string, err error) {
 	add := func(s any, kind string) error {
 		err := errors.New("no socket")
 		if x, ok := s.(interface{ File() (*os.File, error) }); ok {
@@ -72,7 +73,7 @@ func hand(sockets *daemon.Sockets) (files []*os.File, names []string, err error)
 				return nil
 			}
 		}
-		return fmt.Errorf("a connection that cannot be passed on: as root pop3d is several processes; let the super-server run it as another user: %w", err)
+		return fmt.Errorf("a connection that cannot be passed on: as root %s is several processes; let the super-server run it as another user: %w", g.Name, err)
 	}
 	if sockets.Conn != nil {
 		return files, names, add(sockets.Conn, sockets.Kind)
@@ -99,7 +100,7 @@ func dial(path string) func() (*os.File, error) {
 
 // lookup is what the monitor knows of who has logged in.
 func lookup(c *config.Config, log *maillog.Logger) (privsep.Lookup, error) {
-	p, err := newPeople(c, lmtpd.Anybody{}, func(err error) { log.Problem("", "tables", err) })
+	p, err := newPeople(c, lmtpd.Anybody{}, log)
 	if err != nil {
 		return nil, err
 	}
@@ -114,9 +115,9 @@ func lookup(c *config.Config, log *maillog.Logger) (privsep.Lookup, error) {
 }
 
 // front can open nothing but certificates, and connect to nobody but keyd.
-func front(p *daemon.Process, link *monitor.Link, c *config.Config, log *maillog.Logger) int {
+func (g *Program) front(p *daemon.Process, link *monitor.Link, c *config.Config, log *maillog.Logger) int {
 	p.PingBy(func() { link.Alive() })
-	sockets, err := p.Open(want(c))
+	sockets, err := p.Open(g.want(c))
 	if err == nil {
 		err = privsep.Became(c.LoginUser)
 	}
@@ -124,12 +125,9 @@ func front(p *daemon.Process, link *monitor.Link, c *config.Config, log *maillog
 		log.Problems("start", err)
 		return exOSErr
 	}
-	s := &service{log: log}
-	s.make = func(c *config.Config) (*pop3d.Config, error) {
-		return settings(c, log, true, func(context.Context) (net.Conn, error) { return link.Dial() })
-	}
-	s.after = func(_ context.Context, l *pop3d.Login) {
-		client := monitor.Client{Conn: l.Conn.Net(), Ahead: l.Conn.Take(), Note: l.Note.String()}
+	s := &service{program: g, log: log, collect: true, dial: func(context.Context) (net.Conn, error) { return link.Dial() }}
+	s.after = func(_ context.Context, l *Login) {
+		client := monitor.Client{Conn: l.Conn.Net(), Ahead: l.Conn.Take(), Note: l.Note}
 		if err := pass(link, l.Ticket.Encode(), client, sockets.Conn != nil); err != nil {
 			l.Fail(err)
 		}
@@ -138,7 +136,7 @@ func front(p *daemon.Process, link *monitor.Link, c *config.Config, log *maillog
 		err = s.start(c)
 	}
 	if err == nil {
-		err = confine.Front(c).Enter(log, sockets.Conn != nil)
+		err = confine.Front(c, g.Limits(c).Sessions).Enter(log, sockets.Conn != nil)
 	}
 	if err != nil {
 		log.Problems("start", err)
@@ -164,8 +162,8 @@ func pass(link *monitor.Link, ticket []byte, c monitor.Client, only bool) error 
 	return err
 }
 
-// worker serves maildrops for one user id.
-func worker(link *monitor.Link, c *config.Config, log *maillog.Logger) int {
+// worker serves mailboxes for one user id.
+func (g *Program) worker(link *monitor.Link, c *config.Config, log *maillog.Logger) int {
 	err := privsep.BecameWorker()
 	if err == nil {
 		err = confineWorker(c)
@@ -174,47 +172,17 @@ func worker(link *monitor.Link, c *config.Config, log *maillog.Logger) int {
 		log.Problems("start", err)
 		return exOSErr
 	}
-	make := func(c *config.Config) *pop3d.Config {
-		return &pop3d.Config{Hostname: c.Hostname, TimeoutIdle: c.Pop3dTimeoutIdle, ErrorLimit: c.Pop3dErrorLimit, Expire: c.Pop3dExpire, LoginDelay: c.Pop3dLoginDelay}
-	}
-	s := pop3d.NewServer(make(c))
-	s.Log = log
+	s := g.New(log)
+	s.Configure(c, login.Gate{}, nil)
 	go privsep.Follow(link, func(c *config.Config) error {
-		s.SetConfig(make(c))
+		s.Configure(c, login.Gate{}, nil)
 		return nil
 	})
 	link.Serve(c.WorkerIdle, c.DrainTimeout, func(ctx context.Context, n monitor.Session) {
-		note, err := pop3d.ParseNote(n.Note, n.Name)
+		err := s.Serve(ctx, n.Conn, n.Name, n.Note, func(context.Context) (string, error) { return link.Mailbox(n.Name) })
 		if err != nil {
 			log.Problem("", "session", err)
-			return
 		}
-		s.Serve(ctx, pop3.NewConn(n.Conn), func(context.Context) (pop3d.Maildrop, error) {
-			path, err := link.Mailbox(n.Name)
-			if err != nil {
-				return nil, err
-			}
-			return dropOrError(openDrop(path, log))
-		}, note)
 	})
 	return exOK
-}
-
-// confineWorker: the owner's files, no network, no programs.
-func confineWorker(c *config.Config) error {
-	s := privilege.Sandbox{Write: []string{"/"}}
-	if c.Log != "stderr" {
-		s.Sockets = append(s.Sockets, "/dev/log", "/run/systemd/journal")
-	}
-	if c.LoginUser == "" || !privilege.Root() { // one process asks for itself
-		s.Sockets = append(s.Sockets, c.RunDir)
-	}
-	err := (privilege.Limits{}).Set()
-	if err == nil {
-		err = privilege.NoNew()
-	}
-	if err == nil {
-		_, err = s.Enter()
-	}
-	return err
 }
