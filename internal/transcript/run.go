@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strconv"
 	"strings"
 	"time"
 )
@@ -35,6 +36,9 @@ const maxLine = 1 << 20
 func (s *Script) Run(h Host, o Options) error {
 	if o.Wait == 0 {
 		o.Wait = 20 * time.Second
+	}
+	if o.Ignore == nil && s.imap() && s.Value("strict") != "yes" {
+		o.Ignore = func(line string) bool { return strings.HasPrefix(line, "* ") }
 	}
 	r := &runner{h: h, o: o, names: make(Names), sessions: make(map[string]*session)}
 	defer func() {
@@ -165,6 +169,9 @@ func (r *runner) expect(c *session, name, pattern, next string) error {
 		case r.o.Ignore != nil && r.o.Ignore(line):
 			c.have = false
 			r.note("%s< %.200q (ignored)", name, line)
+			if err := c.skipLiterals(line); err != nil {
+				return fmt.Errorf("want %q: %w", pattern, err)
+			}
 		default:
 			return fmt.Errorf("got %q, want %q", line, r.names.Subst(pattern))
 		}
@@ -270,6 +277,27 @@ func (c *session) peek(wait time.Duration) (string, error) {
 	}
 	c.line, c.have = string(b[:len(b)-2]), true
 	return c.line, nil
+}
+
+// skipLiterals reads what belongs to a response of IMAP whose first line this is.
+func (c *session) skipLiterals(line string) error {
+	for {
+		i := strings.LastIndexByte(line, '{')
+		if i < 0 || !strings.HasSuffix(line, "}") {
+			return nil
+		}
+		n, err := strconv.Atoi(line[i+1 : len(line)-1])
+		if err != nil {
+			return nil
+		}
+		if _, err := io.CopyN(io.Discard, c.r, int64(n)); err != nil {
+			return err
+		}
+		if line, err = c.r.ReadString('\n'); err != nil {
+			return err
+		}
+		line = strings.TrimSuffix(line, "\r\n")
+	}
 }
 
 // SameLines compares what a test found with the block of a script, both without line ends; the block's lines are

@@ -38,6 +38,21 @@
 // reply. What a client sends in steps without an expectation between them travels together, as pipelining does.
 //
 // A line that the script does not expect is an error, unless Options.Ignore allows it.
+//
+// In a script of IMAP, whose name ends in ".imap", a pattern that begins with "* " is one of an untagged response, and not of any text. Untagged responses that the
+// script does not expect may come, with their literals, unless "strict: yes" stands at its head; so say with ! which must not come before the tagged one:
+//
+//	# RFC 9051 section 7.5.1: B is not told during FETCH, and is told at NOOP.
+//	A: a3 EXPUNGE
+//	A< * 2 EXPUNGE
+//	A< a3 OK *
+//	B: b2 FETCH 3 (UID)
+//	B! * 2 EXPUNGE
+//	B< * 3 FETCH (UID $u3)
+//	B< b2 OK *
+//	B: b3 NOOP
+//	B< * 2 EXPUNGE
+//	B< b3 OK *
 package transcript
 
 import (
@@ -124,12 +139,17 @@ func Parse(name, text string) (*Script, error) {
 			return nil, fmt.Errorf("%s:%d: %w", name, n, err)
 		}
 		st.Line = n
+		if s.imap() && (st.Op == Expect || st.Op == Forbid) && strings.HasPrefix(st.Text, "* ") {
+			st.Text = `\` + st.Text
+		}
 		for range times {
 			s.Steps = append(s.Steps, st)
 		}
 	}
 	return s, nil
 }
+
+func (s *Script) imap() bool { return strings.HasSuffix(s.Name, ".imap") }
 
 // Value is the value of the last setting of key, "" when there is none.
 func (s *Script) Value(key string) string {

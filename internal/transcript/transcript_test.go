@@ -147,6 +147,38 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// A server of IMAP says more than it is asked.
+func TestIMAP(t *testing.T) {
+	e := &echo{t: t, replies: map[string]string{
+		"a1 FETCH": "* 2 EXISTS\r\n* 1 FETCH (BODY[] {9}\r\na1 OK x\r\n X {2}\r\nab)\r\n* 3 FETCH (UID 7)\r\na1 OK done\r\n",
+		"a2 NOOP":  "* 12 EXPUNGE\r\nx 2 EXPUNGE\r\na2 OK done\r\n",
+		"a3 NOOP":  "* 2 EXPUNGE\r\na3 OK done\r\n",
+	}}
+	const fetch = "S: 220 *\nC: a1 FETCH\n"
+	for name, c := range map[string]struct{ in, err string }{
+		"others are ignored":   {fetch + "S: * 3 FETCH (UID $u3)\nS: a1 OK *", ""},
+		"with their literals":  {fetch + "S: a1 OK *", ""},
+		"strict":               {"strict: yes\n" + fetch + "S: a1 OK *", `got "* 2 EXISTS"`},
+		"one that is missing":  {fetch + "S: * 4 FETCH *\nS: a1 OK *", `got "a1 OK done", want`},
+		"in their order":       {fetch + "S: * 3 FETCH *\nS: * 2 EXISTS\nS: a1 OK *", `got "a1 OK done", want`},
+		"forbidden":            {"S: 220 *\nC: a3 NOOP\nS! * 2 EXPUNGE\nS: a3 OK *", "must not be seen"},
+		"a star is a star":     {"S: 220 *\nC: a2 NOOP\nS! * 2 EXPUNGE\nS: x 2 EXPUNGE\nS: a2 OK *", ""},
+		"others' tags are not": {"S: 220 *\nC: a2 NOOP\nS: a2 OK *", `got "x 2 EXPUNGE"`},
+		"two sessions":         {"A< 220 *\nB< 220 *\nA: a3 NOOP\nB: a1 FETCH\nB! * 2 EXPUNGE\nB< a1 OK *\nA< * 2 EXPUNGE\nA< a3 OK *", ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := Parse("t.imap", c.in)
+			if err != nil {
+				t.Fatal(err)
+			}
+			err = s.Run(e, Options{Wait: 300 * time.Millisecond})
+			if c.err == "" && err != nil || c.err != "" && (err == nil || !strings.Contains(err.Error(), c.err)) {
+				t.Errorf("%v, want %q", err, c.err)
+			}
+		})
+	}
+}
+
 func TestHead(t *testing.T) {
 	s, err := Parse("t", "# c\nset: a\nset: b c\nS: 1\nC: x\nC= y\\n\nA: z")
 	if err != nil {
