@@ -1,0 +1,76 @@
+// Imapd serves mailboxes by IMAP. See imapd(8).
+package main
+
+import (
+	"context"
+	"io"
+	"net"
+	"os"
+
+	"postamt/internal/access"
+	"postamt/internal/config"
+	"postamt/internal/daemon"
+	"postamt/internal/imap"
+	"postamt/internal/imapd"
+	"postamt/internal/login"
+	"postamt/internal/maillog"
+)
+
+func main() {
+	p := &access.Program{Name: "imapd", Service: imapd.IMAP,
+		Listen: func(c *config.Config) []config.Listener { return c.ImapdListen },
+		Limits: func(c *config.Config) daemon.Limits {
+			return daemon.Limits{Sessions: c.ImapdSessionLimit, Client: c.ImapdClientLimit}
+		},
+		New: func(log *maillog.Logger) access.Server {
+			s := server{imapd.NewServer(&imapd.Config{})}
+			s.Log = log
+			return s
+		}}
+	os.Exit(p.Run(os.Args[1:]))
+}
+
+// server is an access.Server.
+type server struct{ *imapd.Server }
+
+func (s server) Configure(c *config.Config, gate login.Gate, auth *login.Server) {
+	n := &imapd.Config{Hostname: c.Hostname, TimeoutLogin: c.ImapdTimeoutLogin, TimeoutIdle: c.ImapdTimeoutIdle, ErrorLimit: c.ImapdErrorLimit,
+		MessageLimit: c.ImapdMessageLimit, UserLimit: c.ImapdUserLimit, Gate: gate}
+	if auth != nil {
+		n.Auth = auth
+	}
+	s.SetConfig(n)
+}
+
+func (s server) Authorize(ctx context.Context, nc net.Conn, kind string, peer login.Peer) *access.Login {
+	l := s.Server.Authorize(ctx, nc, kind, peer)
+	if l == nil {
+		return nil
+	}
+	return &access.Login{User: l.User, Ticket: l.Ticket, Conn: l.Conn.Conn, Note: l.Note.String(), Fail: l.Fail,
+		Serve: func(ctx context.Context, maildir access.Maildir) { s.serve(ctx, l.Conn, l.Note, maildir) }}
+}
+
+func (s server) Serve(ctx context.Context, nc net.Conn, user, note string, maildir access.Maildir) error {
+	n := imapd.Note{Session: "-", Client: maillog.Client{Proto: "IMAP", Login: user}}
+	if note != "" {
+		var err error
+		if n, err = imapd.ParseNote(note, user); err != nil {
+			return err
+		}
+	}
+	c := imap.NewConn(nc)
+	c.Limits = imap.AfterLogin
+	s.serve(ctx, c, n, maildir)
+	return nil
+}
+
+func (s server) serve(ctx context.Context, c *imap.Conn, n imapd.Note, maildir access.Maildir) {
+	s.Server.Serve(ctx, c, func(ctx context.Context) (io.Closer, error) {
+		path, err := maildir(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return os.Open(path)
+	}, n)
+}
