@@ -1,0 +1,245 @@
+package imapd
+
+import (
+	"bytes"
+	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"errors"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/netip"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"postamt/internal/imap"
+	"postamt/internal/login"
+	"postamt/internal/monitor"
+	"postamt/internal/transcript"
+)
+
+// accounts is an Authenticator of users in memory.
+type accounts struct {
+	mu   sync.Mutex
+	last login.Request
+}
+
+var passwords = map[string]string{"alice": "secret", "bob": " two  words ", "jürgen": "grün"}
+
+func (*accounts) Mechanisms(*tls.ConnectionState) []string { return []string{"PLAIN", "LOGIN"} }
+
+func (a *accounts) Authenticate(ctx context.Context, q login.Request, ask func([]byte) ([]byte, error)) (login.User, error) {
+	a.mu.Lock()
+	a.last = q
+	a.mu.Unlock()
+	var user, password string
+	switch q.Mechanism {
+	case "PLAIN":
+		r := q.Initial
+		if r == nil {
+			var err error
+			if r, err = ask(nil); err != nil {
+				return login.User{}, err
+			}
+		}
+		f := strings.Split(string(r), "\x00")
+		if len(f) != 3 {
+			return login.User{}, login.ErrMalformed
+		}
+		user, password = f[1], f[2]
+	case "LOGIN":
+		for i, challenge := range []string{"Username:", "Password:"} {
+			r, err := ask([]byte(challenge))
+			if err != nil {
+				return login.User{}, err
+			}
+			*[]*string{&user, &password}[i] = string(r)
+		}
+	default:
+		return login.User{}, login.ErrMechanism
+	}
+	switch p, ok := passwords[strings.ToLower(user)]; {
+	case user == "down":
+		return login.User{}, errors.New("authd: connection refused")
+	case user == "expired":
+		return login.User{}, login.ErrExpired
+	case ok && password == p:
+		return login.User{Name: strings.ToLower(user)}, nil
+	}
+	return login.User{}, fmt.Errorf("%q: %w", user, login.ErrCredentials)
+}
+
+func testConfig() *Config {
+	return &Config{Hostname: "imap.example", TimeoutLogin: time.Minute, TimeoutIdle: time.Minute, ErrorLimit: 20, Auth: &accounts{},
+		Gate: login.Gate{AuthInClear: func(netip.Addr) bool { return true }}}
+}
+
+var testPeer = login.Peer{IP: netip.MustParseAddr("192.0.2.7"), Port: 4711}
+
+var certificate = sync.OnceValue(func() *tls.Config {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic(err)
+	}
+	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "imap.example"}, DNSNames: []string{"imap.example"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
+	if err != nil {
+		panic(err)
+	}
+	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
+})
+
+// loopback is a server on a real socket, for one transcript. split: the halves speak over a socket, as two processes do.
+type loopback struct {
+	t       testing.TB
+	l       net.Listener
+	kind    string
+	split   bool
+	server  *Server
+	ctx     context.Context
+	cancel  context.CancelFunc
+	running sync.WaitGroup
+}
+
+func newLoopback(t testing.TB, kind string, conf *Config) *loopback {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := &loopback{t: t, l: l, kind: kind, server: NewServer(conf)}
+	h.ctx, h.cancel = context.WithCancel(context.Background())
+	h.running.Go(func() {
+		for {
+			c, err := l.Accept()
+			if err != nil {
+				return
+			}
+			h.running.Go(func() {
+				defer c.Close()
+				h.serve(c)
+			})
+		}
+	})
+	t.Cleanup(h.end)
+	return h
+}
+
+func (h *loopback) end() { h.cancel(); h.l.Close(); h.running.Wait() }
+
+// open is the mailbox of anybody.
+func open(context.Context) (io.Closer, error) { return io.NopCloser(nil), nil }
+
+func (h *loopback) serve(c net.Conn) {
+	l := h.server.Authorize(h.ctx, c, h.kind, testPeer)
+	if l == nil {
+		return
+	}
+	if !h.split {
+		h.server.Serve(h.ctx, l.Conn, open, l.Note)
+		return
+	}
+	note, err := ParseNote(l.Note.String(), l.User)
+	if err != nil || note != l.Note {
+		h.t.Errorf("%q is %+v, %v", l.Note, note, err)
+	}
+	ours, theirs, err := socketpair()
+	if err != nil {
+		h.t.Error(err)
+		return
+	}
+	ahead := l.Conn.Take()
+	var both sync.WaitGroup
+	both.Go(func() {
+		defer theirs.Close()
+		h.server.Serve(h.ctx, imap.NewConn(theirs), open, note)
+	})
+	monitor.Pump(l.Conn.Net(), ours, ahead)
+	both.Wait()
+}
+
+func (h *loopback) Dial(string) (net.Conn, error) { return net.Dial("tcp", h.l.Addr().String()) }
+
+// Check: "left USER", he has no session.
+func (h *loopback) Check(title string, block []string, n transcript.Names) error {
+	user, ok := strings.CutPrefix(title, "left ")
+	if !ok {
+		return fmt.Errorf("no check %q", title)
+	}
+	for end := time.Now().Add(10 * time.Second); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		if h.server.users.enter(user, 1) {
+			h.server.users.leave(user)
+			return nil
+		}
+	}
+	return errors.New("he has a session")
+}
+
+// talk runs both halves on what a client sends, in the given pieces, and returns what he is sent.
+func talk(t testing.TB, conf *Config, pieces ...string) string {
+	return talkTo(t, NewServer(conf), pieces...)
+}
+
+func talkTo(t testing.TB, s *Server, pieces ...string) string {
+	t.Helper()
+	c := &input{}
+	for _, p := range pieces {
+		c.pieces = append(c.pieces, []byte(p))
+	}
+	if l := s.Authorize(context.Background(), c, IMAP, testPeer); l != nil {
+		s.Serve(context.Background(), l.Conn, open, l.Note)
+	}
+	return c.out.String()
+}
+
+// input is a connection whose client said everything at once, in the given pieces, and left.
+type input struct {
+	pieces [][]byte
+	out    bytes.Buffer
+}
+
+func (c *input) Read(p []byte) (int, error) {
+	for len(c.pieces) > 0 {
+		if n := copy(p, c.pieces[0]); n > 0 {
+			c.pieces[0] = c.pieces[0][n:]
+			return n, nil
+		}
+		c.pieces = c.pieces[1:]
+	}
+	return 0, io.EOF
+}
+
+func (c *input) Write(p []byte) (int, error)      { return c.out.Write(p) }
+func (c *input) Close() error                     { return nil }
+func (c *input) LocalAddr() net.Addr              { return &net.TCPAddr{} }
+func (c *input) RemoteAddr() net.Addr             { return &net.TCPAddr{} }
+func (c *input) SetDeadline(time.Time) error      { return nil }
+func (c *input) SetReadDeadline(time.Time) error  { return nil }
+func (c *input) SetWriteDeadline(time.Time) error { return nil }
+
+func socketpair() (a, b net.Conn, err error) {
+	fds, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return nil, nil, err
+	}
+	var c [2]net.Conn
+	for i, fd := range fds {
+		f := os.NewFile(uintptr(fd), "socketpair")
+		var e error
+		if c[i], e = net.FileConn(f); e != nil {
+			err = e
+		}
+		f.Close()
+	}
+	return c[0], c[1], err
+}

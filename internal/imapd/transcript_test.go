@@ -1,0 +1,73 @@
+package imapd
+
+import (
+	"fmt"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"postamt/internal/transcript"
+)
+
+// TestTranscripts plays testdata/*.imap: both halves on one connection, and with a socket between them.
+func TestTranscripts(t *testing.T) {
+	names, err := filepath.Glob("testdata/*.imap")
+	if err != nil || len(names) == 0 {
+		t.Fatalf("no transcripts: %v", err)
+	}
+	for _, name := range names {
+		for _, split := range []bool{false, true} {
+			how := map[bool]string{false: "", true: "-split"}[split]
+			t.Run(strings.TrimSuffix(filepath.Base(name), ".imap")+how, func(t *testing.T) {
+				t.Parallel()
+				s, err := transcript.Load(name)
+				if err != nil {
+					t.Fatal(err)
+				}
+				conf := testConfig()
+				kind := IMAP
+				for _, h := range s.Head {
+					switch h.Key {
+					case "strict":
+					case "listener":
+						kind = h.Value
+					case "tls":
+						conf.TLS = certificate()
+						if h.Value == "needed" {
+							conf.AuthInClear = nil
+						}
+					case "set":
+						if err := set(conf, h.Value); err != nil {
+							t.Fatal(err)
+						}
+					default:
+						t.Fatalf("no setting %q", h.Key)
+					}
+				}
+				h := newLoopback(t, kind, conf)
+				h.split = split
+				if err := s.Run(h, transcript.Options{}); err != nil {
+					t.Fatal(err)
+				}
+				h.end()
+				if len(h.server.users.n) > 0 {
+					t.Errorf("%v have sessions", h.server.users.n)
+				}
+			})
+		}
+	}
+}
+
+// set changes what a line of the configuration would.
+func set(c *Config, line string) (err error) {
+	switch k, v, _ := strings.Cut(line, " "); k {
+	case "imapd_error_limit":
+		c.ErrorLimit, err = strconv.Atoi(v)
+	case "imapd_user_limit":
+		c.UserLimit, err = strconv.Atoi(v)
+	default:
+		err = fmt.Errorf("no key %q", k)
+	}
+	return err
+}
