@@ -1,6 +1,6 @@
 # postamt. `make help` lists the targets.
 
-SERVICES    = smtpd queued deliver authd keyd pop3d
+SERVICES    = smtpd queued deliver authd keyd pop3d imapd
 PROGRAMS    = $(SERVICES) queuectl mailboxctl
 
 DESTDIR     =
@@ -47,7 +47,7 @@ race: ## all tests with the race detector (needs a C compiler)
 crash: ## kill and fail the programs at every one of their file-system calls (about half an hour)
 	CRASH_POINTS=all $(GO) test -timeout 60m -count 1 -run 'AtEach|InACrash|SyncFailsOnce' ./test/crash
 
-testssl: all ## let testssl.sh rate the listeners of smtpd and pop3d; no finding above LOW; 3 to 40 minutes
+testssl: all ## let testssl.sh rate the listeners of smtpd, pop3d and imapd; no finding above LOW; 3 to 40 minutes
 	DEPS=testssl ./test/deps.sh
 	TESTSSL=1 $(GO) test -count=1 -timeout 60m -parallel 3 -run TestTestSSL -v ./test/tls
 

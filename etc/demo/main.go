@@ -29,7 +29,7 @@ import (
 const domain = "example.test"
 
 // programs in the order in which they start: each finds the one it talks to.
-var programs = []string{"authd", "deliver", "queued", "smtpd", "pop3d"}
+var programs = []string{"authd", "deliver", "queued", "smtpd", "pop3d", "imapd"}
 
 func main() {
 	dir := "run"
@@ -52,12 +52,13 @@ func run(dir string) error {
 			return err
 		}
 	}
-	pop3, err := listener(dir, "pop3d_listen", "=pop3")
-	if err != nil { // just laid out, or before there was pop3d
-		pop3 = fmt.Sprintf("127.0.0.1:%d", freePort(2110))
-		if err := add(filepath.Join(dir, "postamt.conf"), "pop3d_listen "+pop3+"=pop3\n"); err != nil {
-			return err
-		}
+	pop3, err := userListener(dir, "pop3d_listen", "=pop3", 2110)
+	if err != nil {
+		return err
+	}
+	imap, err := userListener(dir, "imapd_listen", "=imap", 2143)
+	if err != nil {
+		return err
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -88,12 +89,12 @@ postamt runs in %[1]s (domain %[2]s; users alice and bob, passwords in %[1]s/pas
 
 send:  printf 'From: bob@%[2]s\nSubject: hello\n\nfirst message\n' | curl -sS --crlf smtp://%[3]s --mail-from bob@%[2]s --mail-rcpt alice@%[2]s -T -
 read:  cat %[1]s/mail/alice/Maildir/new/*
-       curl -sS -k --ssl-reqd pop3://%[4]s/1 -u alice
+       curl -sS -k --ssl-reqd imap://%[5]s/INBOX -u alice -X 'FETCH 1 BODY[]'   (or pop3://%[4]s/1)
 queue: bin/queuectl -C %[1]s/postamt.conf list
 
 Ctrl-C ends it.
 
-`, dir, domain, mx, pop3)
+`, dir, domain, mx, pop3, imap)
 	select {
 	case <-ctx.Done():
 		return nil
@@ -221,6 +222,15 @@ func certificate(certFile, keyFile, name string) error {
 		return err
 	}
 	return os.WriteFile(keyFile, pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), 0o600)
+}
+
+// userListener is listener, and makes one that is missing: the system was just laid out, or before there was the program.
+func userListener(dir, key, kind string, port int) (string, error) {
+	if a, err := listener(dir, key, kind); err == nil {
+		return a, nil
+	}
+	a := fmt.Sprintf("127.0.0.1:%d", freePort(port))
+	return a, add(filepath.Join(dir, "postamt.conf"), key+" "+a+kind+"\n")
 }
 
 // listener finds the address of the first listener of that kind that a key of the configuration has.

@@ -30,10 +30,10 @@ type service struct {
 	log     *maillog.Logger
 	server  Server
 	limiter *daemon.Limiter
-	prepare func(*config.Config) error              // what else depends on the configuration; nil: nothing
-	dial    func(context.Context) (net.Conn, error) // to where logins are judged; nil: to its socket
-	collect bool                                    // logins are collected with their tickets
-	after   func(context.Context, *Login)           // a client has logged in
+	prepare func(*config.Config) (use func(), err error) // what else depends on the configuration; nil: nothing
+	dial    func(context.Context) (net.Conn, error)      // to where logins are judged; nil: to its socket
+	collect bool                                         // logins are collected with their tickets
+	after   func(context.Context, *Login)                // a client has logged in
 	conf    atomic.Pointer[config.Config]
 }
 
@@ -47,12 +47,16 @@ func (s *service) start(c *config.Config) error {
 // configure is for sessions that begin from now on. If anything is wrong everything stays as it was.
 func (s *service) configure(c *config.Config) error {
 	gate, auth, err := s.entrance(c)
-	if err == nil && s.prepare != nil {
-		err = s.prepare(c)
+	use := func() {}
+	if s.prepare != nil {
+		var perr error
+		use, perr = s.prepare(c)
+		err = errors.Join(err, perr)
 	}
 	if err != nil {
-		return err
+		return c.Where(err)
 	}
+	use()
 	s.server.Configure(c, gate, auth)
 	s.limiter.SetLimits(s.program.Limits(c))
 	s.conf.Store(c)
@@ -95,13 +99,10 @@ func peerOf(c net.Conn) login.Peer {
 func (s *service) entrance(c *config.Config) (login.Gate, *login.Server, error) {
 	gate := login.Gate{AuthInClear: c.AuthClear.Contains}
 	pool, err := certs.Authorities(c.TLSClientCA)
-	if err != nil {
-		return gate, nil, c.Where(err)
-	}
 	if len(c.TLSCert) > 0 {
-		set, err := keyd.Certificates(c, s.log.Reload)
-		if err != nil {
-			return gate, nil, c.Where(err)
+		set, cerr := keyd.Certificates(c, s.log.Reload)
+		if err = errors.Join(err, cerr); err != nil {
+			return gate, nil, err
 		}
 		name := s.program.Service // which IANA has, for ALPN
 		clear := set.Service(s.program.Name+"."+name, c.TLSMinVersion, name)
@@ -117,10 +118,10 @@ func (s *service) entrance(c *config.Config) (login.Gate, *login.Server, error) 
 		}
 	}
 	if c.AuthServer == "" {
-		return gate, nil, errors.New("auth_server is empty: nobody could log in")
+		err = errors.Join(err, errors.New("auth_server is empty: nobody could log in"))
 	}
 	return gate, &login.Server{Client: &authwire.Client{Path: c.AuthServer, Dial: s.dial}, Service: s.program.Service, Collect: s.collect,
-		Shown: login.Shown(gate.TLS), Proven: certs.Proven(pool), Log: s.log}, nil
+		Shown: login.Shown(gate.TLS), Proven: certs.Proven(pool), Log: s.log}, err
 }
 
 // people is who has a mailbox here, and where.
@@ -136,7 +137,7 @@ func newPeople(c *config.Config, actor lmtpd.Actor, log *maillog.Logger) (*peopl
 		Users: c.Users, Optional: []string{filepath.Join(filepath.Dir(c.File), "users")}, Delimiters: c.RecipientDelimiter, Postmaster: "none@invalid",
 	}, func(err error) { log.Problem("", "tables", err) })
 	if err := errors.Join(errs...); err != nil {
-		return nil, c.Where(err)
+		return nil, err
 	}
 	return &people{&lmtpd.Accounts{Lookup: func(name string) (userdb.User, bool, error) { return t.Users().Lookup(name) },
 		MailboxDir: c.MailboxDir, Maildir: c.Maildir, Quota: maildir.Quota{Bytes: c.QuotaDefault}, Actor: actor}, t}, nil
@@ -150,12 +151,9 @@ func (p *people) mailbox(name string) (lmtpd.Mailbox, error) {
 func (g *Program) whole(c *config.Config, log *maillog.Logger) (*service, error) {
 	s := &service{program: g, log: log}
 	var users atomic.Pointer[people]
-	s.prepare = func(c *config.Config) error {
+	s.prepare = func(c *config.Config) (func(), error) {
 		p, err := newPeople(c, lmtpd.Self(os.Geteuid()), log)
-		if err == nil {
-			users.Store(p)
-		}
-		return err
+		return func() { users.Store(p) }, err
 	}
 	s.after = func(ctx context.Context, l *Login) {
 		l.Serve(ctx, func(context.Context) (string, error) {

@@ -102,7 +102,7 @@ func dial(path string) func() (*os.File, error) {
 func lookup(c *config.Config, log *maillog.Logger) (privsep.Lookup, error) {
 	p, err := newPeople(c, lmtpd.Anybody{}, log)
 	if err != nil {
-		return nil, err
+		return nil, c.Where(err)
 	}
 	p.accounts.MinUID = userdb.ID(c.MinUID)
 	return func(name string) (monitor.Account, error) {

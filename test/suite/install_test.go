@@ -77,6 +77,7 @@ func TestInstall(t *testing.T) {
 		"/opt/etc/postamt.conf":                            "\nqueue_dir /opt/var/spool/postamt\n",
 		"/opt/pa/lib/systemd/system/postamt-smtpd.service": "ExecStart=/opt/pa/sbin/smtpd\n",
 		"/opt/pa/lib/systemd/system/postamt-pop3d.service": "ExecStart=/opt/pa/sbin/pop3d\n",
+		"/opt/pa/lib/systemd/system/postamt-imapd.service": "ExecStart=/opt/pa/sbin/imapd\n",
 		"/opt/pa/lib/systemd/system/postamt-local.socket":  "ListenStream=/opt/run/postamt/smtpd.sock\n",
 		"/opt/pa/lib/tmpfiles.d/postamt.conf":              "\nf /opt/etc/passwords 0640 root pa-auth\n",
 	} {

@@ -36,6 +36,7 @@ func TestMissingFiles(t *testing.T) {
 		"tls_client_ca noca.pem",
 		"auth_hashes 1",
 		"pop3d_listen " + listen + "=pop3",
+		"imapd_listen " + listen + "=imap",
 	}, "\n")})
 	if err != nil {
 		t.Fatal(err)
@@ -49,7 +50,8 @@ func TestMissingFiles(t *testing.T) {
 		{"smtpd", append([]string{"aliases noaliases", "virtual_aliases /no/virtual", "routes noroutes", "tls_cert nocert.pem", "tls_client_ca noca.pem"}, tables...)},
 		{"queued", append([]string{"aliases noaliases", "virtual_aliases /no/virtual", "routes noroutes"}, tables...)},
 		{"deliver", tables},
-		{"pop3d", tables},
+		{"pop3d", append([]string{"tls_cert nocert.pem", "tls_client_ca noca.pem"}, tables...)},
+		{"imapd", append([]string{"tls_cert nocert.pem", "tls_client_ca noca.pem"}, tables...)},
 		{"keyd", []string{"tls_key nokey.pem"}},
 		{"authd", []string{"local_domains ./nodomains"}}, // "authd passwd" makes users
 	} {
