@@ -41,11 +41,29 @@ func (m *machine) mailbox() {
 	m.write("mail/alice/Maildir/new/1.a.h", "Subject: hello\n\nhello\n")
 }
 
-// listens waits until somebody listens for POP3.
-func (m *machine) listens() {
+// reader is a program by which users reach their mail.
+type reader struct {
+	program, kind string
+	addr          func(*machine) string
+	reads         func(m *machine, more ...string) // alice reads her message, with more options for curl
+	session       string                           // its line in the log begins so
+}
+
+var readers = []reader{
+	{"pop3d", "pop3", func(m *machine) string { return m.pop3 }, func(m *machine, more ...string) {
+		m.t.Helper()
+		if text := m.fetch(more...); !strings.Contains(text, "\r\nhello\r\n") {
+			m.t.Errorf("by POP3 came %q", text)
+		}
+	}, ": maildrop why=quit client=127.0.0.1 "},
+	{"imapd", "imap", func(m *machine) string { return m.imap }, (*machine).logIn, ": mailbox why=logout client=127.0.0.1 "},
+}
+
+// listens waits until somebody listens there.
+func (m *machine) listens(addr string) {
 	m.t.Helper()
 	must(m.t, suite.Await(limit, "a listener", func() bool {
-		c, err := net.Dial("tcp", m.pop3)
+		c, err := net.Dial("tcp", addr)
 		if err == nil {
 			c.Close()
 		}
@@ -53,17 +71,23 @@ func (m *machine) listens() {
 	}))
 }
 
-// Pop3d with no more capabilities than its unit gives, in a network of its own as there, reaches authd on sockets that belong to whom theirs say.
-func TestCapabilitiesOfPop3d(t *testing.T) {
+// Pop3d and imapd with no more capabilities than their units give, in a network of their own as there, reach authd on sockets that belong to whom theirs say.
+func TestCapabilitiesOfReaders(t *testing.T) {
+	for _, r := range readers {
+		t.Run(r.program, func(t *testing.T) { testCapabilities(t, r) })
+	}
+}
+
+func testCapabilities(t *testing.T, r reader) {
 	activate, setpriv := tool(t, "systemd-socket-activate", "systemd"), tool(t, "setpriv", "util-linux")
 	m := newMachine(t, "systemd", withTLS)
-	pop3d := unit(t, "postamt-pop3d.service")
+	says := unit(t, "postamt-"+r.program+".service")
 	bounds := "-all"
-	for c := range strings.FieldsSeq(pop3d("CapabilityBoundingSet")) {
+	for c := range strings.FieldsSeq(says("CapabilityBoundingSet")) {
 		bounds += ",+" + strings.ToLower(strings.TrimPrefix(c, "CAP_"))
 	}
 	network := ""
-	if pop3d("PrivateNetwork") == "yes" {
+	if says("PrivateNetwork") == "yes" {
 		network = "unshare -n"
 	}
 	m.mailbox()
@@ -74,8 +98,8 @@ func TestCapabilitiesOfPop3d(t *testing.T) {
 
 	const script = `keyd &
 "$0" -l /run/postamt/auth -l /run/postamt/auth-users --fdname=client:users -E PATH -E POSTAMT_CONF authd &
-exec "$0" -l "$1" --fdname=pop3 -E PATH -E POSTAMT_CONF $2 "$3" --bounding-set="$4" pop3d`
-	m.start("sh", "-c", script, activate, m.pop3, network, setpriv, bounds)
+exec "$0" -l "$1" --fdname="$5" -E PATH -E POSTAMT_CONF $2 "$3" --bounding-set="$4" "$6"`
+	m.start("sh", "-c", script, activate, r.addr(m), network, setpriv, bounds, r.kind, r.program)
 	for socket, name := range map[string]string{"auth": "postamt-auth.socket", "auth-users": "postamt-auth-users.socket"} {
 		path, u := filepath.Join(m.dir, "run/postamt", socket), unit(t, name)
 		must(t, suite.Await(limit, "the socket "+socket, func() bool { _, err := os.Lstat(path); return err == nil }))
@@ -91,27 +115,31 @@ exec "$0" -l "$1" --fdname=pop3 -E PATH -E POSTAMT_CONF $2 "$3" --bounding-set="
 		must(t, os.Chown(path, owner[0], owner[1]))
 	}
 	must(t, suite.Await(limit, "keyd", func() bool { _, err := os.Lstat(filepath.Join(m.dir, "run/postamt/keyd")); return err == nil }))
-	m.listens()
-	if text := m.fetch("--ssl-reqd"); !strings.Contains(text, "\r\nhello\r\n") {
-		t.Errorf("by POP3 came %q", text)
+	m.listens(r.addr(m))
+	r.reads(m, "--ssl-reqd")
+}
+
+// As root a program for one connection is several processes too: the mailbox is its owner's, and the log knows the client.
+func TestReadersOfOneConnection(t *testing.T) {
+	for _, r := range readers {
+		t.Run(r.program, func(t *testing.T) { testOneConnection(t, r) })
 	}
 }
 
-// As root a pop3d for one connection is several processes too: the mailbox is its owner's, and the log knows the client.
-func TestPop3dOfOneConnection(t *testing.T) {
+func testOneConnection(t *testing.T, r reader) {
 	for _, x := range []struct {
 		name, pkg string
 		args      []string
 	}{
-		{"systemd-socket-activate", "systemd", []string{"-a", "--inetd", "-E", "PATH", "-E", "POSTAMT_CONF", "-l", "HOST:PORT", "pop3d"}},
-		{"tcpserver", "ucspi-tcp", []string{"-HR", "-l0", "HOST", "PORT", "pop3d"}},
-		{"tcpsvd", "ipsvd", []string{"-l0", "HOST", "PORT", "pop3d"}},
+		{"systemd-socket-activate", "systemd", []string{"-a", "--inetd", "-E", "PATH", "-E", "POSTAMT_CONF", "-l", "HOST:PORT", r.program}},
+		{"tcpserver", "ucspi-tcp", []string{"-HR", "-l0", "HOST", "PORT", r.program}},
+		{"tcpsvd", "ipsvd", []string{"-l0", "HOST", "PORT", r.program}},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			server := []string{tool(t, x.name, x.pkg)}
 			m := newMachine(t, "systemd", "")
 			m.mailbox()
-			host, port, err := net.SplitHostPort(m.pop3)
+			host, port, err := net.SplitHostPort(r.addr(m))
 			must(t, err)
 			for _, a := range x.args {
 				server = append(server, strings.NewReplacer("HOST", host, "PORT", port).Replace(a))
@@ -119,18 +147,18 @@ func TestPop3dOfOneConnection(t *testing.T) {
 			const script = `install -d /run/postamt; install -d -o pa-auth -g pa-auth -m 0700 /var/lib/postamt/auth; authd & exec "$0" "$@"`
 			m.start(append([]string{"sh", "-c", script}, server...)...)
 			must(t, suite.Await(limit, "authd", func() bool { _, err := os.Lstat(filepath.Join(m.dir, "run/postamt/auth-users")); return err == nil }))
-			m.listens()
-			if text := m.fetch(); !strings.Contains(text, "\r\nhello\r\n") {
-				t.Errorf("by POP3 came %q", text)
-			}
-			st, err := os.Stat(filepath.Join(m.dir, "mail/alice/Maildir/postamt.index"))
-			must(t, err)
-			if uid := st.Sys().(*syscall.Stat_t).Uid; int(uid) != m.id("vmail") {
-				t.Errorf("served as %d", uid)
+			m.listens(r.addr(m))
+			r.reads(m)
+			if r.program == "pop3d" {
+				st, err := os.Stat(filepath.Join(m.dir, "mail/alice/Maildir/postamt.index"))
+				must(t, err)
+				if uid := st.Sys().(*syscall.Stat_t).Uid; int(uid) != m.id("vmail") {
+					t.Errorf("served as %d", uid)
+				}
 			}
 			must(t, suite.Await(limit, "a line of the session", func() bool {
 				b, _ := os.ReadFile(filepath.Join(m.dir, "supervisor"))
-				return strings.Contains(string(b), ": maildrop why=quit client=127.0.0.1 ")
+				return strings.Contains(string(b), r.session)
 			}))
 		})
 	}

@@ -150,3 +150,12 @@ func fetch(t *testing.T, addr, user, password string, more ...string) string {
 	}
 	return string(out)
 }
+
+// logIn logs a user in by IMAP, as curl does it.
+func logIn(t *testing.T, addr, user, password string, more ...string) {
+	t.Helper()
+	args := append([]string{"-sS", "-k", "-m", "60", "-u", user + ":" + password, "-X", "NOOP", "imap://" + addr}, more...)
+	if out, err := exec.Command(tool(t, "curl", "curl"), args...).CombinedOutput(); err != nil {
+		t.Fatalf("curl: %v: %s", err, out)
+	}
+}

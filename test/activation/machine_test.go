@@ -23,6 +23,7 @@ type machine struct {
 	dir  string
 	addr string
 	pop3 string
+	imap string
 }
 
 var accounts = []string{"pa-queue", "pa-smtpd", "pa-auth", "pa-keyd", "pa-login", "pa-log", "vmail"}
@@ -53,7 +54,7 @@ func newMachine(t *testing.T, kind, more string) *machine {
 	}
 	t.Cleanup(func() { os.RemoveAll(m.dir) })
 	must(t, os.Chmod(m.dir, 0o755))
-	for _, a := range []*string{&m.addr, &m.pop3} {
+	for _, a := range []*string{&m.addr, &m.pop3, &m.imap} {
 		*a, err = peers.FreeAddr()
 		must(t, err)
 	}
@@ -82,7 +83,7 @@ func newMachine(t *testing.T, kind, more string) *machine {
 	m.write("etc/users", "alice:{PLAIN}secret::::/var/mail/alice::\n")
 	m.write("etc/aliases", "postmaster: alice\n")
 	m.write("etc/postamt.conf", "hostname mx.example.test\norigin example.test\nlocal_domains example.test\nlog stderr\ndns_servers 127.0.0.1:9\n"+
-		"smtpd_client_limit 0\nsmtpd_client_rate 0\nsmtpd_listen "+m.addr+"=mx unix:smtpd.sock=local\npop3d_listen "+m.pop3+"=pop3\n"+more)
+		"smtpd_client_limit 0\nsmtpd_client_rate 0\nsmtpd_listen "+m.addr+"=mx unix:smtpd.sock=local\npop3d_listen "+m.pop3+"=pop3\nimapd_listen "+m.imap+"=imap\n"+more)
 	return m
 }
 
@@ -188,6 +189,7 @@ func (m *machine) serves() {
 	if text := m.fetch("--ssl-reqd"); !strings.Contains(text, "\r\nhello\r\n") {
 		m.t.Errorf("by POP3 came %q", text)
 	}
+	m.logIn("--ssl-reqd")
 	crowd(m.t, m.addr, 128)
 }
 
@@ -197,10 +199,16 @@ func (m *machine) fetch(more ...string) string {
 	return fetch(m.t, m.pop3, "alice", "secret", more...)
 }
 
-// becomes: every process of a program is of its own account by now; deliver and pop3d are a monitor, which stays root, and a front.
+// logIn is alice, by IMAP.
+func (m *machine) logIn(more ...string) {
+	m.t.Helper()
+	logIn(m.t, m.imap, "alice", "secret", more...)
+}
+
+// becomes: every process of a program is of its own account by now; deliver, pop3d and imapd are a monitor, which stays root, and a front.
 func (m *machine) becomes() {
 	m.t.Helper()
-	want := map[string]string{"smtpd": "[pa-smtpd]", "queued": "[pa-queue]", "authd": "[pa-auth]", "keyd": "[pa-keyd]", "deliver": "[pa-login root]", "pop3d": "[pa-login root]"}
+	want := map[string]string{"smtpd": "[pa-smtpd]", "queued": "[pa-queue]", "authd": "[pa-auth]", "keyd": "[pa-keyd]", "deliver": "[pa-login root]", "pop3d": "[pa-login root]", "imapd": "[pa-login root]"}
 	found := map[string][]string{}
 	status, _ := filepath.Glob("/proc/[0-9]*/status")
 	for _, path := range status {

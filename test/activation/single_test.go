@@ -115,8 +115,10 @@ func TestInetd(t *testing.T) {
 		t.Run(x.pkg, func(t *testing.T) {
 			pop3, err := peers.FreeAddr()
 			must(t, err)
-			s := lay(t, suite.Config{Auth: true, Settings: "pop3d_listen " + pop3 + "=pop3\n"})
-			ports := map[string]string{"smtp": port(t, s.Addr), "pop3": port(t, pop3)}
+			imap, err := peers.FreeAddr()
+			must(t, err)
+			s := lay(t, suite.Config{Auth: true, Settings: "pop3d_listen " + pop3 + "=pop3\nimapd_listen " + imap + "=imap\n"})
+			ports := map[string]string{"smtp": port(t, s.Addr), "pop3": port(t, pop3), "imap2": port(t, imap)}
 			conf := filepath.Join(s.Dir, x.name+".conf")
 			c, err := peers.Command(x.name, x.args(conf)...)
 			if errors.Is(err, peers.ErrMissing) {
@@ -137,6 +139,7 @@ func TestInetd(t *testing.T) {
 			if text := fetch(t, pop3, "alice", "alice"); !strings.Contains(text, "\r\nhello\r\n") {
 				t.Errorf("by POP3 came %q", text)
 			}
+			logIn(t, imap, "alice", "alice")
 		})
 	}
 }
@@ -157,7 +160,7 @@ func lines(t *testing.T, example, protocol string, ports map[string]string, who,
 	must(t, err)
 	text := strings.NewReplacer("pa-smtpd", who, "\troot\t", "\t"+who+"\t", "= root\n", "= "+who+"\n", "/usr/sbin/", bin+"/", "nowait.40", "nowait.400").Replace(string(b))
 	if example == "xinetd.example" {
-		more := []string{"instances       = 100", "instances = 300", "per_source      = 10", "per_source = UNLIMITED", "cps             = 40 10", "cps = 1000 1"}
+		more := []string{"instances       = 100", "instances = 300", "per_source      = 10", "per_source = UNLIMITED", "per_source      = 20", "per_source = UNLIMITED", "cps             = 40 10", "cps = 1000 1"}
 		for service, port := range ports {
 			old := "service " + service + "\n{"
 			more = append(more, old, old+"\ntype = UNLISTED\nbind = 127.0.0.1\nport = "+port)

@@ -10,8 +10,8 @@ import (
 	"postamt/test/suite"
 )
 
-// programs have a service each; with TLS, so that all six are needed.
-var programs = []string{"smtpd", "queued", "deliver", "authd", "keyd", "pop3d"}
+// programs have a service each; with TLS, so that all seven are needed.
+var programs = []string{"smtpd", "queued", "deliver", "authd", "keyd", "pop3d", "imapd"}
 
 const withTLS = "tls_cert cert.pem\ntls_key key.pem\ntls_keys keyd\n"
 

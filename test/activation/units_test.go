@@ -47,7 +47,7 @@ func units(t *testing.T) (services, sockets []string) {
 func TestUnits(t *testing.T) {
 	analyze := tool(t, "systemd-analyze", "systemd")
 	services, sockets := units(t)
-	if len(services) != 6 || len(sockets) != 10 {
+	if len(services) != 7 || len(sockets) != 12 {
 		t.Errorf("%d services, %d sockets", len(services), len(sockets))
 	}
 	c := exec.Command(analyze, append([]string{"verify", "--man=no", "--recursive-errors=yes"}, append(services, sockets...)...)...)
