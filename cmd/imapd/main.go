@@ -3,7 +3,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"io"
+	"io/fs"
 	"net"
 	"os"
 
@@ -69,6 +71,9 @@ func (s server) serve(ctx context.Context, c *imap.Conn, n imapd.Note, maildir a
 	s.Server.Serve(ctx, c, func(ctx context.Context) (io.Closer, error) {
 		path, err := maildir(ctx)
 		if err != nil {
+			return nil, err
+		}
+		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) { // who has got no mail yet
 			return nil, err
 		}
 		return os.Open(path)

@@ -130,7 +130,7 @@ func layOut(t *testing.T, w walls) *realm {
 		}
 		r.place(path, of, mode|os.ModeDir, "")
 	}
-	for _, p := range []string{"smtpd", "queued", "authd", "keyd", "deliver", "pop3d"} { // the tree that they were built in may be closed to others
+	for _, p := range []string{"smtpd", "queued", "authd", "keyd", "deliver", "pop3d", "imapd"} { // the tree that they were built in may be closed to others
 		b, err := os.ReadFile(built + "/" + p)
 		if err != nil {
 			t.Fatal(err)
@@ -167,7 +167,7 @@ func layOut(t *testing.T, w walls) *realm {
 		stay = strings.Replace(stay, "queue_user\n", "", 1)
 	}
 	r.place("etc/postamt.conf", "", 0o644, "hostname mx.example.test\nlocal_domains example.test\nusers users\npasswords passwords\naliases aliases\n"+
-		"smtpd_listen 127.0.0.1:0=mx\npop3d_listen 127.0.0.1:0=pop3\nqueue_dir "+dir+"/queue\nrun_dir "+dir+"/run\nstate_dir "+dir+"/state\nmailbox_dir "+dir+"/mail\n"+
+		"smtpd_listen 127.0.0.1:0=mx\npop3d_listen 127.0.0.1:0=pop3\nimapd_listen 127.0.0.1:0=imap\nqueue_dir "+dir+"/queue\nrun_dir "+dir+"/run\nstate_dir "+dir+"/state\nmailbox_dir "+dir+"/mail\n"+
 		"tls_cert cert.pem\ntls_key ../tls/key.pem\nlogin_messages_day 1000\nlog stderr\nmin_uid 100\n"+stay)
 	r.place("etc/users", "", 0o644, fmt.Sprintf("u1::%d:%[1]d::%[2]s/home/u1\nu2::%[3]d:%[3]d::%[2]s/home/u2\n", accounts["u1"], dir, accounts["u2"]))
 	r.place("etc/aliases", "", 0o644, "postmaster: u1\n")

@@ -101,8 +101,8 @@ func say(addr string, in []byte, bytewise bool) (alert int, more []byte, err err
 // T04, T05: what is no ClientHello, or too much of one, ends the connection, soon, and costs no memory.
 func TestT04_Hellos(t *testing.T) {
 	t.Parallel()
-	s := start(t, false, "").maildrops()
-	for program, addr := range map[string]string{"smtpd": s.submissions, "pop3d": s.pop3s} {
+	s := start(t, false, "").readers()
+	for program, addr := range map[string]string{"smtpd": s.submissions, "pop3d": s.pop3s, "imapd": s.imaps} {
 		t.Run(program, func(t *testing.T) { s.hellos(t, program, addr) })
 	}
 }
@@ -134,6 +134,7 @@ func (s *system) hellos(t *testing.T, program, addr string) {
 		"HTTP":                    []byte("GET / HTTP/1.1\r\nHost: mx.example.test\r\n\r\n"),
 		"SMTP":                    []byte("EHLO client.test\r\nQUIT\r\n"),
 		"POP3":                    []byte("CAPA\r\nQUIT\r\n"),
+		"IMAP":                    []byte("a CAPABILITY\r\nb LOGOUT\r\n"),
 		"empty records":           bytes.Repeat([]byte{22, 3, 1, 0, 0}, 10000),
 		"change_cipher_spec":      bytes.Repeat([]byte{20, 3, 3, 0, 1, 1}, 10000),
 		"application data":        append([]byte{23, 3, 3, 0, 16}, make([]byte, 16)...),
@@ -181,9 +182,9 @@ func (s *system) memory(program string) int {
 // 30 seconds; memory stays in bounds.
 func TestT04_Unfinished(t *testing.T) {
 	t.Parallel()
-	s := start(t, false, "smtpd_session_limit 5000\npop3d_session_limit 5000\n").maildrops()
+	s := start(t, false, "smtpd_session_limit 5000\npop3d_session_limit 5000\nimapd_session_limit 5000\n").readers()
 	t.Run("both", func(t *testing.T) {
-		for program, addr := range map[string]string{"smtpd": s.submissions, "pop3d": s.pop3s} {
+		for program, addr := range map[string]string{"smtpd": s.submissions, "pop3d": s.pop3s, "imapd": s.imaps} {
 			t.Run(program, func(t *testing.T) { t.Parallel(); s.unfinished(t, program, addr) })
 		}
 	})
@@ -283,7 +284,7 @@ func TestT01_PlaintextBehindSTARTTLS(t *testing.T) {
 // T01, T02: so it is with STLS; and a name said in clear is not one said under TLS.
 func TestT01_PlaintextBehindSTLS(t *testing.T) {
 	t.Parallel()
-	s := start(t, true, "").maildrops()
+	s := start(t, true, "").readers()
 	for _, in := range []string{"STLS\r\nCAPA\r\n", "STLS\r\nUSER alice\r\nPASS alice\r\n", "STLS\r\nX"} {
 		nc, r, err := hear(s.pop3)
 		if err != nil {
@@ -319,5 +320,45 @@ func TestT01_PlaintextBehindSTLS(t *testing.T) {
 			t.Errorf("%q under TLS: %q %v", name, out, err)
 		}
 		c.Close()
+	}
+}
+
+// T01: so it is with STARTTLS of IMAP, where an answer under TLS to what was sent in clear was CVE-2021-33515.
+func TestT01_PlaintextBehindIMAP(t *testing.T) {
+	t.Parallel()
+	s := start(t, true, "").readers()
+	for _, in := range []string{"a STARTTLS\r\nb CAPABILITY\r\n", "a STARTTLS\r\nb LOGIN alice alice\r\n", "a STARTTLS\r\nb"} {
+		nc, r, err := hear(s.imap)
+		if err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(nc, in)
+		out, err := io.ReadAll(r)
+		nc.Close()
+		if !strings.HasPrefix(string(out), "a BAD nothing may follow") || strings.Count(string(out), "\n") != 2 || !strings.Contains(string(out), "\n* BYE ") {
+			t.Errorf("%q: %q %v", in, out, err)
+		}
+	}
+	nc, r, err := hear(s.imap)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	io.WriteString(nc, "a STARTTLS\r\n")
+	if l, err := r.ReadString('\n'); err != nil || !strings.HasPrefix(l, "a OK ") {
+		t.Fatal(l, err)
+	}
+	io.WriteString(nc, "b CAPABILITY\r\nc LOGOUT\r\n")
+	if out, _ := io.ReadAll(r); bytes.Contains(out, []byte("OK")) || bytes.Contains(out, []byte("BYE")) {
+		t.Errorf("%q", out)
+	}
+	c, err := imapTLS(s.imap, s.client("mx.example.test"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	io.WriteString(c, "b LOGIN alice alice\r\nc LOGOUT\r\n")
+	if out, err := io.ReadAll(c); !strings.HasPrefix(string(out), "b OK [CAPABILITY ") || !strings.HasSuffix(string(out), "\r\nc OK LOGOUT completed\r\n") {
+		t.Errorf("%q %v", out, err)
 	}
 }

@@ -25,8 +25,8 @@ func (s *system) serial() (string, error) {
 	return c.ConnectionState().PeerCertificates[0].SerialNumber.String(), nil
 }
 
-// serials are of the certificates that clients of smtpd and of pop3d get.
-func (s *system) serials() (serials [2]string, err error) {
+// serials are of the certificates that clients of smtpd, of pop3d and of imapd get.
+func (s *system) serials() (serials [3]string, err error) {
 	if serials[0], err = s.serial(); err != nil {
 		return serials, err
 	}
@@ -36,6 +36,12 @@ func (s *system) serials() (serials [2]string, err error) {
 	}
 	defer c.Close()
 	serials[1] = c.ConnectionState().PeerCertificates[0].SerialNumber.String()
+	i, err := imapTLS(s.imap, s.client("mx.example.test"))
+	if err != nil {
+		return serials, fmt.Errorf("imapd: %w", err)
+	}
+	defer i.Close()
+	serials[2] = i.ConnectionState().PeerCertificates[0].SerialNumber.String()
 	return serials, nil
 }
 
@@ -55,17 +61,17 @@ func (s *system) plainMail() error {
 	return nil
 }
 
-// A dead keyd, or one that hangs, is 454 before STARTTLS, -ERR before STLS, and a failed handshake where TLS comes first; mail in
+// A dead keyd, or one that hangs, is 454 before STARTTLS, -ERR or NO before STLS and STARTTLS of the readers, and a failed handshake where TLS comes first; mail in
 // clear goes on. As soon as there is a new one, all is well, and nobody had to do anything.
 func TestKeydGone(t *testing.T) {
 	t.Parallel()
-	s := start(t, true, "").maildrops()
+	s := start(t, true, "").readers()
 	works := func(when string) {
 		t.Helper()
 		if _, err := s.serials(); err != nil {
 			t.Errorf("%s: %v", when, err)
 		}
-		for _, addr := range []string{s.submissions, s.pop3s} {
+		for _, addr := range []string{s.submissions, s.pop3s, s.imaps} {
 			if err := s.greeted(addr); err != nil {
 				t.Errorf("%s, %s: %v", when, addr, err)
 			}
@@ -79,7 +85,10 @@ func TestKeydGone(t *testing.T) {
 		if _, err := stls(s.pop3, s.client("mx.example.test")); err == nil || !strings.HasPrefix(err.Error(), "-ERR [SYS/TEMP] ") {
 			t.Errorf("%s: pop3d: %v", when, err)
 		}
-		for _, addr := range []string{s.submissions, s.pop3s} {
+		if _, err := imapTLS(s.imap, s.client("mx.example.test")); err == nil || !strings.HasPrefix(err.Error(), "a NO [UNAVAILABLE] ") {
+			t.Errorf("%s: imapd: %v", when, err)
+		}
+		for _, addr := range []string{s.submissions, s.pop3s, s.imaps} {
 			if err := s.greeted(addr); err == nil {
 				t.Errorf("%s, %s: a handshake", when, addr)
 			}
@@ -104,6 +113,9 @@ func TestKeydGone(t *testing.T) {
 	}
 	if _, err := stls(s.pop3, s.client("mx.example.test")); err == nil {
 		t.Error("stopped: pop3d: a handshake")
+	}
+	if _, err := imapTLS(s.imap, s.client("mx.example.test")); err == nil {
+		t.Error("stopped: imapd: a handshake")
 	}
 	fails("stopped")
 	s.Signal("keyd", syscall.SIGCONT)
@@ -130,7 +142,7 @@ func TestKeydGone(t *testing.T) {
 // T07: renewal, in both orders, while handshakes go on: each of them succeeds, and the new certificate comes.
 func TestT07_RenewalWithKeyd(t *testing.T) {
 	t.Parallel()
-	s := start(t, true, "").maildrops()
+	s := start(t, true, "").readers()
 	last, err := s.serials()
 	if err != nil {
 		t.Fatal(err)

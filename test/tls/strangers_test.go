@@ -25,7 +25,7 @@ func (s *system) openssl(arg ...string) string {
 func TestT05_OpenSSL(t *testing.T) {
 	need(t, "openssl")
 	t.Parallel()
-	s := start(t, true, "").maildrops()
+	s := start(t, true, "").readers()
 	for _, listener := range []struct {
 		mode           []string
 		ours, anothers string // names in ALPN
@@ -35,6 +35,8 @@ func TestT05_OpenSSL(t *testing.T) {
 		{[]string{"-connect", s.submissions}, "smtp", "pop3"},
 		{[]string{"-starttls", "pop3", "-connect", s.pop3}, "pop3", "smtp"},
 		{[]string{"-connect", s.pop3s}, "pop3", "smtp"},
+		{[]string{"-starttls", "imap", "-connect", s.imap}, "imap", "pop3"},
+		{[]string{"-connect", s.imaps}, "imap", "pop3"},
 	} {
 		mode := listener.mode
 		for _, x := range []struct {
@@ -79,8 +81,8 @@ func TestT05_OpenSSL(t *testing.T) {
 func TestT05_Renegotiation(t *testing.T) {
 	need(t, "openssl")
 	t.Parallel()
-	s := start(t, false, "").maildrops()
-	for _, x := range []struct{ addr, greeting string }{{s.submissions, "220 mx"}, {s.pop3s, "+OK mx"}} {
+	s := start(t, false, "").readers()
+	for _, x := range []struct{ addr, greeting string }{{s.submissions, "220 mx"}, {s.pop3s, "+OK mx"}, {s.imaps, "* OK [CAPABILITY "}} {
 		ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
 		defer cancel()
 		c := exec.CommandContext(ctx, "openssl", "s_client", "-tls1_2", "-connect", x.addr)

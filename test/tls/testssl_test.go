@@ -27,12 +27,13 @@ func TestTestSSL(t *testing.T) {
 		t.Skip("TESTSSL is not set")
 	}
 	need(t, "testssl")
-	s := start(t, true, "smtpd_junk_limit 100000\nsmtpd_error_hard 100000\nsmtpd_error_soft 100000\n").maildrops()
+	s := start(t, true, "smtpd_junk_limit 100000\nsmtpd_error_hard 100000\nsmtpd_error_soft 100000\nimapd_error_limit 0\n").readers()
 	for _, x := range []struct {
 		kind string
 		arg  []string
 	}{{"mx", []string{"-t", "smtp", s.Addr}}, {"submission", []string{"-t", "smtp", s.Submit}}, {"submissions", []string{s.submissions}},
-		{"pop3", []string{"-t", "pop3", s.pop3}}, {"pop3s", []string{s.pop3s}}} {
+		{"pop3", []string{"-t", "pop3", s.pop3}}, {"pop3s", []string{s.pop3s}},
+		{"imap", []string{"-t", "imap", s.imap}}, {"imaps", []string{s.imaps}}} {
 		t.Run(x.kind, func(t *testing.T) {
 			t.Parallel() // it waits more than it works
 			ctx, cancel := context.WithTimeout(context.Background(), 40*time.Minute)

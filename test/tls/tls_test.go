@@ -119,7 +119,8 @@ type system struct {
 	dir         string
 	ca          *authority
 	submissions string // host:port
-	pop3, pop3s string // of pop3d, which maildrops starts
+	pop3, pop3s string // of pop3d, which readers starts
+	imap, imaps string // of imapd, likewise
 }
 
 func start(t testing.TB, withKeyd bool, settings string) *system {
@@ -133,28 +134,28 @@ func start(t testing.TB, withKeyd bool, settings string) *system {
 	s.ca.issue(t, dir, "ec", ecKey(t), "mx.example.test")
 	s.ca.issue(t, dir, "rsa", rsaKey(t), "mx.example.test")
 	s.ca.issue(t, dir, "wild", ecKey(t), "*.wild.test")
-	var addrs [5]string
+	var addrs [7]string
 	for i := range addrs {
 		if addrs[i], err = peers.FreeAddr(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	s.submissions, s.pop3, s.pop3s = addrs[2], addrs[3], addrs[4]
+	s.submissions, s.pop3, s.pop3s, s.imap, s.imaps = addrs[2], addrs[3], addrs[4], addrs[5], addrs[6]
 	if !strings.Contains(settings, "tls_keys ") {
 		settings += "tls_keys " + map[bool]string{false: "self", true: "keyd"}[withKeyd] + "\n"
 	}
 	conf := fmt.Sprintf("smtpd_listen %s=mx %s=submission %s=submissions unix:smtpd.sock=local\n", addrs[0], addrs[1], addrs[2]) +
-		fmt.Sprintf("pop3d_listen %s=pop3 %s=pop3s\npop3d_client_limit 0\nstate_dir state\n", s.pop3, s.pop3s) +
+		fmt.Sprintf("pop3d_listen %s=pop3 %s=pop3s\npop3d_client_limit 0\nimapd_listen %s=imap %s=imaps\nimapd_client_limit 0\nstate_dir state\n", s.pop3, s.pop3s, s.imap, s.imaps) +
 		"tls_cert ec.crt rsa.crt wild.crt\ntls_key ec.key rsa.key wild.key\nsmtpd_client_limit 0\n" + settings
 	s.System = suite.Start(t, suite.Config{Dir: dir, Keyd: withKeyd, Settings: conf})
 	s.Addr, s.Submit = addrs[0], addrs[1]
 	return s
 }
 
-// maildrops starts authd and pop3d too.
-func (s *system) maildrops() *system {
+// readers starts authd, pop3d and imapd too.
+func (s *system) readers() *system {
 	s.t.Helper()
-	for _, name := range []string{"authd", "pop3d"} {
+	for _, name := range []string{"authd", "pop3d", "imapd"} {
 		if err := s.Launch(name); err != nil {
 			s.t.Fatal(err)
 		}
@@ -208,11 +209,11 @@ func dial(addr string) (net.Conn, *bufio.Reader, error) {
 	return nc, r, nil
 }
 
-// reply is the last line of a reply, and a line of POP3.
+// reply is the last line of a reply, and a line of POP3 or IMAP.
 func reply(r *bufio.Reader) (string, error) {
 	for {
 		l, err := r.ReadString('\n')
-		if err != nil || len(l) > 3 && l[3] == ' ' {
+		if err != nil || len(l) > 3 && l[3] == ' ' || strings.HasPrefix(l, "* OK ") {
 			return l, err
 		}
 	}
@@ -266,6 +267,28 @@ func stls(addr string, conf *tls.Config, before ...string) (*tls.Conn, error) {
 	return c, nil
 }
 
+// imapTLS is startTLS of IMAP. The error is the response when that is not OK.
+func imapTLS(addr string, conf *tls.Config) (*tls.Conn, error) {
+	nc, r, err := hear(addr)
+	if err != nil {
+		return nil, err
+	}
+	io.WriteString(nc, "a STARTTLS\r\n")
+	l, err := r.ReadString('\n')
+	if err == nil && !strings.HasPrefix(l, "a OK ") {
+		err = fmt.Errorf("%s", strings.TrimSpace(l))
+	}
+	c := tls.Client(nc, conf)
+	if err == nil {
+		err = c.Handshake()
+	}
+	if err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
 // client trusts the authority.
 func (s *system) client(name string) *tls.Config {
 	pool := x509.NewCertPool()
@@ -278,7 +301,7 @@ func handshake(nc net.Conn, conf *tls.Config) error {
 	nc.SetDeadline(time.Now().Add(30 * time.Second))
 	c := tls.Client(nc, conf)
 	l, err := bufio.NewReader(c).ReadString('\n')
-	if err == nil && !strings.HasPrefix(l, "220 ") && !strings.HasPrefix(l, "+OK ") {
+	if err == nil && !strings.HasPrefix(l, "220 ") && !strings.HasPrefix(l, "+OK ") && !strings.HasPrefix(l, "* OK ") {
 		err = fmt.Errorf("%q", l)
 	}
 	return err

@@ -12,20 +12,25 @@ import (
 	"postamt/test/proc"
 )
 
-// The half of pop3d that strangers talk to can open neither passwords nor keys nor mail, and cannot ask who has logged in.
-func TestPOP3Front(t *testing.T) {
+// The half of pop3d and of imapd that strangers talk to can open neither passwords nor keys nor mail, and cannot ask who has logged in.
+func TestReadersFront(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to start the programs as root does")
 	}
-	t.Parallel()
+	for _, program := range []string{"pop3d", "imapd"} {
+		t.Run(program, func(t *testing.T) { t.Parallel(); testFront(t, program) })
+	}
+}
+
+func testFront(t *testing.T, program string) {
 	r := layOut(t, walls{true, true, true})
-	for _, p := range []string{"queued", "authd", "keyd", "deliver", "pop3d"} {
+	for _, p := range []string{"queued", "authd", "keyd", "deliver", program} {
 		r.start(p)
 	}
 	r.mail()
 	front := 0
-	for _, pid := range proc.Tree(r.pids["pop3d"]) {
-		if title, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.HasPrefix(string(title), "pop3d: front") {
+	for _, pid := range proc.Tree(r.pids[program]) {
+		if title, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.HasPrefix(string(title), program+": front") {
 			front = pid
 		}
 	}
