@@ -166,6 +166,23 @@ func (b *Body) Read(p []byte) (int, error) {
 	return n, err
 }
 
+// WriteTo implements io.WriterTo: each block goes to w as it lies in the buffer.
+func (b *Body) WriteTo(w io.Writer) (n int64, err error) {
+	for {
+		p, err := b.Next()
+		if err == io.EOF {
+			return n, nil
+		}
+		if err != nil {
+			return n, err
+		}
+		k, err := w.Write(p)
+		if n += int64(k); err != nil {
+			return n, err
+		}
+	}
+}
+
 func (b *Body) took(p []byte) {
 	b.left -= int64(len(p))
 	b.NUL = b.NUL || bytes.IndexByte(p, 0) >= 0

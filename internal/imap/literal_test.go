@@ -238,12 +238,8 @@ func TestStreamedLiteral(t *testing.T) {
 	b := d.Open(m.Literal)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	for {
-		p, err := b.Next()
-		got.Write(p)
-		if err != nil {
-			break
-		}
+	if n, err := io.Copy(&got, b); n != int64(len(msg)) || err != nil {
+		t.Errorf("%d, %v", n, err)
 	}
 	runtime.ReadMemStats(&after)
 	d.AppendEnd(m)
