@@ -19,43 +19,43 @@ func TestManyMessages(t *testing.T) {
 		t.Skip("/dev/shm is missing, or small")
 	}
 	shm, err := os.MkdirTemp("/dev/shm", "pa-")
-	s.must(err)
+	s.Must(err)
 	t.Cleanup(func() { os.RemoveAll(shm) })
-	s.own(shm, "alice")
-	s.must(os.RemoveAll(s.alice))
-	s.must(os.Symlink(shm, s.alice))
-	s.maildir("alice")
+	s.Own(shm, "alice")
+	s.Must(os.RemoveAll(s.Alice))
+	s.Must(os.Symlink(shm, s.Alice))
+	s.Maildir("alice")
 	for _, d := range []string{"new", "cur", "tmp"} {
-		s.must(os.MkdirAll(shm+"/"+d, 0o700))
-		s.own(shm+"/"+d, "alice")
+		s.Must(os.MkdirAll(shm+"/"+d, 0o700))
+		s.Own(shm+"/"+d, "alice")
 	}
 	octets := int64(0)
 	old := time.Now().Add(-time.Hour)
 	for i := range messages {
 		text := "Subject: x\n\n" + strings.Repeat("x", i%7) + "\n"
-		s.file(fmt.Sprintf("cur/%d.M%dP1.host:2,S", 1700000000+i, i), text, old)
+		s.File(fmt.Sprintf("cur/%d.M%dP1.host:2,S", 1700000000+i, i), text, old)
 		octets += int64(len(text)) + 3
 	}
-	s.all()
+	s.All()
 	for what, most := range []int64{0: 160 << 20, 1: 64 << 20} { // the second time the index knows
 		if what > 0 {
-			s.kill("pop3d", syscall.SIGTERM)
-			s.exit("pop3d")
-			s.start("pop3d")
+			s.Kill("pop3d", syscall.SIGTERM)
+			s.Exit("pop3d")
+			s.Start("pop3d")
 		}
-		idle := s.rss()
+		idle := s.Memory()
 		begin := time.Now()
 		c := s.login(false)
 		took := func(of string) {
 			d := time.Since(begin).Round(time.Millisecond)
-			t.Logf("session %d: %s: %v, RSS %d KiB over idle", what+1, of, d, (s.rss()-idle)>>10)
+			t.Logf("session %d: %s: %v, RSS %d KiB over idle", what+1, of, d, (s.Memory()-idle)>>10)
 			if d > 30*time.Second {
 				t.Errorf("%s took %v", of, d)
 			}
 			begin = time.Now()
 		}
 		took("login")
-		c.do("STAT", fmt.Sprintf("+OK %d %d\r\n", messages, octets))
+		c.Do("STAT", fmt.Sprintf("+OK %d %d\r\n", messages, octets))
 		took("STAT")
 		unique := map[string]bool{}
 		for _, id := range ids(c.lines("UIDL")) {
@@ -74,28 +74,18 @@ func TestManyMessages(t *testing.T) {
 		if what > 0 {
 			for i := range messages {
 				if i%10 == 0 {
-					c.do(fmt.Sprint("DELE ", i+1), "+OK")
+					c.Do(fmt.Sprint("DELE ", i+1), "+OK")
 				}
 			}
 			took("10,000 DELE")
 		}
-		c.do("QUIT", "+OK")
+		c.Do("QUIT", "+OK")
 		took("QUIT")
-		if n := s.rss() - idle; n > most {
+		if n := s.Memory() - idle; n > most {
 			t.Errorf("session %d: %d KiB over idle", what+1, n>>10)
 		}
 	}
-	if l := s.left(); len(l) != messages*9/10 {
+	if l := s.Left(); len(l) != messages*9/10 {
 		t.Error(len(l), "messages are left")
 	}
-}
-
-// rss is the most that the process had.
-func (s *site) rss() int64 {
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.part("worker")))
-	s.must(err)
-	_, rest, _ := strings.Cut(string(b), "VmHWM:")
-	n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
-	s.must(err)
-	return n << 10
 }

@@ -14,38 +14,39 @@ import (
 	"time"
 
 	"postamt/test/peers"
+	"postamt/test/site"
 )
 
 // The unique-ids are Dovecot's, for what it has numbered, for what we have, and for what came from Courier.
 func TestUIDLIsDovecots(t *testing.T) {
 	d := peers.Dovecot(t, peers.Config{Protocols: []string{"pop3"}, Users: []string{"alice"}})
-	s := newSite(t, false).all()
+	s := newSite(t, false).All()
 	own := func() { // two owners, in turns
 		st, err := os.Stat(d.Maildirs + "/alice")
-		s.must(err)
-		s.must(filepath.Walk(s.alice, func(path string, _ os.FileInfo, err error) error {
+		s.Must(err)
+		s.Must(filepath.Walk(s.Alice, func(path string, _ os.FileInfo, err error) error {
 			return os.Lchown(path, int(st.Sys().(*syscall.Stat_t).Uid), int(st.Sys().(*syscall.Stat_t).Gid))
 		}))
 	}
 	back := func() {
-		s.must(filepath.Walk(s.alice, func(path string, _ os.FileInfo, err error) error { return os.Lchown(path, aliceID, aliceID) }))
+		s.Must(filepath.Walk(s.Alice, func(path string, _ os.FileInfo, err error) error { return os.Lchown(path, site.AliceID, site.AliceID) }))
 	}
 	mailbox := d.Maildirs + "/alice/Maildir"
 	theirs := func() []string {
 		t.Helper()
 		own()
 		os.RemoveAll(mailbox)
-		s.must(os.Rename(s.alice, mailbox))
+		s.Must(os.Rename(s.Alice, mailbox))
 		nc, err := net.Dial("tcp", d.POP3)
-		s.must(err)
-		c := newClient(t, nc)
-		c.want("+OK")
-		c.do("USER alice", "+OK")
-		c.do("PASS secret", "+OK")
+		s.Must(err)
+		c := &client{site.NewClient(t, nc)}
+		c.Want("+OK")
+		c.Do("USER alice", "+OK")
+		c.Do("PASS secret", "+OK")
 		l := c.lines("UIDL")
-		c.do("QUIT", "+OK")
-		c.ended()
-		s.must(os.Rename(mailbox, s.alice))
+		c.Do("QUIT", "+OK")
+		c.Ended()
+		s.Must(os.Rename(mailbox, s.Alice))
 		back()
 		return l
 	}
@@ -53,7 +54,7 @@ func TestUIDLIsDovecots(t *testing.T) {
 		t.Helper()
 		c := s.login(false)
 		l := c.lines("UIDL")
-		c.do("QUIT", "+OK")
+		c.Do("QUIT", "+OK")
 		return l
 	}
 	same := func(what string, a, b []string, n int) {
@@ -62,11 +63,11 @@ func TestUIDLIsDovecots(t *testing.T) {
 			t.Errorf("%s: %q, %q", what, a, b)
 		}
 	}
-	s.put(texts(2)...)
+	s.Put(texts(2)...)
 	same("Dovecot first", theirs(), ours(), 2)
-	s.file("new/1800000000.M1P1.host", "Subject: x\n\n", time.Now())
+	s.File("new/1800000000.M1P1.host", "Subject: x\n\n", time.Now())
 	same("we first", ours(), theirs(), 3)
-	s.file("dovecot-uidlist", "3 V1700000000 N6 G0123456789abcdef0123456789abcdef\n3 PUID1-1 :1700000000.M0P1.host\n5 PUID7-1 :1700000001.M1P1.host\n", time.Now())
+	s.File("dovecot-uidlist", "3 V1700000000 N6 G0123456789abcdef0123456789abcdef\n3 PUID1-1 :1700000000.M0P1.host\n5 PUID7-1 :1700000001.M1P1.host\n", time.Now())
 	a := ours()
 	same("Courier's", a, theirs(), 3)
 	if !slices.Contains(a, "1 UID1-1") {
@@ -79,21 +80,21 @@ func TestClients(t *testing.T) {
 	text := []string{"From: a@b.example\nSubject: first\n\n.\n..dots\nend\n", "Subject: second\n\nlast line\n"}
 	for _, x := range []struct {
 		name string
-		args func(s *site, dir, port, secure string) []string
+		args func(s *pop3Site, dir, port, secure string) []string
 	}{
-		{"curl", func(s *site, dir, port, secure string) []string {
+		{"curl", func(s *pop3Site, dir, port, secure string) []string {
 			return []string{"sh", "-c", strings.ReplaceAll("for i in 1 2; do curl -sSk pop3s://alice:secret@127.0.0.1:"+secure+"/$i || exit; done; for i in 2 1; do curl -sSk --ssl-reqd -I -X \"DELE $i\" pop3://alice:secret@127.0.0.1:"+port+" || exit; done", "\n", "")}
 		}},
-		{"fetchmail", func(s *site, dir, port, secure string) []string {
-			s.must(os.WriteFile(dir+"/rc", []byte("poll 127.0.0.1 protocol apop port "+port+" user alice password secret nokeep fetchall sslproto '' mda \"cat >>"+dir+"/mbox\"\n"), 0o600))
+		{"fetchmail", func(s *pop3Site, dir, port, secure string) []string {
+			s.Must(os.WriteFile(dir+"/rc", []byte("poll 127.0.0.1 protocol apop port "+port+" user alice password secret nokeep fetchall sslproto '' mda \"cat >>"+dir+"/mbox\"\n"), 0o600))
 			return []string{"fetchmail", "--nosyslog", "-f", dir + "/rc", "-i", dir + "/ids", "--pidfile", dir + "/pid"}
 		}},
-		{"mpop", func(s *site, dir, port, secure string) []string {
+		{"mpop", func(s *pop3Site, dir, port, secure string) []string {
 			return []string{"mpop", "--host=127.0.0.1", "--port=" + port, "--user=alice", "--passwordeval=echo secret", "--auth=scram-sha-256", "--delivery=mbox," + dir + "/mbox",
 				"--uidls-file=" + dir + "/uidls", "--keep=off", "--tls=on", "--tls-starttls=on", "--tls-certcheck=off"}
 		}},
-		{"getmail", func(s *site, dir, port, secure string) []string {
-			s.must(os.WriteFile(dir+"/getmailrc", []byte("[retriever]\ntype = SimplePOP3SSLRetriever\nserver = 127.0.0.1\nport = "+secure+"\nusername = alice\npassword = secret\n[destination]\ntype = MDA_external\npath = /bin/sh\narguments = (\"-c\", \"cat >>"+dir+
+		{"getmail", func(s *pop3Site, dir, port, secure string) []string {
+			s.Must(os.WriteFile(dir+"/getmailrc", []byte("[retriever]\ntype = SimplePOP3SSLRetriever\nserver = 127.0.0.1\nport = "+secure+"\nusername = alice\npassword = secret\n[destination]\ntype = MDA_external\npath = /bin/sh\narguments = (\"-c\", \"cat >>"+dir+
 				"/mbox\")\nallow_root_commands = true\n[options]\ndelete = true\n"), 0o600))
 			return []string{"getmail", "--getmaildir", dir}
 		}},
@@ -103,10 +104,10 @@ func TestClients(t *testing.T) {
 			if _, err := exec.LookPath(x.name); err != nil {
 				t.Skipf("%s is not installed", x.name)
 			}
-			s := newSite(t, false).all()
-			s.put(text...)
-			_, port, _ := net.SplitHostPort(s.addr)
-			_, secure, _ := net.SplitHostPort(s.tls)
+			s := newSite(t, false).All()
+			s.Put(text...)
+			_, port, _ := net.SplitHostPort(s.Addr)
+			_, secure, _ := net.SplitHostPort(s.TLS)
 			dir := t.TempDir()
 			args := x.args(s, dir, port, secure)
 			c := exec.CommandContext(t.Context(), args[0], args[1:]...)
@@ -119,7 +120,7 @@ func TestClients(t *testing.T) {
 					t.Errorf("%q is missing", want)
 				}
 			}
-			if l := s.left(); len(l) > 0 || err != nil {
+			if l := s.Left(); len(l) > 0 || err != nil {
 				t.Errorf("%v, %q are left\n%s", err, l, out)
 			}
 		})
@@ -130,16 +131,16 @@ func TestClients(t *testing.T) {
 func TestSessions(t *testing.T) {
 	t.Run("pipes", func(t *testing.T) {
 		s := newSite(t, true)
-		s.put(texts(2)...)
-		c := exec.Command("sh", "-c", fmt.Sprintf("printf 'STAT\\r\\nDELE 1\\r\\nQUIT\\r\\n' | %s/pop3d -C %s -session %s | cat", s.bin, s.configuration(), s.alice))
-		c.SysProcAttr = &syscall.SysProcAttr{Credential: s.credentials}
+		s.Put(texts(2)...)
+		c := exec.Command("sh", "-c", fmt.Sprintf("printf 'STAT\\r\\nDELE 1\\r\\nQUIT\\r\\n' | %s/pop3d -C %s -session %s | cat", s.Bin, s.Configuration(), s.Alice))
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: s.Credentials}
 		var errs bytes.Buffer
 		c.Stderr, c.Dir = &errs, "/"
 		out, err := c.Output()
 		if want := "+OK 2 messages\r\n+OK 2 40\r\n+OK marked\r\n+OK bye, 1 messages left\r\n"; err != nil || string(out) != want {
 			t.Errorf("%v %q\n%s", err, out, errs.String())
 		}
-		if l := s.left(); len(l) != 1 {
+		if l := s.Left(); len(l) != 1 {
 			t.Error(l)
 		}
 	})
@@ -148,12 +149,13 @@ func TestSessions(t *testing.T) {
 		if err != nil {
 			t.Skip("tcpserver is not installed (ucspi-tcp)")
 		}
-		s := newSite(t, true).start("authd", "keyd")
-		host, port, _ := net.SplitHostPort(s.addr)
-		c := exec.Command(path, "-HR", "-l0", host, port, s.bin+"/pop3d", "-C", s.configuration())
+		s := newSite(t, true)
+		s.Start("authd", "keyd")
+		host, port, _ := net.SplitHostPort(s.Addr)
+		c := exec.Command(path, "-HR", "-l0", host, port, s.Bin+"/pop3d", "-C", s.Configuration())
 		s.supervise(c)
-		s.await("tcpserver", func() bool {
-			nc, err := net.Dial("tcp", s.addr)
+		s.Await("tcpserver", func() bool {
+			nc, err := net.Dial("tcp", s.Addr)
 			if err == nil {
 				nc.Close()
 			}
@@ -161,53 +163,54 @@ func TestSessions(t *testing.T) {
 		})
 		s.single(s.dial(false))
 	})
-	both(t, func(t *testing.T, whole bool) { // as inetd does: the connection is standard input
-		s := newSite(t, whole).start("authd", "keyd")
+	site.Both(t, func(t *testing.T, whole bool) { // as inetd does: the connection is standard input
+		s := newSite(t, whole)
+		s.Start("authd", "keyd")
 		l, err := net.Listen("tcp", "127.0.0.1:0")
-		s.must(err)
+		s.Must(err)
 		defer l.Close()
 		nc, err := net.Dial("tcp", l.Addr().String())
-		s.must(err)
+		s.Must(err)
 		server, err := l.Accept()
-		s.must(err)
+		s.Must(err)
 		stdin, err := server.(*net.TCPConn).File()
-		s.must(err)
+		s.Must(err)
 		server.Close()
-		c := exec.Command(s.bin+"/pop3d", "-C", s.configuration())
+		c := exec.Command(s.Bin+"/pop3d", "-C", s.Configuration())
 		c.Stdin, c.Stdout = stdin, stdin
 		s.supervise(c)
 		stdin.Close()
-		d := newClient(t, nc)
-		d.want("+OK ")
+		d := &client{site.NewClient(t, nc)}
+		d.Want("+OK ")
 		s.single(d)
 	})
 }
 
 // supervise starts a command, and ends it and what it has started with the test.
-func (s *site) supervise(c *exec.Cmd) {
-	s.t.Helper()
-	log, err := os.OpenFile(s.dir+"/log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
-	s.must(err)
+func (s *pop3Site) supervise(c *exec.Cmd) {
+	s.T.Helper()
+	log, err := os.OpenFile(s.Dir+"/log", os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o600)
+	s.Must(err)
 	defer log.Close()
-	c.Stderr, c.Dir, c.SysProcAttr = log, "/", &syscall.SysProcAttr{Credential: s.credentials, Setpgid: true}
-	s.must(c.Start())
-	s.t.Cleanup(func() {
+	c.Stderr, c.Dir, c.SysProcAttr = log, "/", &syscall.SysProcAttr{Credential: s.Credentials, Setpgid: true}
+	s.Must(c.Start())
+	s.T.Cleanup(func() {
 		syscall.Kill(-c.Process.Pid, syscall.SIGKILL)
 		c.Wait()
 	})
 }
 
 // single is a session by itself.
-func (s *site) single(c *client) {
-	s.t.Helper()
-	s.put(texts(2)...)
-	c.do("USER alice", "+OK")
-	c.do("PASS secret", "+OK 2 ")
+func (s *pop3Site) single(c *client) {
+	s.T.Helper()
+	s.Put(texts(2)...)
+	c.Do("USER alice", "+OK")
+	c.Do("PASS secret", "+OK 2 ")
 	c.lines("RETR 2")
-	c.do("DELE 1", "+OK")
-	c.do("QUIT", "+OK bye, 1 ")
-	c.ended()
-	if l := s.left(); len(l) != 1 {
-		s.t.Error(l)
+	c.Do("DELE 1", "+OK")
+	c.Do("QUIT", "+OK bye, 1 ")
+	c.Ended()
+	if l := s.Left(); len(l) != 1 {
+		s.T.Error(l)
 	}
 }

@@ -12,22 +12,24 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"postamt/test/site"
 )
 
 // trace attaches strace to the process that serves alice; what it returns ends that and has the calls.
-func (s *site) trace(args ...string) func() string {
-	s.t.Helper()
+func (s *pop3Site) trace(args ...string) func() string {
+	s.T.Helper()
 	if _, err := exec.LookPath("strace"); err != nil {
-		s.t.Skip("strace is not installed")
+		s.T.Skip("strace is not installed")
 	}
 	if os.Geteuid() != 0 {
-		s.t.Skip("needs root, for strace to attach to what is not its child")
+		s.T.Skip("needs root, for strace to attach to what is not its child")
 	}
-	out := s.dir + "/strace"
-	c := exec.Command("strace", append([]string{"-f", "-y", "-s", "200", "-o", out, "-p", strconv.Itoa(s.part("worker"))}, args...)...)
+	out := s.Dir + "/strace"
+	c := exec.Command("strace", append([]string{"-f", "-y", "-s", "200", "-o", out, "-p", strconv.Itoa(s.Part("worker"))}, args...)...)
 	messages, err := c.StderrPipe()
-	s.must(err)
-	s.must(c.Start())
+	s.Must(err)
+	s.Must(c.Start())
 	attached := make(chan bool, 1)
 	read := make(chan struct{})
 	go func() {
@@ -55,31 +57,31 @@ func (s *site) trace(args ...string) func() string {
 		b, _ := os.ReadFile(out)
 		return string(b)
 	}
-	s.t.Cleanup(func() { c.Process.Kill() })
+	s.T.Cleanup(func() { c.Process.Kill() })
 	select {
 	case ok := <-attached:
 		if !ok {
-			s.t.Skip("strace cannot attach here")
+			s.T.Skip("strace cannot attach here")
 		}
-	case <-time.After(limit):
-		s.t.Fatal("strace does not attach")
+	case <-time.After(site.Limit):
+		s.T.Fatal("strace does not attach")
 	}
 	return end
 }
 
 // +OK to QUIT comes behind the last removal and the sync of each directory that had one; the lock is gone by then.
 func TestUpdateOrder(t *testing.T) {
-	both(t, func(t *testing.T, whole bool) {
-		s := newSite(t, whole).all()
-		s.put(texts(4)...)
-		s.must(os.Rename(s.alice+"/new/1700000003.M3P1.host", s.alice+"/cur/1700000003.M3P1.host:2,S"))
+	site.Both(t, func(t *testing.T, whole bool) {
+		s := newSite(t, whole).All()
+		s.Put(texts(4)...)
+		s.Must(os.Rename(s.Alice+"/new/1700000003.M3P1.host", s.Alice+"/cur/1700000003.M3P1.host:2,S"))
 		c := s.login(false)
 		end := s.trace("-e", "trace=unlink,unlinkat,fsync,fdatasync,write,sendto,close,flock")
 		for _, i := range []int{1, 3, 4} {
-			c.do(fmt.Sprint("DELE ", i), "+OK")
+			c.Do(fmt.Sprint("DELE ", i), "+OK")
 		}
-		c.do("QUIT", "+OK")
-		c.ended()
+		c.Do("QUIT", "+OK")
+		c.Ended()
 		var steps []string
 		text := end()
 		for line := range strings.Lines(text) {
@@ -100,7 +102,7 @@ func TestUpdateOrder(t *testing.T) {
 		if want := []string{"remove new", "remove new", "remove cur", "sync cur", "sync new", "unlock", "say"}; !slices.Equal(steps, want) {
 			t.Errorf("%q, want %q\n%s", steps, want, text)
 		}
-		if l := s.left(); !slices.Equal(l, []string{"1700000001.M1P1.host"}) {
+		if l := s.Left(); !slices.Equal(l, []string{"1700000001.M1P1.host"}) {
 			t.Error(l)
 		}
 	})
@@ -118,22 +120,22 @@ func TestUpdateFails(t *testing.T) {
 		t.Run(x.name, func(t *testing.T) {
 			t.Parallel()
 			const messages = 200
-			s := newSite(t, false).all()
-			s.put(texts(messages)...)
+			s := newSite(t, false).All()
+			s.Put(texts(messages)...)
 			c := s.login(false)
 			for i := 2; i <= messages; i += 2 {
-				c.do(fmt.Sprint("DELE ", i), "+OK")
+				c.Do(fmt.Sprint("DELE ", i), "+OK")
 			}
 			call, _, _ := strings.Cut(x.inject, ":")
 			end := s.trace("-e", "trace="+call, "-e", "inject="+x.inject)
-			c.say("QUIT")
-			answer, _ := c.r.ReadString('\n')
-			c.ended()
+			c.Say("QUIT")
+			answer, _ := c.R.ReadString('\n')
+			c.Ended()
 			calls := end()
 			if x.answer == "" && answer != "" || !strings.HasPrefix(answer, x.answer) {
 				t.Errorf("%q\n%s", answer, calls)
 			}
-			l := s.left()
+			l := s.Left()
 			slices.Sort(l)
 			for i := range messages {
 				has := slices.Contains(l, fmt.Sprintf("%d.M%dP1.host", 1700000000+i, i))
@@ -149,14 +151,14 @@ func TestUpdateFails(t *testing.T) {
 			}
 			// What is left is what the next session has, and it can remove it.
 			c = s.login(false)
-			if got := c.do("STAT", "+OK"); !strings.HasPrefix(got, fmt.Sprintf("+OK %d ", len(l))) {
+			if got := c.Do("STAT", "+OK"); !strings.HasPrefix(got, fmt.Sprintf("+OK %d ", len(l))) {
 				t.Error(got)
 			}
 			for i := range l {
-				c.do(fmt.Sprint("DELE ", i+1), "+OK")
+				c.Do(fmt.Sprint("DELE ", i+1), "+OK")
 			}
-			c.do("QUIT", "+OK")
-			if l := s.left(); len(l) != 0 {
+			c.Do("QUIT", "+OK")
+			if l := s.Left(); len(l) != 0 {
 				t.Error(l)
 			}
 		})

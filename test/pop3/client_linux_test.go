@@ -1,0 +1,69 @@
+// Package pop3 tests pop3d with the programs around it as they run, and with other people's clients and servers. Nothing imports it.
+package pop3
+
+import (
+	"strconv"
+	"strings"
+	"testing"
+
+	"postamt/test/site"
+)
+
+type pop3Site struct{ *site.Site }
+
+func newSite(t testing.TB, whole bool, more ...string) *pop3Site {
+	t.Helper()
+	return &pop3Site{site.New(t, site.POP3, whole, more...)}
+}
+
+func (s *pop3Site) All() *pop3Site {
+	s.T.Helper()
+	s.Site.All()
+	return s
+}
+
+// client speaks POP3.
+type client struct{ *site.Client }
+
+// dial connects in clear, or with TLS.
+func (s *pop3Site) dial(secure bool) *client {
+	s.T.Helper()
+	return &client{s.Dial(secure)}
+}
+
+func (s *pop3Site) login(secure bool) *client {
+	s.T.Helper()
+	c := s.dial(secure)
+	c.Do("USER alice", "+OK")
+	c.Do("PASS secret", "+OK")
+	return c
+}
+
+// lines are those of a multi-line response.
+func (c *client) lines(command string) []string {
+	c.T.Helper()
+	c.Do(command, "+OK")
+	var all []string
+	for {
+		line, err := c.R.ReadString('\n')
+		if err != nil {
+			c.T.Fatalf("%s: %v", command, err)
+		}
+		if line = strings.TrimSuffix(line, "\r\n"); line == "." {
+			return all
+		}
+		all = append(all, line)
+	}
+}
+
+// ids are the second words of listings, by their numbers.
+func ids(lines []string) []string {
+	all := make([]string, len(lines))
+	for i, l := range lines {
+		n, id, _ := strings.Cut(l, " ")
+		if n == strconv.Itoa(i+1) {
+			all[i] = id
+		}
+	}
+	return all
+}
