@@ -20,6 +20,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -30,10 +31,19 @@ const MaxLine = 64 << 10
 // ErrPlaintext: bytes arrived before the transport was exchanged; to use them afterwards would be to trust them (CVE-2011-0411).
 var ErrPlaintext = errors.New("input was received before the start of TLS")
 
+// ErrWoken is the timeout of a wait that Wake has ended.
+var ErrWoken error = woken{}
+
+type woken struct{}
+
+func (woken) Error() string   { return "woken" }
+func (woken) Timeout() bool   { return true }
+func (woken) Temporary() bool { return true }
+
 // errBody: see the third promise.
 var errBody = errors.New("the body before was not read to its end")
 
-// Conn is a connection with its buffers. It belongs to one goroutine; another one may only close Net(), which ends every wait.
+// Conn is a connection with its buffers. It belongs to one goroutine; another one may only close Net(), which ends every wait, and Wake it.
 type Conn struct {
 	nc  net.Conn
 	raw syscall.RawConn       // reads of nc without a buffer in hand; nil where nc is not a plain descriptor
@@ -51,6 +61,7 @@ type Conn struct {
 	readTimeout, writeTimeout time.Duration
 	deadline                  time.Time
 	readArmed, writeArmed     time.Time // the deadlines that nc has
+	woken                     atomic.Bool
 
 	tryN   int // results of tryRead
 	tryErr error
@@ -137,6 +148,26 @@ func (c *Conn) Wait() error {
 	return c.fill()
 }
 
+// Wake ends the wait for bytes that is under way, or the next one: it returns ErrWoken, and lost nothing. Any goroutine may call it, but not while the transport is
+// exchanged.
+func (c *Conn) Wake() {
+	c.woken.Store(true)
+	c.nc.SetReadDeadline(time.Unix(1, 0))
+}
+
+// wokenUp is the error of a wait that has begun, and of which err is what came of it. A timeout before the deadline is of a Wake that came late: its
+// flag ended an earlier wait, or it set the deadline after the next one had.
+func (c *Conn) wokenUp(err error) error {
+	var ne net.Error
+	early := err != nil && errors.As(err, &ne) && ne.Timeout() && (c.readArmed.IsZero() || time.Now().Before(c.readArmed))
+	if c.woken.Load() || early {
+		c.woken.Store(false)
+		c.readArmed = unknown
+		return ErrWoken
+	}
+	return err
+}
+
 // limits is the span in which the deadline of a wait that begins now may lie; zero times: no deadline.
 func (c *Conn) limits(timeout time.Duration) (earliest, latest time.Time) {
 	if timeout > 0 {
@@ -163,11 +194,13 @@ func within(t, earliest, latest time.Time) bool {
 
 func (c *Conn) armRead() error {
 	earliest, latest := c.limits(c.readTimeout)
-	if within(c.readArmed, earliest, latest) {
-		return nil
+	if !within(c.readArmed, earliest, latest) {
+		c.readArmed = latest
+		if err := deadlineError(c.nc.SetReadDeadline(latest)); err != nil {
+			return err
+		}
 	}
-	c.readArmed = latest
-	return deadlineError(c.nc.SetReadDeadline(latest))
+	return c.wokenUp(nil) // who was woken before that has lost his deadline in it
 }
 
 func (c *Conn) armWrite() error {
@@ -205,8 +238,9 @@ func (c *Conn) fill() error {
 	}
 	if err != nil {
 		c.dropIn()
+		return c.wokenUp(err)
 	}
-	return err
+	return nil
 }
 
 // tryRead is called by raw.Read until it returns true; between calls the goroutine waits until fd is readable, without a buffer.
@@ -258,7 +292,7 @@ func (c *Conn) fillOrdinary() error {
 		}
 		if err != nil {
 			c.dropIn()
-			return err
+			return c.wokenUp(err)
 		}
 	}
 	return io.ErrNoProgress

@@ -43,6 +43,9 @@ func (c *Conn) WriteString(s string) (int, error) {
 	}
 }
 
+// Err is the first failure to write.
+func (c *Conn) Err() error { return c.werr }
+
 // Flush sends what was gathered.
 func (c *Conn) Flush() error {
 	if c.werr != nil {
