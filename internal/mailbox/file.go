@@ -157,7 +157,7 @@ func (i *indexFile) rewrite(ops *durable.Ops) error {
 		f.Close()
 		return errors.New("mailbox: the index that was just written is none")
 	}
-	x.gone = i.x.gone
+	x.gone, x.since = i.x.gone, i.x.since
 	i.f.Close()
 	i.f, i.x, i.good = f, x, true
 	return nil

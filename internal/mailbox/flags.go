@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"math"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -45,12 +46,27 @@ func (b *Mailbox) Keywords() (uidlist.Keywords, error) {
 // A file of another message that has the new name already is an error and stays. So is a validity that is UIDVALIDITY no more, ErrValidity, before anything is changed that the
 // UIDs do not mean; 0 stands for whatever it is.
 func (b *Mailbox) SetFlags(validity uint32, uids []uint32, op Op, f Flags, keywords []string) (changed []Message, err error) {
+	changed, _, err = b.SetFlagsUnchanged(validity, uids, math.MaxUint64, op, f, keywords)
+	return changed, err
+}
+
+// SetFlagsUnchanged is SetFlags for messages whose mod-sequence is not above since; the others are refused (RFC 7162 section 3.1.3).
+func (b *Mailbox) SetFlagsUnchanged(validity uint32, uids []uint32, since uint64, op Op, f Flags, keywords []string) (changed []Message, refused []uint32, err error) {
 	err = b.edit(validity, func(e *editing) error {
 		bits, named, err := b.letters(keywords, op != Remove)
 		if err != nil {
 			return err
 		}
+		if since < math.MaxUint64 { // what others have done so far counts
+			if err := e.fresh(); err != nil {
+				return err
+			}
+		}
 		for _, uid := range uids {
+			if i, ok := e.x.find(uid); ok && e.x.messages[i].modseq > since {
+				refused = append(refused, uid)
+				continue
+			}
 			m, err := e.setFlags(uid, func(old Flags, k uint32) (Flags, uint32) {
 				switch op {
 				case Add:
@@ -69,7 +85,7 @@ func (b *Mailbox) SetFlags(validity uint32, uids []uint32, op Op, f Flags, keywo
 		}
 		return nil
 	})
-	return changed, err
+	return changed, refused, err
 }
 
 // setFlags renames one file. nil: it is as it should be.

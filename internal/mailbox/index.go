@@ -135,6 +135,7 @@ type index struct {
 	messages   []message // ascending by UID
 	removed    bool      // some of them are dead
 	gone       []expunged
+	since      uint64 // the mod-sequence from which on gone has all
 	names      names
 	end        int64 // octets of the file that are valid
 	base       int64 // of these, the snapshot
@@ -189,6 +190,7 @@ func loadIndex(f io.ReaderAt, size int64) (*index, bool) {
 	x := &index{generation: binary.LittleEndian.Uint64(h[16:]), validity: binary.LittleEndian.Uint32(h[24:]),
 		next: binary.LittleEndian.Uint32(h[28:]), highest: binary.LittleEndian.Uint64(h[32:])}
 	count, octets := int64(binary.LittleEndian.Uint32(h[40:])), int64(binary.LittleEndian.Uint32(h[44:]))
+	x.since = x.highest
 	x.state.decode(h[48:])
 	x.cache = binary.LittleEndian.Uint64(h[112:])
 	x.base = headerSize + count*recordSize + octets
@@ -332,6 +334,7 @@ func (x *index) remove(uid uint32, modseq uint64) {
 		x.removed = true
 	}
 	if len(x.gone) == maxGone {
+		x.since = x.gone[maxGone/2-1].modseq
 		x.gone = append(x.gone[:0], x.gone[maxGone/2:]...)
 	}
 	x.gone = append(x.gone, expunged{uid, modseq})

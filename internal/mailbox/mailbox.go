@@ -19,6 +19,7 @@ import (
 	"postamt/internal/durable"
 	"postamt/internal/maildir"
 	"postamt/internal/uidlist"
+	"postamt/internal/watch"
 )
 
 // Options are what a Mailbox needs to know besides where it is.
@@ -60,6 +61,14 @@ type Mailbox struct {
 	seed    maphash.Seed
 	pop     map[uint32]popLine
 	popRead bool // the whole list was read for it
+
+	followers followers
+	watcher   *watch.Watcher // nil: nobody tells of changes by others
+	claimed   uint32         // the highest UID that a session was told of
+
+	account *Account    // whose it is, which counts its uses; nil: its opener's alone
+	uses    int         // of the account's lock
+	idle    *time.Timer // closes it when it has not been used for a while
 }
 
 // Errors.
@@ -76,11 +85,12 @@ type Message struct {
 	Keywords uint32 // a bit for each letter
 	Size     int64  // octets in wire form; -1: not counted yet, see Size
 	Date     int64  // internal date, seconds since 1970; -1: not looked for yet, see Date
+	New      bool   // in new/: no program that reads maildirs has shown it to anybody
 }
 
 // says is what is told of a message.
 func (m *message) says() Message {
-	return Message{m.uid, m.modseq, m.flags(), m.keywords, int64(m.wire), int64(m.date)}
+	return Message{m.uid, m.modseq, m.flags(), m.keywords, int64(m.wire), int64(m.date), m.inNew()}
 }
 
 // Open opens the folder below the open directory root of a maildir: "" is INBOX, else a directory name such as ".Sent", which is no
@@ -97,7 +107,7 @@ func Open(root *os.File, folder string, o Options) (*Mailbox, error) {
 	ok := false
 	defer func() {
 		if !ok {
-			b.Close()
+			b.close()
 		}
 	}()
 	name := folder
@@ -144,8 +154,15 @@ func Open(root *os.File, folder string, o Options) (*Mailbox, error) {
 	return b, b.Sync()
 }
 
-// Close closes it.
+// Close ends the use of it, and closes it when that was the last.
 func (b *Mailbox) Close() error {
+	if b.account != nil {
+		return b.account.release(b)
+	}
+	return b.close()
+}
+
+func (b *Mailbox) close() error {
 	b.index.close()
 	b.cache.close()
 	for _, f := range []*os.File{b.root, b.dir, b.cur, b.new, b.tmp} {

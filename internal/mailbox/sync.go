@@ -58,6 +58,7 @@ func (b *Mailbox) syncLocked(hard bool) error {
 	if len(t.frames) == 0 && b.index.good {
 		return nil
 	}
+	b.changed()
 	return b.index.write(b.ops, t.frames)
 }
 
@@ -147,6 +148,7 @@ func (t *syncing) run(listed bool) error {
 	t.add(fresh, given)
 	if !b.index.good {
 		t.x.highest = max(t.x.highest, t.modseq) // what clients have seen before is below, also where there is no message
+		t.x.since = t.x.highest
 	}
 	t.state()
 	return nil

@@ -1,0 +1,192 @@
+package mailbox
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"sync"
+	"time"
+
+	"postamt/internal/durable"
+	"postamt/internal/maildir"
+	"postamt/internal/watch"
+)
+
+// keep is how long a folder, or an account, stays open that no session uses: a client that comes back finds it as it was.
+const keep = time.Minute
+
+// Accounts are the maildirs that are in use in a process, each once for all sessions. It is safe for concurrent use.
+type Accounts struct {
+	o       Options
+	watcher *watch.Watcher
+	mu      sync.Mutex
+	open    map[string]*Account // by path
+}
+
+// NewAccounts makes Accounts. Watcher may be nil: then changes by others are looked for every other second.
+func NewAccounts(watcher *watch.Watcher, o Options) *Accounts {
+	return &Accounts{o: o, watcher: watcher, open: make(map[string]*Account)}
+}
+
+// Account is the maildir of one user: its folders, and of those that are in use one Mailbox each, shared by all sessions. It is safe for
+// concurrent use.
+type Account struct {
+	Folders *maildir.Root
+
+	path string
+	dir  *os.File
+	all  *Accounts
+	mu   sync.Mutex
+	open map[string]*Mailbox // by directory
+
+	uses int // of the lock of all
+	idle *time.Timer
+}
+
+// Open opens the maildir at a path, or shares the one that is open; Close ends the use. One that is missing is made in a directory that is
+// there: who has got no mail yet has an empty one.
+func (s *Accounts) Open(path string) (*Account, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	a := s.open[path]
+	if a == nil {
+		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
+			return nil, fmt.Errorf("mailbox: make the maildir: %w", err)
+		}
+		dir, err := durable.OpenDir(path)
+		if err != nil {
+			return nil, fmt.Errorf("mailbox: open the maildir: %w", err)
+		}
+		a = &Account{Folders: maildir.OpenRoot(dir, s.o.Ops), path: path, dir: dir, all: s, open: make(map[string]*Mailbox)}
+		s.open[path] = a
+	} else if a.uses == 0 {
+		a.idle.Stop()
+	}
+	a.uses++
+	return a, nil
+}
+
+// Close ends one use of the account. What is open of it must have been closed before.
+func (a *Account) Close() error {
+	s := a.all
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a.uses--; a.uses == 0 {
+		a.idle = time.AfterFunc(keep, func() {
+			s.mu.Lock()
+			defer s.mu.Unlock()
+			if a.uses == 0 && s.open[a.path] == a {
+				delete(s.open, a.path)
+				a.end()
+			}
+		})
+	}
+	return nil
+}
+
+// End closes everything, used or not: of a process that ends.
+func (s *Accounts) End() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, a := range s.open {
+		a.end()
+	}
+	clear(s.open)
+}
+
+// end closes what is open.
+func (a *Account) end() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for _, b := range a.open {
+		b.close()
+	}
+	clear(a.open)
+	a.dir.Close()
+}
+
+// Open opens a folder by its name, or shares the one that is open; Close ends the use. Errors: maildir.ErrNoFolder, maildir.ErrFolder, others.
+func (a *Account) Open(name string) (*Mailbox, error) {
+	f, folder, err := a.Folders.Open(name)
+	if errors.Is(err, maildir.ErrNoFolder) && folder.Dir == "." {
+		// INBOX always is.
+		folder, err = maildir.Folder{Name: maildir.Inbox, Dir: "."}, nil
+	}
+	if f != nil {
+		f.Close()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if folder.Dir == "." {
+		folder.Dir = ""
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	b := a.open[folder.Dir]
+	if b != nil && !b.same() { // deleted or renamed, perhaps by another process, and another one made
+		a.forget(b)
+		b = nil
+	}
+	if b == nil {
+		if b, err = Open(a.dir, folder.Dir, a.all.o); err != nil {
+			return nil, err
+		}
+		b.account, b.watcher = a, a.all.watcher
+		a.open[folder.Dir] = b
+	} else if b.uses == 0 {
+		b.idle.Stop()
+	}
+	b.uses++
+	return b, nil
+}
+
+// forget has the next Open open the folder anew: what is open is another one by now. The account is locked.
+func (a *Account) forget(b *Mailbox) {
+	if a.open[b.folder] == b {
+		delete(a.open, b.folder)
+	}
+	if b.uses == 0 {
+		b.close()
+	}
+}
+
+// release ends one use.
+func (a *Account) release(b *Mailbox) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if b.uses--; b.uses > 0 {
+		return nil
+	}
+	if a.open[b.folder] != b {
+		return b.close()
+	}
+	b.idle = time.AfterFunc(keep, func() {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		if b.uses == 0 && a.open[b.folder] == b {
+			a.forget(b)
+		}
+	})
+	return nil
+}
+
+// Gone reports whether the folder was deleted, or has another name now.
+func (b *Mailbox) Gone() bool { return !b.same() }
+
+// same reports whether the folder is still what its name opens.
+func (b *Mailbox) same() bool {
+	name := b.folder
+	if name == "" {
+		name = "."
+	}
+	f, err := durable.OpenDirAt(b.root, name)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	defer f.Close()
+	now, err1 := identity(f)
+	then, err2 := identity(b.dir)
+	return err1 != nil || err2 != nil || now == then
+}

@@ -1,0 +1,211 @@
+package mailbox
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"postamt/internal/maildir"
+	"postamt/internal/watch"
+)
+
+func newAccount(t *testing.T, b *box, w *watch.Watcher) *Account {
+	t.Helper()
+	all := NewAccounts(w, Options{Report: func(err error) { t.Log(err) }})
+	t.Cleanup(all.End)
+	a, err := all.Open(b.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if again, err := all.Open(b.dir); err != nil || again != a {
+		t.Error("another account", err)
+	}
+	a.Close()
+	return a
+}
+
+// Sessions share what is open of a folder, and find it open for a while after the last has left.
+func TestAccountShares(t *testing.T) {
+	b := newBox(t)
+	a := newAccount(t, b, nil)
+	if err := a.Folders.Create("Sent"); err != nil {
+		t.Fatal(err)
+	}
+	one, err := a.Open("Sent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	two, err := a.Open("Sent")
+	if err != nil || one != two {
+		t.Fatal(err, one == two)
+	}
+	inbox, err := a.Open("inbox")
+	if err != nil || inbox == one {
+		t.Fatal(err)
+	}
+	inbox.Close()
+	one.Close()
+	two.Close()
+	if again, err := a.Open("Sent"); err != nil || again != one {
+		t.Errorf("%v; it is another one: %v", err, again != one)
+	} else {
+		again.Close()
+	}
+	if _, err := a.Open("None"); !errors.Is(err, maildir.ErrNoFolder) {
+		t.Error(err)
+	}
+}
+
+// A folder that was deleted or renamed while it was open is another one when there is one of its name again.
+func TestAccountFolderReplaced(t *testing.T) {
+	b := newBox(t)
+	a := newAccount(t, b, nil)
+	a.Folders.Create("Sent")
+	old, err := a.Open("Sent")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Folders.Rename("Sent", "Old"); err != nil {
+		t.Fatal(err)
+	}
+	if !old.Gone() {
+		t.Error("renamed, and not gone")
+	}
+	if _, err := a.Open("Sent"); !errors.Is(err, maildir.ErrNoFolder) {
+		t.Error(err)
+	}
+	a.Folders.Create("Sent")
+	new, err := a.Open("Sent")
+	if err != nil || new == old || new.Gone() || !old.Gone() {
+		t.Error(err, new == old)
+	}
+	new.Close()
+	old.Close()
+}
+
+// Who follows is told of what others do, by the system or, without its help, by looking; and of what this process does.
+func TestFollow(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		watch bool
+	}{{"watched", true}, {"looked at", false}} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			b := newBox(t)
+			var w *watch.Watcher
+			if c.watch {
+				var err error
+				if w, err = watch.New(); err != nil {
+					t.Skip(err)
+				}
+				defer w.Close()
+			}
+			m, err := newAccount(t, b, w).Open("INBOX")
+			if err != nil {
+				t.Fatal(err)
+			}
+			told := make(chan struct{}, 100)
+			stop := m.Follow(func() {
+				select {
+				case told <- struct{}{}:
+				default:
+				}
+			})
+			await := func(what string, until func() bool) {
+				t.Helper()
+				deadline := time.After(20 * time.Second)
+				for !until() {
+					select {
+					case <-told:
+						if err := m.Sync(); err != nil {
+							t.Fatal(err)
+						}
+					case <-deadline:
+						t.Fatal("nobody was told of " + what)
+					}
+				}
+			}
+			base := b.deliver("one\n")
+			await("a delivery", func() bool { return len(m.UIDs()) == 1 })
+			os.Rename(b.find(base), filepath.Join(b.dir, "cur", base+":2,S"))
+			await("a flag", func() bool { x, _ := m.Message(1); return x.Flags == Seen })
+			if _, err := m.SetFlags(0, []uint32{1}, Add, Flagged, nil); err != nil {
+				t.Fatal(err)
+			}
+			select {
+			case <-told:
+			default:
+				t.Error("our own change was not told at once")
+			}
+			stop()
+			for len(told) > 0 {
+				<-told
+			}
+			m.SetFlags(0, []uint32{1}, Add, Replied, nil)
+			if len(told) > 0 {
+				t.Error("told after the end")
+			}
+			m.Close()
+		})
+	}
+}
+
+// Since tells what has come, changed and gone, and whether it remembers all that has gone.
+func TestSince(t *testing.T) {
+	b := newBox(t)
+	for range 4 {
+		b.deliver("x\n")
+	}
+	m := b.open()
+	uids, validity, was := m.Snapshot()
+	if len(uids) != 4 {
+		t.Fatal(uids)
+	}
+	if c, ok := m.Since(validity, was); !ok || !c.Whole || len(c.Messages)+len(c.Gone) != 0 || c.Highest != was {
+		t.Errorf("%+v", c)
+	}
+	b.deliver("y\n")
+	m.SetFlags(0, []uint32{2}, Add, Seen, nil)
+	m.Expunge(validity, []uint32{3})
+	m.Sync()
+	c, ok := m.Since(validity, was)
+	if !ok || !c.Whole || len(c.Messages) != 2 || c.Messages[0].UID != 2 || c.Messages[1].UID != 5 || !c.Messages[1].New || len(c.Gone) != 1 || c.Gone[0] != 3 || c.Highest <= was {
+		t.Errorf("%+v", c)
+	}
+	if c, ok = m.Since(validity, c.Highest); !ok || !c.Whole || len(c.Messages)+len(c.Gone) != 0 {
+		t.Errorf("%+v", c)
+	}
+	if _, ok = m.Since(validity+1, was); ok {
+		t.Error("another UIDVALIDITY")
+	}
+	if c, _ = m.Since(validity, was-1); c.Whole {
+		t.Error("what was before it was opened is not remembered")
+	}
+	// Another process that reads the index knows as much from there as the index has.
+	if c, _ := b.open().Since(validity, was); !c.Whole || len(c.Gone) != 1 {
+		t.Errorf("from the index: %+v", c)
+	}
+}
+
+// A message is recent for one session only.
+func TestRecent(t *testing.T) {
+	b := newBox(t)
+	b.deliver("one\n")
+	m := b.open()
+	if r := m.Recent(false); len(r) != 1 || r[0] != 1 {
+		t.Error(r)
+	}
+	if r := m.Recent(true); len(r) != 1 {
+		t.Error(r)
+	}
+	b.deliver("two\n")
+	m.Sync()
+	if r := m.Recent(true); len(r) != 1 || r[0] != 2 {
+		t.Error(r)
+	}
+	if r := m.Recent(true); len(r) != 0 {
+		t.Error(r)
+	}
+}

@@ -1,0 +1,195 @@
+package mailbox
+
+import (
+	"os"
+	"sync"
+	"time"
+
+	"postamt/internal/watch"
+)
+
+// Poll is how often a mailbox that is followed is looked at even if nothing has told of a change: on a file system that others write to from other
+// hosts nothing does.
+const (
+	poll     = 30 * time.Second
+	pollOnly = 2 * time.Second // where the system tells of no changes at all
+)
+
+// followers are those who want to know of changes.
+type followers struct {
+	mu      sync.Mutex
+	all     map[*func()]struct{}
+	watches []*watch.Watch
+	timer   *time.Timer
+}
+
+// Follow has f called when something may have changed since the last Sync, in this process or elsewhere, until stop is called. f is called by
+// whoever changes the mailbox, so it must be quick and must not use it. Changes that came before are for a Sync after Follow.
+func (b *Mailbox) Follow(f func()) (stop func()) {
+	s := &b.followers
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(s.all) == 0 {
+		s.all = make(map[*func()]struct{})
+		b.watch()
+	}
+	key := &f
+	s.all[key] = struct{}{}
+	return func() {
+		s.mu.Lock()
+		delete(s.all, key)
+		var end []*watch.Watch
+		if len(s.all) == 0 && s.timer != nil {
+			end, s.watches = s.watches, nil
+			s.timer.Stop()
+			s.timer = nil
+		}
+		s.mu.Unlock()
+		for _, w := range end { // without the lock: a call of changed may be under way, and is waited for
+			w.Close()
+		}
+	}
+}
+
+// changed tells the followers.
+func (b *Mailbox) changed() {
+	b.followers.mu.Lock()
+	defer b.followers.mu.Unlock()
+	for f := range b.followers.all {
+		(*f)()
+	}
+}
+
+// watch: the followers are locked.
+func (b *Mailbox) watch() {
+	s := &b.followers
+	interval := pollOnly
+	if b.watcher != nil {
+		interval = poll
+		for _, d := range []*os.File{b.cur, b.new} {
+			w, err := b.watcher.Add(d, b.changed)
+			if err != nil { // there are only so many
+				interval = pollOnly
+				break
+			}
+			s.watches = append(s.watches, w)
+		}
+	}
+	s.timer = time.AfterFunc(interval, func() {
+		if b.moved() {
+			b.changed()
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if s.timer != nil {
+			s.timer.Reset(interval)
+		}
+	})
+}
+
+// moved reports whether a directory has another time than the one that was noted.
+func (b *Mailbox) moved() bool {
+	now, err := b.look()
+	if err != nil {
+		return true // a Sync will say it
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	was := b.index.x.state
+	return now.cur.modified != was.cur.modified || now.new.modified != was.new.modified || now.list.modified != was.list.modified
+}
+
+// Changes are what happened to a mailbox.
+type Changes struct {
+	Messages []Message // that came or changed, ascending by UID
+	Gone     []uint32
+	Whole    bool   // Gone are all that have gone; else some are forgotten
+	Highest  uint64 // the highest mod-sequence after them
+}
+
+// Since tells what has happened since the mailbox had that highest mod-sequence, as of the last Sync. False: it has another UIDVALIDITY.
+func (b *Mailbox) Since(validity uint32, modseq uint64) (c Changes, ok bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x := b.index.x
+	if x.validity != validity {
+		return c, false
+	}
+	c.Highest, c.Whole = x.highest, modseq >= x.since
+	if x.highest == modseq {
+		c.Whole = true
+		return c, true
+	}
+	for i := range x.messages {
+		if m := &x.messages[i]; m.modseq > modseq {
+			c.Messages = append(c.Messages, m.says())
+		}
+	}
+	for _, e := range x.gone {
+		if e.modseq > modseq {
+			c.Gone = append(c.Gone, e.uid)
+		}
+	}
+	return c, true
+}
+
+// Snapshot is the UIDs of all messages, ascending, with UIDVALIDITY and the highest mod-sequence of that moment.
+func (b *Mailbox) Snapshot() (uids []uint32, validity uint32, highest uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x := b.index.x
+	uids = make([]uint32, len(x.messages))
+	for i := range uids {
+		uids[i] = x.messages[i].uid
+	}
+	return uids, x.validity, x.highest
+}
+
+// Recent are those in new/ that no session of this process has claimed (RFC 3501 section 2.3.2); claim: from now on one has.
+func (b *Mailbox) Recent(claim bool) (uids []uint32) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x := b.index.x
+	i, _ := x.find(b.claimed + 1)
+	for ; i < len(x.messages); i++ {
+		if m := &x.messages[i]; m.inNew() {
+			uids = append(uids, m.uid)
+		}
+	}
+	if claim && len(x.messages) > 0 {
+		b.claimed = max(b.claimed, x.messages[len(x.messages)-1].uid)
+	}
+	return uids
+}
+
+// Each calls f for messages, in the order of uids (ascending; nil: all), with their place there, until it returns false. Those that are gone are passed
+// over. f must not use the mailbox.
+func (b *Mailbox) Each(uids []uint32, f func(i int, m *Message) bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := b.index.x.messages
+	if uids == nil {
+		for i := range all {
+			if m := all[i].says(); !f(i, &m) {
+				return
+			}
+		}
+		return
+	}
+	at := 0
+	for i, uid := range uids {
+		// The next one is where the last was, or a little behind.
+		for steps := 0; at < len(all) && all[at].uid < uid; steps++ {
+			if steps == 8 {
+				at, _ = b.index.x.find(uid)
+				break
+			}
+			at++
+		}
+		if at < len(all) && all[at].uid == uid {
+			if m := all[at].says(); !f(i, &m) {
+				return
+			}
+		}
+	}
+}
