@@ -3,19 +3,19 @@ package main
 
 import (
 	"context"
-	"errors"
-	"io"
-	"io/fs"
 	"net"
 	"os"
 
 	"postamt/internal/access"
 	"postamt/internal/config"
 	"postamt/internal/daemon"
+	"postamt/internal/facts"
 	"postamt/internal/imap"
 	"postamt/internal/imapd"
 	"postamt/internal/login"
+	"postamt/internal/mailbox"
 	"postamt/internal/maillog"
+	"postamt/internal/watch"
 )
 
 func main() {
@@ -25,26 +25,42 @@ func main() {
 			return daemon.Limits{Sessions: c.ImapdSessionLimit, Client: c.ImapdClientLimit}
 		},
 		New: func(log *maillog.Logger) access.Server {
-			s := server{imapd.NewServer(&imapd.Config{})}
+			s := &server{Server: imapd.NewServer(&imapd.Config{})}
 			s.Log = log
 			return s
 		}}
 	os.Exit(p.Run(os.Args[1:]))
 }
 
-// server is an access.Server.
-type server struct{ *imapd.Server }
+// newAccounts: without a watcher, of which the system has only so many, changes are looked for from time to time.
+func newAccounts(c *config.Config, log *maillog.Logger) *mailbox.Accounts {
+	watcher, err := watch.New()
+	if err != nil {
+		log.Problem("", "watch", err)
+	}
+	var d facts.Describer
+	return mailbox.NewAccounts(watcher, mailbox.Options{Host: c.Hostname, Describe: d.Describe, Form: facts.Form, Report: func(err error) { log.Problem("", "mailbox", err) }})
+}
 
-func (s server) Configure(c *config.Config, gate login.Gate, auth *login.Server) {
+// server is an access.Server.
+type server struct {
+	*imapd.Server
+	accounts *mailbox.Accounts // that are open in this process
+}
+
+func (s *server) Configure(c *config.Config, gate login.Gate, auth *login.Server) {
 	n := &imapd.Config{Hostname: c.Hostname, TimeoutLogin: c.ImapdTimeoutLogin, TimeoutIdle: c.ImapdTimeoutIdle, ErrorLimit: c.ImapdErrorLimit,
 		MessageLimit: c.ImapdMessageLimit, UserLimit: c.ImapdUserLimit, Gate: gate}
 	if auth != nil {
 		n.Auth = auth
 	}
+	if s.accounts == nil {
+		s.accounts = newAccounts(c, s.Log)
+	}
 	s.SetConfig(n)
 }
 
-func (s server) Authorize(ctx context.Context, nc net.Conn, kind string, peer login.Peer) *access.Login {
+func (s *server) Authorize(ctx context.Context, nc net.Conn, kind string, peer login.Peer) *access.Login {
 	l := s.Server.Authorize(ctx, nc, kind, peer)
 	if l == nil {
 		return nil
@@ -53,7 +69,7 @@ func (s server) Authorize(ctx context.Context, nc net.Conn, kind string, peer lo
 		Serve: func(ctx context.Context, maildir access.Maildir) { s.serve(ctx, l.Conn, l.Note, maildir) }}
 }
 
-func (s server) Serve(ctx context.Context, nc net.Conn, user, note string, maildir access.Maildir) error {
+func (s *server) Serve(ctx context.Context, nc net.Conn, user, note string, maildir access.Maildir) error {
 	n := imapd.Note{Session: "-", Client: maillog.Client{Proto: "IMAP", Login: user}}
 	if note != "" {
 		var err error
@@ -62,20 +78,17 @@ func (s server) Serve(ctx context.Context, nc net.Conn, user, note string, maild
 		}
 	}
 	c := imap.NewConn(nc)
-	c.Limits = imap.AfterLogin
+	c.Limits = imap.AfterLogin()
 	s.serve(ctx, c, n, maildir)
 	return nil
 }
 
-func (s server) serve(ctx context.Context, c *imap.Conn, n imapd.Note, maildir access.Maildir) {
-	s.Server.Serve(ctx, c, func(ctx context.Context) (io.Closer, error) {
+func (s *server) serve(ctx context.Context, c *imap.Conn, n imapd.Note, maildir access.Maildir) {
+	s.Server.Serve(ctx, c, func(ctx context.Context) (*mailbox.Account, error) {
 		path, err := maildir(ctx)
 		if err != nil {
 			return nil, err
 		}
-		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) { // who has got no mail yet
-			return nil, err
-		}
-		return os.Open(path)
+		return s.accounts.Open(path)
 	}, n)
 }

@@ -57,7 +57,7 @@ func (s *Server) Authorize(ctx context.Context, nc net.Conn, kind string, peer l
 	a.run()
 	end()
 	if a.login != nil {
-		a.c.Mode, a.c.Limits = 0, imap.AfterLogin
+		a.c.Mode, a.c.Limits = 0, imap.AfterLogin()
 		return a.login
 	}
 	a.disconnect()
@@ -78,7 +78,7 @@ func (a *authorization) run() {
 	case a.Kind == IMAPS && !a.startsWithTLS():
 		return
 	}
-	a.respond("", imap.OK(imap.Capability(a.capabilities()), a.conf.Hostname+" IMAP postamt"))
+	a.respond("", imap.OK(imap.CodeCapability(a.capabilities()), a.conf.Hostname+" IMAP postamt"))
 	for !a.closing && a.login == nil {
 		cmd, d, ok := a.read()
 		if !ok {

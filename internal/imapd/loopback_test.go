@@ -16,14 +16,17 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	"postamt/internal/facts"
 	"postamt/internal/imap"
 	"postamt/internal/login"
+	"postamt/internal/mailbox"
 	"postamt/internal/monitor"
 	"postamt/internal/transcript"
 )
@@ -107,6 +110,7 @@ type loopback struct {
 	kind    string
 	split   bool
 	server  *Server
+	open    func(context.Context) (*mailbox.Account, error)
 	ctx     context.Context
 	cancel  context.CancelFunc
 	running sync.WaitGroup
@@ -117,7 +121,7 @@ func newLoopback(t testing.TB, kind string, conf *Config) *loopback {
 	if err != nil {
 		t.Fatal(err)
 	}
-	h := &loopback{t: t, l: l, kind: kind, server: NewServer(conf)}
+	h := &loopback{t: t, l: l, kind: kind, server: NewServer(conf), open: newOpen(t)}
 	h.ctx, h.cancel = context.WithCancel(context.Background())
 	h.running.Go(func() {
 		for {
@@ -137,8 +141,14 @@ func newLoopback(t testing.TB, kind string, conf *Config) *loopback {
 
 func (h *loopback) end() { h.cancel(); h.l.Close(); h.running.Wait() }
 
-// open is the mailbox of anybody.
-func open(context.Context) (io.Closer, error) { return io.NopCloser(nil), nil }
+// newOpen is how anybody's mailboxes are opened: those of a maildir of the test.
+func newOpen(t testing.TB) func(context.Context) (*mailbox.Account, error) {
+	path := filepath.Join(t.TempDir(), "Maildir")
+	var d facts.Describer
+	all := mailbox.NewAccounts(nil, mailbox.Options{Describe: d.Describe, Form: facts.Form, Report: func(err error) { t.Log(err) }})
+	t.Cleanup(all.End)
+	return func(context.Context) (*mailbox.Account, error) { return all.Open(path) }
+}
 
 func (h *loopback) serve(c net.Conn) {
 	l := h.server.Authorize(h.ctx, c, h.kind, testPeer)
@@ -146,7 +156,7 @@ func (h *loopback) serve(c net.Conn) {
 		return
 	}
 	if !h.split {
-		h.server.Serve(h.ctx, l.Conn, open, l.Note)
+		h.server.Serve(h.ctx, l.Conn, h.open, l.Note)
 		return
 	}
 	note, err := ParseNote(l.Note.String(), l.User)
@@ -162,7 +172,7 @@ func (h *loopback) serve(c net.Conn) {
 	var both sync.WaitGroup
 	both.Go(func() {
 		defer theirs.Close()
-		h.server.Serve(h.ctx, imap.NewConn(theirs), open, note)
+		h.server.Serve(h.ctx, imap.NewConn(theirs), h.open, note)
 	})
 	monitor.Pump(l.Conn.Net(), ours, ahead)
 	both.Wait()
@@ -197,7 +207,7 @@ func talkTo(t testing.TB, s *Server, pieces ...string) string {
 		c.pieces = append(c.pieces, []byte(p))
 	}
 	if l := s.Authorize(context.Background(), c, IMAP, testPeer); l != nil {
-		s.Serve(context.Background(), l.Conn, open, l.Note)
+		s.Serve(context.Background(), l.Conn, newOpen(t), l.Note)
 	}
 	return c.out.String()
 }

@@ -2,94 +2,266 @@ package imapd
 
 import (
 	"context"
-	"io"
+	"errors"
+	"io/fs"
 	"time"
 
 	"postamt/internal/imap"
+	"postamt/internal/mailbox"
+	"postamt/internal/maildir"
 	"postamt/internal/maillog"
+	"postamt/internal/uidlist"
 )
 
-// authenticated is a session in the Authenticated state.
-type authenticated struct {
+// user is a session in the Authenticated state or, with a view, in the Selected state (RFC 9051 section 3).
+type user struct {
 	session
 	note     Note
+	account  *mailbox.Account
 	commands int
+
+	view     *view // nil: no mailbox is selected
+	keywords uidlist.Keywords
+	named    uint32   // bits of keywords that the client was told of, or that have no name
+	saved    []uint32 // UIDs, ascending: the result of SEARCH with SAVE (RFC 5182)
+
+	// What ENABLE and its like have changed. They hold to the end of the session.
+	rev2, condstore, qresync, uidOnly bool
+
+	uidCommand bool // a command with UID is under way: its FETCH responses have UIDs
+
+	// Scratch, kept from one response to the next.
+	buf, fields, scratch []byte
+	structure            structure
 }
 
-// inAuthenticated are the commands of the Authenticated state.
-var inAuthenticated = []command[*authenticated]{
-	{"NOOP", func(t *authenticated, _ imap.Command, d *imap.Decoder) *imap.Status { return t.noop(d) }},
-	{"CAPABILITY", func(t *authenticated, _ imap.Command, d *imap.Decoder) *imap.Status {
-		return t.capability(d, t.capabilities())
-	}},
-	{"ID", func(t *authenticated, _ imap.Command, d *imap.Decoder) *imap.Status { return t.ident(d) }},
-	{"LOGOUT", func(t *authenticated, _ imap.Command, d *imap.Decoder) *imap.Status { return t.logout(d) }},
+// revision1: the client has not said that he speaks revision 2, which has no RECENT.
+func (u *user) revision1() bool { return !u.rev2 }
+
+// need is what a command needs of the session, and what it forbids it.
+type need uint8
+
+const (
+	selected need = 1 << iota // a mailbox is selected
+	writable                  // and was not opened with EXAMINE
+	numbers                   // RFC 9051 section 7.5.1: without UID before it, sequence numbers must not change while it is answered
+	uid                       // it can have UID before it
+	onlyUID                   // it must: there is no other form
+)
+
+// userCommand is one command of these states.
+type userCommand struct {
+	name  string
+	needs need
+	run   func(*user, imap.Command, *imap.Decoder) error // nil: OK; a *imap.Status: that
 }
 
-// Serve opens the mailbox of a client who has logged in, tells him whether he has, and serves him. It returns when the session is over; the
+// userCommands are those of the Authenticated and Selected states, the frequent ones first.
+var userCommands = []userCommand{
+	{"FETCH", selected | numbers | uid, (*user).cmdFetch},
+	{"NOOP", 0, (*user).cmdNoop},
+	{"IDLE", 0, (*user).cmdIdle},
+	{"STORE", selected | writable | numbers | uid, (*user).cmdStore},
+	{"SEARCH", selected | numbers | uid, (*user).cmdSearch},
+	{"SELECT", 0, (*user).cmdSelect},
+	{"STATUS", 0, (*user).cmdStatus},
+	{"APPEND", 0, (*user).cmdAppend},
+	{"COPY", selected | numbers | uid, (*user).cmdCopy},
+	{"MOVE", selected | writable | uid, (*user).cmdMove},
+	{"EXPUNGE", selected | writable | uid, (*user).cmdExpunge},
+	{"LIST", 0, (*user).cmdList},
+	{"LSUB", 0, (*user).cmdLsub},
+	{"SORT", selected | numbers | uid, (*user).cmdSort},
+	{"THREAD", selected | numbers | uid, (*user).cmdThread},
+	{"EXAMINE", 0, (*user).cmdSelect},
+	{"CLOSE", selected, (*user).cmdClose},
+	{"UNSELECT", selected, (*user).cmdUnselect},
+	{"CHECK", selected, (*user).cmdNoop},
+	{"CREATE", 0, (*user).cmdCreate},
+	{"DELETE", 0, (*user).cmdDelete},
+	{"RENAME", 0, (*user).cmdRename},
+	{"SUBSCRIBE", 0, (*user).cmdSubscribe},
+	{"UNSUBSCRIBE", 0, (*user).cmdSubscribe},
+	{"NAMESPACE", 0, (*user).cmdNamespace},
+	{"ENABLE", 0, (*user).cmdEnable},
+	{"CAPABILITY", 0, (*user).cmdCapability},
+	{"ID", 0, (*user).cmdID},
+	{"LOGOUT", 0, (*user).cmdLogout},
+}
+
+// Serve opens the mailboxes of a client who has logged in, tells him whether he has, and serves him. It returns when the session is over; the
 // caller closes what c is of. When ctx ends, a session that waits for a command ends.
-func (s *Server) Serve(ctx context.Context, c *imap.Conn, open func(context.Context) (io.Closer, error), note Note) {
-	t := &authenticated{note: note, session: session{srv: s, conf: s.conf.Load(), ctx: ctx, c: c, start: s.now(), id: note.Session, client: note.Client}}
-	end := t.begin()
-	t.run(open)
+func (s *Server) Serve(ctx context.Context, c *imap.Conn, open func(context.Context) (*mailbox.Account, error), note Note) {
+	u := &user{note: note, session: session{srv: s, conf: s.conf.Load(), ctx: ctx, c: c, start: s.now(), id: note.Session, client: note.Client}}
+	end := u.begin()
+	u.run(open)
 	end()
 	if c.TLS() != nil {
 		c.Close() // close_notify, as in disconnect
 	}
-	s.Log.Mailbox(t.id, maillog.Mailbox{Client: t.client, Why: t.why, Error: t.broken, Commands: t.commands, Took: s.now().Sub(t.start)})
+	s.Log.Mailbox(u.id, maillog.Mailbox{Client: u.client, Why: u.why, Error: u.broken, Commands: u.commands, Took: s.now().Sub(u.start)})
 }
 
-func (t *authenticated) run(open func(context.Context) (io.Closer, error)) {
-	defer t.c.Flush()
-	t.c.SetDeadline(time.Time{})
-	if !t.srv.users.enter(t.client.Login, t.conf.UserLimit) {
-		t.srv.Log.Limit(t.id, t.client, "user", 0)
-		t.refuse("limit", imap.No(imap.LimitReached, "too many sessions of this user"))
+func (u *user) run(open func(context.Context) (*mailbox.Account, error)) {
+	defer u.c.Flush()
+	u.c.SetDeadline(time.Time{})
+	if !u.srv.users.enter(u.client.Login, u.conf.UserLimit) {
+		u.srv.Log.Limit(u.id, u.client, "user", 0)
+		u.refuse("limit", imap.No(imap.LimitReached, "too many sessions of this user"))
 		return
 	}
-	defer t.srv.users.leave(t.client.Login)
-	account, err := open(t.ctx)
-	if err != nil {
-		t.broken = err
-		t.refuse("failed", unavailable())
+	defer u.srv.users.leave(u.client.Login)
+	var err error
+	if u.account, err = open(u.ctx); err != nil {
+		u.broken = err
+		u.refuse("failed", unavailable())
 		return
 	}
-	defer func() {
-		if err := account.Close(); err != nil {
-			t.srv.Log.Problem(t.id, "close the mailbox", err)
+	defer u.end()
+	u.welcome()
+	for !u.closing {
+		u.c.SetDeadline(time.Now().Add(u.conf.TimeoutIdle)) // for a whole command line, however slowly it comes
+		cmd, d, ok := u.read()
+		u.c.SetDeadline(time.Time{})
+		if ok {
+			u.commands++
+			u.dispatch(cmd, d)
 		}
-	}()
-	t.welcome()
-	for !t.closing {
-		t.c.SetDeadline(time.Now().Add(t.conf.TimeoutIdle)) // for a whole command line, however slowly it comes
-		cmd, d, ok := t.read()
-		t.c.SetDeadline(time.Time{})
-		if !ok {
-			continue
-		}
-		t.commands++
-		if c := find(inAuthenticated, cmd.Name); c != nil && !cmd.UID {
-			t.respond(cmd.Tag, c.run(t, cmd, d))
-		} else {
-			t.wrong(cmd, imap.Bad("no such command now"))
-		}
+	}
+}
+
+// end closes what is open.
+func (u *user) end() {
+	if u.view != nil {
+		u.leave()
+	}
+	if err := u.account.Close(); err != nil {
+		u.srv.Log.Problem(u.id, "close the mailboxes", err)
 	}
 }
 
 // welcome is the answer to the login, or the greeting of who has logged in elsewhere.
-func (t *authenticated) welcome() {
-	code := imap.Capability(t.capabilities())
-	if t.note.Tag == "" {
-		t.respond("", &imap.Status{Condition: imap.ConditionPREAUTH, Code: code, Text: t.conf.Hostname + " IMAP postamt"})
+func (u *user) welcome() {
+	code := imap.CodeCapability(u.capabilities())
+	if u.note.Tag == "" {
+		u.respond("", &imap.Status{Condition: imap.ConditionPREAUTH, Code: code, Text: u.conf.Hostname + " IMAP postamt"})
 		return
 	}
-	t.respond(t.note.Tag, imap.OK(code, "you have logged in"))
+	u.respond(u.note.Tag, imap.OK(code, "you have logged in"))
 }
 
 // refuse is the answer to a login that leads nowhere, and the end.
-func (t *authenticated) refuse(why string, r *imap.Status) {
-	if t.note.Tag != "" {
-		t.respond(t.note.Tag, r)
+func (u *user) refuse(why string, r *imap.Status) {
+	if u.note.Tag != "" {
+		u.respond(u.note.Tag, r)
 	}
-	t.bye(why, r.Code, "try again later")
+	u.bye(why, r.Code, "try again later")
+}
+
+// dispatch runs one command to its tagged response.
+func (u *user) dispatch(cmd imap.Command, d *imap.Decoder) {
+	u.uidCommand = cmd.UID
+	c := findUserCommand(cmd.Name)
+	err := u.allowed(c, cmd)
+	if err == nil {
+		err = c.run(u, cmd, d)
+	}
+	var s *imap.Status
+	if derr := d.Err(); derr != nil && !errors.As(derr, &s) {
+		err = connError{derr}
+	}
+	var lost connError
+	switch {
+	case errors.As(err, &lost):
+		u.lost(lost.error)
+		return
+	case errors.Is(err, errValidity):
+		u.abandon(err)
+		return
+	}
+	s = u.outcome(cmd, err)
+	if c != nil {
+		if err := u.tell(c.needs&numbers == 0 || cmd.UID); err != nil {
+			u.abandon(err)
+			return
+		}
+	}
+	u.respond(cmd.Tag, s)
+}
+
+func findUserCommand(name string) *userCommand {
+	for i := range userCommands {
+		if userCommands[i].name == name {
+			return &userCommands[i]
+		}
+	}
+	return nil
+}
+
+func (u *user) allowed(c *userCommand, cmd imap.Command) error {
+	switch {
+	case c == nil:
+		return imap.Bad("no such command")
+	case cmd.UID && c.needs&uid == 0:
+		return imap.Bad("there is no such command with UID")
+	case c.needs&selected != 0 && u.view == nil:
+		return imap.Bad("no mailbox is selected")
+	case c.needs&writable != 0 && u.view.readOnly:
+		return imap.No("", "the mailbox was opened to be read only")
+	case u.uidOnly && c.needs&uid != 0 && !cmd.UID && c.name != "EXPUNGE": // RFC 9586 section 3
+		return &imap.Status{Condition: imap.ConditionBAD, Code: imap.UIDRequired, Text: "only with UID, which was enabled"}
+	}
+	return nil
+}
+
+// outcome is the tagged response for what a command has returned.
+func (u *user) outcome(cmd imap.Command, err error) *imap.Status {
+	var s *imap.Status
+	switch {
+	case err == nil:
+		return imap.OK("", cmd.Name+" completed")
+	case errors.As(err, &s):
+		return s
+	case errors.Is(err, maildir.ErrNoFolder):
+		return imap.No(imap.NonExistent, "there is no such mailbox")
+	case errors.Is(err, maildir.ErrFolder):
+		return imap.No(imap.Cannot, "no mailbox can have that name")
+	case errors.Is(err, fs.ErrExist):
+		return imap.No(imap.AlreadyExists, "there is a mailbox of that name")
+	case errors.Is(err, maildir.ErrQuota):
+		return imap.No(imap.OverQuota, "the quota does not allow it")
+	case errors.Is(err, uidlist.ErrKeywordsFull):
+		return imap.No(imap.LimitReached, "the mailbox has as many keywords as it can have")
+	case errors.Is(err, uidlist.ErrKeyword):
+		return imap.No(imap.Cannot, "no keyword can have that name")
+	case errors.Is(err, mailbox.ErrExpunged):
+		return imap.No(imap.ExpungeIssued, "some of the messages are gone")
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return imap.No(imap.Unavailable, "not finished, try again later")
+	}
+	u.srv.Log.Problem(u.id, cmd.Name, err)
+	return imap.No(imap.Unavailable, "not now, try again later")
+}
+
+// abandon ends the session because its view of the mailbox is not to be mended.
+func (u *user) abandon(err error) {
+	text := "the mailbox cannot be read now"
+	if errors.Is(err, errValidity) {
+		text = "all messages of the mailbox have got other UIDs"
+	}
+	u.broken = err
+	u.bye("failed", imap.Unavailable, text)
+}
+
+// say sends an untagged status response.
+func (u *user) say(s *imap.Status) { u.respond("", s) }
+
+// send sends octets of a response, and keeps their room for the next one.
+func (u *user) send(b []byte) {
+	if len(b) > 0 {
+		u.c.Write(b)
+	}
+	if cap(b) <= 64<<10 {
+		u.buf = b[:0]
+	}
 }

@@ -1,0 +1,90 @@
+package imapd
+
+import (
+	"errors"
+
+	"postamt/internal/imap"
+	"postamt/internal/mailbox"
+	"postamt/internal/maildir"
+)
+
+// RFC 9051 section 6.4.7: "COPY" SP sequence-set SP mailbox. All are copied, or none.
+func (u *user) cmdCopy(cmd imap.Command, d *imap.Decoder) error {
+	uids, to, err := u.fromTo(cmd, d)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	v := u.view
+	copied, err := v.box.Copy(u.ctx, v.validity, uids, to)
+	if err != nil {
+		return err
+	}
+	return copyUID(to, copied)
+}
+
+// RFC 9051 section 6.4.8: "MOVE" SP sequence-set SP mailbox. COPYUID is sent before the messages go, in an untagged OK.
+func (u *user) cmdMove(cmd imap.Command, d *imap.Decoder) error {
+	uids, to, err := u.fromTo(cmd, d)
+	if err != nil {
+		return err
+	}
+	defer to.Close()
+	v := u.view
+	moved, err := v.box.Move(u.ctx, v.validity, uids, to)
+	if len(moved) > 0 {
+		u.say(copyUID(to, moved))
+	}
+	if err == nil && u.qresync && len(moved) > 0 {
+		_, _, highest, _ := v.box.Status()
+		return imap.OK(imap.CodeHighestModSeq(highest), "moved")
+	}
+	return err
+}
+
+// fromTo reads what COPY and MOVE have in common. The mailbox is open.
+func (u *user) fromTo(cmd imap.Command, d *imap.Decoder) (uids []uint32, to *mailbox.Mailbox, err error) {
+	set := d.SP().NumSet()
+	name := d.SP().Mailbox()
+	if err := d.End(); err != nil {
+		return nil, nil, err
+	}
+	uids, missing, err := u.set(set, cmd.UID)
+	if err != nil {
+		return nil, nil, err
+	}
+	if missing {
+		return nil, nil, imap.No(imap.ExpungeIssued, "some of the messages are gone")
+	}
+	to, err = u.target(name)
+	return uids, to, err
+}
+
+// target opens a mailbox that messages are put into. RFC 9051 section 6.3.12 and 6.4.7: TRYCREATE if it is not there and could be made.
+func (u *user) target(name string) (*mailbox.Mailbox, error) {
+	to, err := u.account.Open(name)
+	if errors.Is(err, maildir.ErrNoFolder) {
+		return nil, imap.No(imap.TryCreate, "there is no such mailbox")
+	}
+	if err != nil {
+		return nil, err
+	}
+	if err := to.Sync(); err != nil {
+		to.Close()
+		return nil, err
+	}
+	return to, nil
+}
+
+// copyUID is the response to a COPY or MOVE: RFC 9051 section 7.1, COPYUID.
+func copyUID(to *mailbox.Mailbox, copied []mailbox.Copied) *imap.Status {
+	if len(copied) == 0 {
+		return imap.OK("", "no message")
+	}
+	from, new := make([]uint32, len(copied)), make([]uint32, len(copied))
+	for i, c := range copied {
+		from[i], new[i] = c.From, c.To
+	}
+	validity, _, _, _ := to.Status()
+	return imap.OK(imap.CodeCopyUID(validity, from, new), "done")
+}

@@ -1,0 +1,149 @@
+package imapd
+
+import (
+	"slices"
+	"time"
+
+	"postamt/internal/imap"
+)
+
+// RFC 9051 section 6.4.4: "SEARCH" [SP "RETURN" ...] SP search-program. RFC 3501 has another response, which clients of it get.
+func (u *user) cmdSearch(cmd imap.Command, d *imap.Decoder) error {
+	r := d.SearchReturn()
+	charset, key := d.SP().SearchProgram()
+	if err := d.End(); err != nil {
+		return err
+	}
+	q, err := u.matching(cmd, r, charset, &key)
+	if err != nil {
+		return err
+	}
+	u.found(cmd, r, q, q.matches)
+	return nil
+}
+
+// matching runs the search of SEARCH, SORT and THREAD.
+func (u *user) matching(cmd imap.Command, r imap.SearchReturn, charset string, key *imap.SearchKey) (*query, error) {
+	if r.Context || r.Update || r.Relevancy {
+		return nil, imap.Bad("not offered")
+	}
+	q, err := u.newQuery(charset, key)
+	if err == nil {
+		err = q.run(u.ctx, u.progress(cmd))
+	}
+	if err != nil && r.Save { // RFC 5182 section 2.1
+		u.saved = nil
+	}
+	return q, err
+}
+
+// found sends the result of SEARCH or SORT, UIDs in their order.
+func (u *user) found(cmd imap.Command, r imap.SearchReturn, q *query, uids []uint32) {
+	if q.modseq {
+		u.condstore = true
+	}
+	if r.Save {
+		u.save(r, uids)
+	}
+	if !r.Given && !u.rev2 || cmd.Name == "SORT" && !r.Given {
+		u.plainResult(cmd, q, uids)
+		return
+	}
+	if !r.Given {
+		r.All = true
+	}
+	if r.Save && !(r.Min || r.Max || r.All || r.Count || r.Partial != nil) { // RFC 5182 section 2.4: nothing is said
+		return
+	}
+	u.extendedResult(cmd, r, q, u.numbers(uids, cmd.UID))
+}
+
+// plainResult is "* SEARCH" or "* SORT" with numbers.
+func (u *user) plainResult(cmd imap.Command, q *query, uids []uint32) {
+	b := append(append(u.buf[:0], "* "...), cmd.Name...)
+	for _, n := range u.numbers(uids, cmd.UID) {
+		b = imap.AppendNumber(append(b, ' '), uint64(n))
+	}
+	if q.modseq && len(uids) > 0 { // RFC 7162 section 3.1.5
+		b = append(imap.AppendNumber(append(b, " (MODSEQ "...), q.highest), ')')
+	}
+	u.send(append(b, crlf...))
+}
+
+// extendedResult is "* ESEARCH" (RFC 9051 section 7.3.4).
+func (u *user) extendedResult(cmd imap.Command, r imap.SearchReturn, q *query, numbers []uint32) {
+	b := append(imap.AppendString(append(u.buf[:0], "* ESEARCH (TAG "...), cmd.Tag, u.c.Mode), ')')
+	if cmd.UID {
+		b = append(b, " UID"...)
+	}
+	n := len(numbers)
+	if n > 0 {
+		if r.Min {
+			b = imap.AppendNumber(append(b, " MIN "...), uint64(slices.Min(numbers)))
+		}
+		if r.Max {
+			b = imap.AppendNumber(append(b, " MAX "...), uint64(slices.Max(numbers)))
+		}
+		if r.All {
+			b = imap.AppendNumbers(append(b, " ALL "...), numbers)
+		}
+	}
+	if r.Count {
+		b = imap.AppendNumber(append(b, " COUNT "...), uint64(n))
+	}
+	if r.Partial != nil {
+		from, to := r.Partial.Of(n)
+		b = append(imap.AppendPartialRange(append(b, " PARTIAL ("...), *r.Partial), ' ')
+		if from == to {
+			b = append(b, "NIL)"...)
+		} else {
+			b = append(imap.AppendNumbers(b, numbers[from:to]), ')')
+		}
+	}
+	if q.modseq && n > 0 {
+		b = imap.AppendNumber(append(b, " MODSEQ "...), q.highest)
+	}
+	u.send(append(b, crlf...))
+}
+
+// save keeps a result for "$": all of it, or what MIN, MAX and PARTIAL leave (RFC 5182 section 2.4, RFC 9394 section 3.2).
+func (u *user) save(r imap.SearchReturn, uids []uint32) {
+	sorted := slices.Sorted(slices.Values(uids))
+	switch n := len(sorted); {
+	case r.All || r.Count || n == 0:
+	case r.Partial != nil:
+		from, to := r.Partial.Of(n)
+		sorted = sorted[from:to]
+	case r.Min && r.Max:
+		sorted = slices.Compact([]uint32{sorted[0], sorted[n-1]})
+	case r.Min:
+		sorted = sorted[:1]
+	case r.Max:
+		sorted = sorted[n-1:]
+	}
+	u.saved = sorted
+}
+
+// progressInterval is the time after which a client is told that a command still goes on (RFC 9585 section 4).
+const progressInterval = 10 * time.Second
+
+// progress tells of a command that takes long, and ends it when its client has gone.
+func (u *user) progress(cmd imap.Command) func(done int) error {
+	next := time.Now().Add(progressInterval)
+	total := len(u.view.uids)
+	return func(done int) error {
+		if err := u.ctx.Err(); err != nil {
+			return err
+		}
+		if now := time.Now(); now.After(next) {
+			next = now.Add(progressInterval)
+			b := append(imap.AppendString([]byte("INPROGRESS ("), cmd.Tag, u.c.Mode), ' ')
+			b = append(imap.AppendNumber(append(imap.AppendNumber(b, uint64(done)), ' '), uint64(total)), ')')
+			u.say(imap.OK(string(b), "still at it"))
+			if u.c.Flush() != nil {
+				return errGone
+			}
+		}
+		return nil
+	}
+}

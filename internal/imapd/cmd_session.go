@@ -1,0 +1,89 @@
+package imapd
+
+import (
+	"slices"
+
+	"postamt/internal/imap"
+)
+
+// capabilities are what may be used after the login.
+func (u *user) capabilities() []string {
+	return append(u.session.capabilities(), "NAMESPACE", "IDLE", "UNSELECT", "CHILDREN", "UIDPLUS", "MOVE", "MULTIAPPEND", "LIST-EXTENDED", "LIST-STATUS",
+		"SPECIAL-USE", "CREATE-SPECIAL-USE", "STATUS=SIZE", "ESEARCH", "SEARCHRES", "WITHIN", "SORT", "SORT=DISPLAY", "ESORT", "THREAD=ORDEREDSUBJECT", "THREAD=REFERENCES", "THREAD=REFS", "INPROGRESS", "CONDSTORE", "QRESYNC", "OBJECTID", "UTF8=ACCEPT", "UIDONLY", "PARTIAL")
+}
+
+func (u *user) cmdCapability(_ imap.Command, d *imap.Decoder) error {
+	return status(u.capability(d, u.capabilities()))
+}
+
+func (u *user) cmdID(_ imap.Command, d *imap.Decoder) error { return status(u.ident(d)) }
+
+// status is the outcome of what the two halves have in common; nil there means that the session is over.
+func status(s *imap.Status) error {
+	if s == nil {
+		return errGone
+	}
+	return s
+}
+
+// RFC 9051 section 6.1.2, 6.4.1 of RFC 3501: "NOOP", "CHECK". News is told after every command; changes are on disk already.
+func (u *user) cmdNoop(_ imap.Command, d *imap.Decoder) error { return d.End() }
+
+// RFC 9051 section 6.1.3: "LOGOUT".
+func (u *user) cmdLogout(_ imap.Command, d *imap.Decoder) error {
+	if err := d.End(); err != nil {
+		return err
+	}
+	if u.view != nil {
+		u.leave()
+	}
+	return status(u.logout(d))
+}
+
+// RFC 2342, RFC 9051 section 6.3.10: "NAMESPACE". There is one: the user's own.
+func (u *user) cmdNamespace(_ imap.Command, d *imap.Decoder) error {
+	if err := d.End(); err != nil {
+		return err
+	}
+	u.send(append(u.buf[:0], "* NAMESPACE ((\"\" \".\")) NIL NIL\r\n"...))
+	return nil
+}
+
+// RFC 9051 section 6.3.1: "ENABLE" 1*(SP capability). What is not known is not an error.
+func (u *user) cmdEnable(_ imap.Command, d *imap.Decoder) error {
+	var names []string
+	for n := 0; d.More() || n == 0; n++ {
+		names = append(names, d.SP().Keyword())
+	}
+	if err := d.End(); err != nil {
+		return err
+	}
+	b := append(u.buf[:0], "* ENABLED"...)
+	for i, name := range names {
+		if !slices.Contains(names[:i], name) && u.enable(name) {
+			b = append(append(b, ' '), name...)
+		}
+	}
+	u.send(append(b, crlf...))
+	return nil
+}
+
+// enable turns an extension on; false: it is none that can be.
+func (u *user) enable(name string) bool {
+	switch name {
+	case "CONDSTORE":
+		u.condstore = true
+	case "QRESYNC": // RFC 7162 section 3.2.3
+		u.condstore, u.qresync = true, true
+	case "UTF8=ACCEPT":
+		u.c.Mode |= imap.UTF8
+	case "IMAP4REV2":
+		u.rev2 = true
+		u.c.Mode |= imap.UTF8
+	case "UIDONLY":
+		u.uidOnly = true
+	default:
+		return false
+	}
+	return true
+}

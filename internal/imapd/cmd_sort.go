@@ -1,0 +1,197 @@
+package imapd
+
+import (
+	"errors"
+
+	"postamt/internal/facts"
+	"postamt/internal/imap"
+	"postamt/internal/mailbox"
+	"postamt/internal/thread"
+)
+
+// RFC 5256 section 3: "SORT" [SP "RETURN" ...] SP sort-criteria SP charset SP search-keys. RFC 5267: ESORT. RFC 5957: DISPLAY.
+func (u *user) cmdSort(cmd imap.Command, d *imap.Decoder) error {
+	r := d.SearchReturn()
+	keys := d.SP().SortKeys()
+	charset := d.SP().Charset()
+	key := d.SP().SearchKeys()
+	if err := d.End(); err != nil {
+		return err
+	}
+	criteria := make([]thread.Criterion, len(keys))
+	for i, k := range keys {
+		c, ok := sortKey(k.Order)
+		if !ok {
+			return imap.Bad("that order is not offered")
+		}
+		criteria[i] = thread.Criterion{Key: c, Reverse: k.Reverse}
+	}
+	q, err := u.matching(cmd, r, charset, &key)
+	if err != nil {
+		return err
+	}
+	s := thread.NewSorter(criteria, len(q.matches))
+	if err := u.each(criteria, q.matches, s); err != nil {
+		return err
+	}
+	u.found(cmd, r, q, s.Sorted())
+	return nil
+}
+
+// sortKey is the key of a criterion; false: it is not offered.
+func sortKey(o imap.SortOrder) (thread.Key, bool) {
+	switch o {
+	case imap.SortArrival:
+		return thread.Arrival, true
+	case imap.SortCc:
+		return thread.Cc, true
+	case imap.SortDate:
+		return thread.Date, true
+	case imap.SortFrom:
+		return thread.From, true
+	case imap.SortSize:
+		return thread.Size, true
+	case imap.SortSubject:
+		return thread.Subject, true
+	case imap.SortTo:
+		return thread.To, true
+	case imap.SortDisplayFrom:
+		return thread.DisplayFrom, true
+	case imap.SortDisplayTo:
+		return thread.DisplayTo, true
+	}
+	return 0, false
+}
+
+// each gives a sorter what it asks for of messages.
+func (u *user) each(criteria []thread.Criterion, uids []uint32, s *thread.Sorter) error {
+	v := u.view
+	known := false
+	for _, c := range criteria {
+		known = known || c.Key != thread.Arrival && c.Key != thread.Size
+	}
+	add := func(uid uint32, f facts.Facts) error {
+		s.Add(uid)
+		for _, c := range criteria {
+			if c.Key.IsText() {
+				s.Text(u.sortText(c.Key, f))
+				continue
+			}
+			n, err := u.sortNumber(c.Key, uid, f)
+			if err != nil && !errors.Is(err, mailbox.ErrExpunged) {
+				return err
+			}
+			s.Number(n)
+		}
+		return nil
+	}
+	if known {
+		return v.box.Facts(u.ctx, v.validity, uids, func(uid uint32, f []byte) error { return add(uid, f) })
+	}
+	for _, uid := range uids {
+		if err := add(uid, nil); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (u *user) sortNumber(k thread.Key, uid uint32, f facts.Facts) (int64, error) {
+	switch k {
+	case thread.Size:
+		return u.view.box.Size(uid)
+	case thread.Date:
+		if sent, _, ok := f.Sent(); ok {
+			return sent, nil
+		}
+	}
+	t, err := u.view.box.Date(uid)
+	return t.Unix(), err
+}
+
+func (u *user) sortText(k thread.Key, f facts.Facts) []byte {
+	e := f.Envelope()
+	first := func(a facts.Addresses) []byte {
+		if a.Len() == 0 {
+			return nil
+		}
+		return a.At(0).Mailbox
+	}
+	switch k {
+	case thread.Subject:
+		return f.BaseSubject()
+	case thread.From:
+		return first(e.From())
+	case thread.To:
+		return first(e.To())
+	case thread.Cc:
+		return first(e.Cc())
+	case thread.DisplayFrom:
+		return u.display(f.DisplayFrom(), e.From())
+	}
+	return u.display(f.DisplayTo(), e.To())
+}
+
+// display is the name of an address as RFC 5957 section 3 sorts it: without one it is mailbox@host.
+func (u *user) display(name []byte, a facts.Addresses) []byte {
+	if len(name) > 0 || a.Len() == 0 {
+		return name
+	}
+	one := a.At(0)
+	if len(one.Host) == 0 {
+		return one.Mailbox
+	}
+	u.scratch = append(append(append(u.scratch[:0], one.Mailbox...), '@'), one.Host...)
+	return u.scratch
+}
+
+// RFC 5256 section 3: "THREAD" SP thread-alg SP charset SP search-keys.
+func (u *user) cmdThread(cmd imap.Command, d *imap.Decoder) error {
+	algorithm, ok := thread.Parse(d.SP().Keyword())
+	charset := d.SP().Charset()
+	key := d.SP().SearchKeys()
+	if err := d.End(); err != nil {
+		return err
+	}
+	if !ok {
+		return imap.Bad("that algorithm is not offered")
+	}
+	q, err := u.matching(cmd, imap.SearchReturn{}, charset, &key)
+	if err != nil {
+		return err
+	}
+	v := u.view
+	t := thread.New(algorithm, len(q.matches))
+	if err := v.box.Facts(u.ctx, v.validity, q.matches, func(uid uint32, b []byte) error {
+		f := facts.Facts(b)
+		arrived, err := v.box.Date(uid)
+		if errors.Is(err, mailbox.ErrExpunged) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		sent, _, ok := f.Sent()
+		if !ok {
+			sent = arrived.Unix()
+		}
+		id := uid
+		if !cmd.UID {
+			id = v.number(uid)
+		}
+		t.Add(id, sent, arrived.Unix(), f.MessageID())
+		for refs, i := f.References(), 0; i < refs.Len(); i++ {
+			t.Reference(refs.At(i))
+		}
+		t.Subject(f.BaseSubject(), f.IsReply())
+		return nil
+	}); err != nil {
+		return err
+	}
+	b := append(u.buf[:0], "* THREAD"...)
+	if len(q.matches) > 0 {
+		b = t.Tree().AppendList(append(b, ' '))
+	}
+	u.send(append(b, crlf...))
+	return nil
+}

@@ -1,0 +1,245 @@
+package imapd
+
+import (
+	"errors"
+	"fmt"
+	"os"
+
+	"postamt/internal/facts"
+	"postamt/internal/imap"
+	"postamt/internal/mailbox"
+	"postamt/internal/message"
+)
+
+// response is one FETCH response while it is made.
+type response struct {
+	u     *user
+	m     *mailbox.Message
+	known facts.Facts
+	file  *os.File
+	sent  bool // some of it, so that it must be finished
+}
+
+func (r *response) close() {
+	if r.file != nil {
+		r.file.Close()
+	}
+}
+
+// append appends an item and a space. Octets of the message's file are sent at once, and what was in b before them.
+func (r *response) append(b []byte, item *imap.FetchItem) ([]byte, error) {
+	u, mode := r.u, r.u.c.Mode
+	switch item.Kind {
+	case imap.FetchUID: // it is there
+		return b, nil
+	case imap.FetchFlags:
+		return append(u.appendFlags(append(b, "FLAGS "...), r.m), ' '), nil
+	case imap.FetchModSeq:
+		return append(imap.AppendNumber(append(b, "MODSEQ ("...), r.m.ModSeq), ") "...), nil
+	case imap.FetchInternalDate:
+		t, err := u.view.box.Date(r.m.UID)
+		return append(imap.AppendDateTime(append(b, "INTERNALDATE "...), t), ' '), err
+	case imap.FetchSize:
+		n, err := u.view.box.Size(r.m.UID)
+		return append(imap.AppendNumber(append(b, "RFC822.SIZE "...), uint64(n)), ' '), err
+	case imap.FetchEnvelope:
+		return append(appendEnvelope(append(b, "ENVELOPE "...), r.known.Envelope(), mode), ' '), nil
+	case imap.FetchBody, imap.FetchBodyStructure:
+		b = append(imap.AppendFetchName(b, item, mode), ' ')
+		root, ok := r.known.Root()
+		if !ok {
+			return b, errors.New("imapd: the facts of a message have no structure")
+		}
+		return append(u.structure.append(b, root, item.Kind == imap.FetchBodyStructure, mode), ' '), nil
+	case imap.FetchEmailID:
+		return append(r.known.AppendEmailID(append(b, "EMAILID ("...)), ") "...), nil
+	case imap.FetchThreadID:
+		return append(r.known.AppendThreadID(append(b, "THREADID ("...)), ") "...), nil
+	case imap.FetchSaveDate:
+		return append(b, "SAVEDATE NIL "...), nil
+	}
+	b = append(imap.AppendFetchName(b, item, mode), ' ')
+	s := item.Section
+	switch item.Kind {
+	case imap.FetchRFC822:
+		s = imap.Section{}
+	case imap.FetchRFC822Header:
+		s = imap.Section{Text: imap.SectionHeader}
+	case imap.FetchRFC822Text:
+		s = imap.Section{Text: imap.SectionBody}
+	case imap.FetchSection:
+	default:
+		return b, fmt.Errorf("imapd: FETCH of kind %d", item.Kind)
+	}
+	return r.section(b, &s)
+}
+
+// section appends what is in a section of the message, or NIL.
+func (r *response) section(b []byte, s *imap.Section) ([]byte, error) {
+	span, ok, err := r.span(s)
+	if err != nil {
+		return b, err
+	}
+	if !ok {
+		return append(b, "NIL "...), nil
+	}
+	if s.Text == imap.SectionHeaderFields || s.Text == imap.SectionHeaderFieldsNot {
+		return r.headerFields(b, s, span)
+	}
+	skip, count := int64(0), span.Wire
+	if s.Partial {
+		skip = min(s.Offset, span.Wire)
+		count = min(s.Count, span.Wire-skip)
+	}
+	if count == 0 {
+		return append(b, `"" `...), nil
+	}
+	f, err := r.open()
+	if err != nil {
+		return b, err
+	}
+	b = append(imap.AppendNumber(append(b, '{'), uint64(count)), "}\r\n"...)
+	r.u.send(b)
+	r.sent = true
+	missing, err := copySpan(r.u.c, f, span.Offset, span.Octets, skip, count)
+	if err == nil && missing > 0 { // M12: the client waits for octets that there are not, and would take the next response for them
+		r.u.view.box.Measure(r.m.UID)
+		err = fmt.Errorf("imapd: message %d has become shorter by %d octets", r.m.UID, missing)
+	}
+	return append(r.u.buf[:0], ' '), err
+}
+
+// open opens the file of the message.
+func (r *response) open() (f *os.File, err error) {
+	if r.file == nil {
+		r.file, err = r.u.view.box.File(r.m.UID)
+	}
+	return r.file, err
+}
+
+// span finds a section in the message. False: there is none.
+func (r *response) span(s *imap.Section) (span message.Span, ok bool, err error) {
+	if len(s.Part) == 0 && s.Text == imap.SectionAll {
+		n, err := r.u.view.box.Size(r.m.UID)
+		return message.Span{Octets: 1 << 62, Wire: n}, true, err
+	}
+	root, ok := r.known.Root()
+	if !ok {
+		return span, false, errors.New("imapd: the facts of a message have no structure")
+	}
+	p, ok := root, true
+	if len(s.Part) > 0 {
+		if p, ok = findPart(root, s.Part); !ok {
+			return span, false, nil
+		}
+		switch s.Text {
+		case imap.SectionAll:
+			return p.Body(), true, nil
+		case imap.SectionMIME:
+			return p.Header(), true, nil
+		}
+		// RFC 9051 section 6.4.5.1: of a part HEADER and TEXT are those of the message in it.
+		if !p.IsMessage() {
+			return span, false, nil
+		}
+		if p, ok = p.First(); !ok {
+			return span, false, nil
+		}
+	}
+	if s.Text == imap.SectionBody {
+		return p.Body(), true, nil
+	}
+	return p.Header(), true, nil
+}
+
+// findPart finds a part by its number (RFC 9051 section 6.4.5.1): parts of a multipart are counted from 1; what is none has one part, itself; the parts of a message
+// in a part are those of its body.
+func findPart(root facts.Part, path []uint32) (p facts.Part, ok bool) {
+	in, ok := root, true // whose parts are counted
+	for _, n := range path {
+		if !ok {
+			return p, false
+		}
+		if in.IsMultipart() {
+			p, ok = in.First()
+			for ; ok && n > 1; n-- {
+				p, ok = p.Next(in)
+			}
+		} else {
+			p, ok = in, n == 1
+		}
+		if !ok {
+			return p, false
+		}
+		switch {
+		case p.IsMessage():
+			in, ok = p.First()
+		case p.IsMultipart():
+			in = p
+		default:
+			ok = false // and only an end of the path is right now
+			in = facts.Part{}
+		}
+	}
+	return p, true
+}
+
+// maxHeader is how much of a header is looked through for fields.
+const maxHeader = 1 << 20
+
+// headerFields appends the fields of a header that are named, or those that are not, and the empty line.
+func (r *response) headerFields(b []byte, s *imap.Section, span message.Span) ([]byte, error) {
+	text, ok := r.knownFields(s)
+	if !ok {
+		f, err := r.open()
+		if err != nil {
+			return b, err
+		}
+		header := make([]byte, min(span.Octets, maxHeader))
+		n, err := f.ReadAt(header, span.Offset)
+		if n < len(header) {
+			return b, fmt.Errorf("imapd: read the header of message %d: %w", r.m.UID, err)
+		}
+		text = appendHeaderFields(nil, header, s)
+	}
+	text = append(text, crlf...)
+	if s.Partial {
+		text = text[min(s.Offset, int64(len(text))):]
+		text = text[:min(s.Count, int64(len(text)))]
+	}
+	b = append(imap.AppendNumber(append(b, '{'), uint64(len(text))), "}\r\n"...)
+	return append(append(b, text...), ' '), nil
+}
+
+// knownFields are the fields if they are all known without the file.
+func (r *response) knownFields(s *imap.Section) (text []byte, ok bool) {
+	if s.Text != imap.SectionHeaderFields || len(s.Part) > 0 || !r.known.Has(facts.Fields) {
+		return nil, false
+	}
+	var want facts.Names
+	for _, name := range s.Fields {
+		n, ok := facts.Name(name)
+		if !ok {
+			return nil, false
+		}
+		want |= n
+	}
+	return r.known.AppendFields(r.u.fields[:0], want), true
+}
+
+// appendHeaderFields appends fields of a header in wire form.
+func appendHeaderFields(dst, header []byte, s *imap.Section) []byte {
+	for fields := message.Scan(header, true); ; {
+		f, ok := fields.Next()
+		if !ok {
+			return dst
+		}
+		named := false
+		for _, name := range s.Fields {
+			named = named || f.Is(name)
+		}
+		if named == (s.Text == imap.SectionHeaderFields) {
+			dst = appendWire(dst, f.Raw)
+		}
+	}
+}

@@ -1,0 +1,465 @@
+package imapd
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"postamt/internal/facts"
+	"postamt/internal/imap"
+	"postamt/internal/mailbox"
+	"postamt/internal/match"
+	"postamt/internal/message"
+)
+
+// query is search keys, made ready for a mailbox. Each message is asked in three steps, of which the later cost more, and only as long as the answer is undecided: what is
+// known of every message; what is in its facts; its file.
+type query struct {
+	u    *user
+	root condition
+	now  time.Time
+
+	facts, file bool // some key needs them
+	modseq      bool // some key is MODSEQ: the answer has the highest mod-sequence
+	matches     []uint32
+	highest     uint64
+}
+
+// condition is a search key.
+type condition struct {
+	*imap.SearchKey
+	keys  []condition
+	flag  mailbox.Flags
+	bits  uint32 // keyword
+	text  *match.Key
+	names facts.Names // the header field is one of those in facts
+	known bool
+}
+
+// answer is what is known of whether a message matches.
+type answer int8
+
+const (
+	no answer = iota
+	yes
+	undecided // not yet
+)
+
+func answerOf(b bool) answer {
+	if b {
+		return yes
+	}
+	return no
+}
+
+// candidate is a message that is asked.
+type candidate struct {
+	m      *mailbox.Message
+	number uint32
+	stage  int // 0: only m and number are known, 1: facts too, 2: the file too
+	known  facts.Facts
+	file   io.ReaderAt
+	err    error
+}
+
+// newQuery checks search keys and makes a query of them.
+func (u *user) newQuery(charset string, key *imap.SearchKey) (*query, error) {
+	switch charset {
+	case "", "UTF-8", "US-ASCII":
+		charset = ""
+	default:
+		if !message.KnownCharset(charset) {
+			return nil, imap.No(imap.CodeBadCharset([]string{"UTF-8", "US-ASCII"}), "no such charset here")
+		}
+	}
+	q := &query{u: u, now: time.Now()}
+	var err error
+	q.root, err = q.prepare(key, charset)
+	return q, err
+}
+
+func (q *query) prepare(k *imap.SearchKey, charset string) (c condition, err error) {
+	v := q.u.view
+	c.SearchKey = k
+	for i := range k.Keys {
+		sub, err := q.prepare(&k.Keys[i], charset)
+		if err != nil {
+			return c, err
+		}
+		c.keys = append(c.keys, sub)
+	}
+	if k.Text != "" && charset != "" {
+		text, err := io.ReadAll(message.Decode(strings.NewReader(k.Text), "8bit", charset))
+		if err != nil {
+			return c, err
+		}
+		k.Text = string(text)
+	}
+	switch k.Op {
+	case imap.SearchFlag:
+		for _, s := range systemFlags {
+			if s.name == k.Name {
+				c.flag = s.flag
+			}
+		}
+		if i := q.u.keywords.Index(k.Name); i >= 0 {
+			c.bits = 1 << i
+		}
+	case imap.SearchSeq:
+		if !k.Set.Saved {
+			if q.u.uidOnly {
+				return c, &imap.Status{Condition: imap.ConditionBAD, Code: imap.UIDRequired, Text: "UIDs only, which was enabled"}
+			}
+			if !k.Set.Within(uint32(len(v.uids))) {
+				return c, imap.Bad("there is no message of that number")
+			}
+			k.Set.Resolve(uint32(len(v.uids)))
+		}
+	case imap.SearchUID:
+		last := uint32(0)
+		if n := len(v.uids); n > 0 {
+			last = v.uids[n-1]
+		}
+		k.Set.Resolve(last)
+	case imap.SearchModSeq:
+		q.modseq = true
+	case imap.SearchHeader:
+		c.text = match.New(k.Text)
+		if c.names, c.known = facts.Name(k.Name); !c.known {
+			q.file = true
+		}
+		q.facts = true
+	case imap.SearchBody, imap.SearchText:
+		c.text = match.New(k.Text)
+		q.facts, q.file = true, true
+	case imap.SearchSentBefore, imap.SearchSentOn, imap.SearchSentSince, imap.SearchEmailID, imap.SearchThreadID, imap.SearchLarger, imap.SearchSmaller,
+		imap.SearchBefore, imap.SearchOn, imap.SearchSince, imap.SearchOlder, imap.SearchYounger:
+		q.facts = q.facts || k.Op == imap.SearchSentBefore || k.Op == imap.SearchSentOn || k.Op == imap.SearchSentSince || k.Op == imap.SearchEmailID || k.Op == imap.SearchThreadID
+	case imap.SearchFilter:
+		return c, imap.No("UNDEFINED-FILTER "+k.Text, "there is no such filter") // RFC 5466 section 3.1
+	}
+	return c, nil
+}
+
+// step is how many messages are asked together.
+const step = 4096
+
+// run asks all messages of the view. Progress is called now and then.
+func (q *query) run(ctx context.Context, progress func(done int) error) error {
+	v := q.u.view
+	list := make([]mailbox.Message, 0, step)
+	numbers := make([]uint32, 0, step)
+	for from := 0; from < len(v.uids); from += step {
+		part := v.uids[from:min(from+step, len(v.uids))]
+		list, numbers = list[:0], numbers[:0]
+		v.box.Each(part, func(i int, m *mailbox.Message) bool {
+			x := candidate{m: m, number: uint32(from + i + 1)}
+			switch q.ask(&q.root, &x) {
+			case yes:
+				q.found(m)
+			case undecided:
+				list = append(list, *m)
+				numbers = append(numbers, x.number)
+				q.matches = append(q.matches, 0) // its place
+			}
+			return true
+		})
+		if len(list) > 0 {
+			if err := q.closer(ctx, list, numbers); err != nil {
+				return err
+			}
+		}
+		if err := progress(from + len(part)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (q *query) found(m *mailbox.Message) {
+	q.matches = append(q.matches, m.UID)
+	q.highest = max(q.highest, m.ModSeq)
+}
+
+// closer asks those of which the answer is open. Their places among the matches are those of 0.
+func (q *query) closer(ctx context.Context, list []mailbox.Message, numbers []uint32) error {
+	matched := make([]bool, len(list))
+	ask := func(i int, known facts.Facts) error {
+		x := candidate{m: &list[i], number: numbers[i], stage: 1, known: known}
+		a := q.ask(&q.root, &x)
+		if a == undecided {
+			a = q.read(&x)
+		}
+		matched[i] = a == yes
+		if errors.Is(x.err, mailbox.ErrExpunged) {
+			return nil
+		}
+		return x.err
+	}
+	if q.facts {
+		uids := make([]uint32, len(list))
+		for i := range list {
+			uids[i] = list[i].UID
+		}
+		at := 0
+		if err := q.u.view.box.Facts(ctx, q.u.view.validity, uids, func(uid uint32, b []byte) error {
+			for at < len(list) && list[at].UID < uid {
+				at++
+			}
+			if at == len(list) || list[at].UID != uid {
+				return nil
+			}
+			return ask(at, b)
+		}); err != nil {
+			return err
+		}
+	} else {
+		for i := range list {
+			if err := ask(i, nil); err != nil {
+				return err
+			}
+		}
+	}
+	// The open places are filled, or taken out.
+	at, next := slices.Index(q.matches, 0), 0
+	kept := q.matches[:at]
+	for _, uid := range q.matches[at:] {
+		if uid == 0 {
+			i := next
+			next++
+			if !matched[i] {
+				continue
+			}
+			uid = list[i].UID
+			q.highest = max(q.highest, list[i].ModSeq)
+		}
+		kept = append(kept, uid)
+	}
+	q.matches = kept
+	return nil
+}
+
+// read opens the file of a message and asks once more.
+func (q *query) read(x *candidate) answer {
+	f, err := q.u.view.box.File(x.m.UID)
+	if err != nil {
+		x.err = err
+		return no
+	}
+	defer f.Close()
+	x.stage, x.file = 2, f
+	return q.ask(&q.root, x)
+}
+
+// ask is the answer at the stage of x.
+func (q *query) ask(c *condition, x *candidate) answer {
+	a := q.askOne(c, x)
+	if c.Not && a != undecided {
+		return yes - a
+	}
+	return a
+}
+
+func (q *query) askOne(c *condition, x *candidate) answer {
+	switch c.Op {
+	case imap.SearchAll, imap.SearchSaveDateSupported:
+		return answerOf(c.Op == imap.SearchAll)
+	case imap.SearchAnd, imap.SearchOr:
+		// The answer of one that decides alone; else open if one is.
+		decides, all := no, yes
+		if c.Op == imap.SearchOr {
+			decides, all = yes, no
+		}
+		for i := range c.keys {
+			switch a := q.ask(&c.keys[i], x); a {
+			case decides:
+				return decides
+			case undecided:
+				all = undecided
+			}
+		}
+		return all
+	case imap.SearchFlag:
+		if c.Name == `\Recent` {
+			return answerOf(q.u.view.recent[x.m.UID])
+		}
+		return answerOf(x.m.Flags&c.flag != 0 || x.m.Keywords&c.bits != 0)
+	case imap.SearchSeq:
+		if c.Set.Saved {
+			_, in := slices.BinarySearch(q.u.saved, x.m.UID)
+			return answerOf(in)
+		}
+		return answerOf(c.Set.Contains(x.number))
+	case imap.SearchUID:
+		if c.Set.Saved {
+			_, in := slices.BinarySearch(q.u.saved, x.m.UID)
+			return answerOf(in)
+		}
+		return answerOf(c.Set.Contains(x.m.UID))
+	case imap.SearchModSeq:
+		return answerOf(x.m.ModSeq >= c.Number)
+	}
+	if x.stage == 0 {
+		return undecided
+	}
+	switch c.Op {
+	case imap.SearchLarger, imap.SearchSmaller:
+		n, err := q.u.view.box.Size(x.m.UID)
+		if x.err = err; err != nil {
+			return no
+		}
+		return answerOf(c.Op == imap.SearchLarger && uint64(n) > c.Number || c.Op == imap.SearchSmaller && uint64(n) < c.Number)
+	case imap.SearchBefore, imap.SearchOn, imap.SearchSince, imap.SearchOlder, imap.SearchYounger,
+		imap.SearchSavedBefore, imap.SearchSavedOn, imap.SearchSavedSince: // RFC 8514 section 4.3: the internal date, where there is no save date
+		t, err := q.u.view.box.Date(x.m.UID)
+		if x.err = err; err != nil {
+			return no
+		}
+		return q.dated(c, t)
+	case imap.SearchSentBefore, imap.SearchSentOn, imap.SearchSentSince:
+		seconds, zone, ok := x.known.Sent()
+		if !ok {
+			return no
+		}
+		return compareDay(c, imap.DateOf(time.Unix(seconds+int64(zone), 0).UTC()))
+	case imap.SearchEmailID:
+		return answerOf(string(x.known.AppendEmailID(q.u.fields[:0])) == c.Text)
+	case imap.SearchThreadID:
+		return answerOf(string(x.known.AppendThreadID(q.u.fields[:0])) == c.Text)
+	case imap.SearchHeader:
+		return q.header(c, x)
+	case imap.SearchBody, imap.SearchText:
+		if x.stage < 2 {
+			return undecided
+		}
+		return answerOf(q.inText(c, x))
+	}
+	return no
+}
+
+func (q *query) dated(c *condition, t time.Time) answer {
+	switch c.Op {
+	case imap.SearchOlder:
+		return answerOf(q.now.Sub(t) >= time.Duration(c.Number)*time.Second)
+	case imap.SearchYounger:
+		return answerOf(q.now.Sub(t) <= time.Duration(c.Number)*time.Second)
+	}
+	return compareDay(c, imap.DateOf(t))
+}
+
+func compareDay(c *condition, d imap.Date) answer {
+	n := d.Compare(c.Date)
+	switch c.Op {
+	case imap.SearchBefore, imap.SearchSentBefore, imap.SearchSavedBefore:
+		return answerOf(n < 0)
+	case imap.SearchOn, imap.SearchSentOn, imap.SearchSavedOn:
+		return answerOf(n == 0)
+	}
+	return answerOf(n >= 0)
+}
+
+// header says whether a field of that name has the text in it; with an empty text, whether there is one.
+func (q *query) header(c *condition, x *candidate) answer {
+	if !c.known || !x.known.Has(facts.Fields) {
+		if x.stage < 2 {
+			return undecided
+		}
+		return answerOf(q.inFields(q.headerOf(x, message.Span{Octets: 1 << 62}), c, c.Name))
+	}
+	q.u.fields = x.known.AppendFields(q.u.fields[:0], c.names)
+	return answerOf(q.inFields(q.u.fields, c, c.Name))
+}
+
+// inFields looks in the fields of that name, "" for all of them.
+func (q *query) inFields(header []byte, c *condition, name string) bool {
+	for fields := message.Scan(header, true); ; {
+		f, ok := fields.Next()
+		if !ok {
+			return false
+		}
+		if name != "" && !f.Is(name) {
+			continue
+		}
+		text := q.u.scratch[:0]
+		if name == "" { // TEXT: who looks for "Subject: x" finds it
+			text = append(append(text, f.Name()...), ": "...)
+		}
+		text = f.AppendText(text)
+		q.u.scratch = text
+		if bytes.Contains(text, []byte("=?")) {
+			text = []byte(message.Text(string(text)))
+		}
+		if c.text.In(text) {
+			return true
+		}
+	}
+}
+
+// headerOf reads a header, as much of it as is looked through.
+func (q *query) headerOf(x *candidate, span message.Span) []byte {
+	b := make([]byte, min(span.Octets, maxHeader))
+	n, err := x.file.ReadAt(b, span.Offset)
+	if err != nil && err != io.EOF {
+		x.err = err
+	}
+	return b[:n]
+}
+
+// inText looks in all that is text: the bodies of text parts, decoded, and the headers above them; of TEXT in the header of the message, too.
+func (q *query) inText(c *condition, x *candidate) bool {
+	root, ok := x.known.Root()
+	return ok && q.inPart(c, x, root, c.Op == imap.SearchText)
+}
+
+func (q *query) inPart(c *condition, x *candidate, p facts.Part, header bool) bool {
+	if header && q.inFields(q.headerOf(x, p.Header()), c, "") {
+		return true
+	}
+	switch {
+	case p.IsMultipart():
+		for child, ok := p.First(); ok; child, ok = child.Next(p) {
+			if q.inPart(c, x, child, true) {
+				return true
+			}
+		}
+	case p.IsMessage():
+		child, ok := p.First()
+		return ok && q.inPart(c, x, child, true)
+	case equalFold(p.Type(), "text"):
+		return q.inBody(c, x, p)
+	}
+	return false
+}
+
+func (q *query) inBody(c *condition, x *candidate, p facts.Part) bool {
+	body := p.Body()
+	charset := ""
+	for i, params := 0, p.Params(); i < params.Len(); i++ {
+		if name, value := params.At(i); equalFold(name, "charset") {
+			charset = string(value)
+		}
+	}
+	r := message.Decode(io.NewSectionReader(x.file, body.Offset, body.Octets), string(p.Encoding()), charset)
+	s := c.text.Scanner()
+	b := blocks.Get().(*[64 << 10]byte)
+	defer blocks.Put(b)
+	for {
+		n, err := r.Read(b[:])
+		if n > 0 && s.Scan(b[:n]) {
+			return true
+		}
+		if err == io.EOF {
+			return s.Found()
+		}
+		if err != nil {
+			x.err = err
+			return false
+		}
+	}
+}
+
+func equalFold(b []byte, s string) bool { return len(b) == len(s) && strings.EqualFold(string(b), s) }

@@ -1,0 +1,216 @@
+package imapd
+
+import (
+	"slices"
+	"strconv"
+
+	"postamt/internal/imap"
+	"postamt/internal/mailbox"
+)
+
+// The flags of a maildir by the names that IMAP has for them. Passed has none: Dovecot does not show it either, and clients have the keyword $Forwarded.
+var systemFlags = [...]struct {
+	flag mailbox.Flags
+	name string
+}{
+	{mailbox.Replied, `\Answered`}, {mailbox.Flagged, `\Flagged`}, {mailbox.Trashed, `\Deleted`}, {mailbox.Seen, `\Seen`}, {mailbox.Draft, `\Draft`},
+}
+
+// allFlags are those of clients.
+const allFlags = mailbox.Replied | mailbox.Flagged | mailbox.Trashed | mailbox.Seen | mailbox.Draft
+
+// splitFlags sorts a client's flags into those of a maildir and keywords. RFC 9051 section 2.3.2: a client cannot change \Recent, and other flags with a backslash are not his to make.
+func splitFlags(names []string) (f mailbox.Flags, keywords []string, err error) {
+next:
+	for _, name := range names {
+		for _, s := range systemFlags {
+			if s.name == name {
+				f |= s.flag
+				continue next
+			}
+		}
+		if name[0] == '\\' {
+			return 0, nil, imap.Bad("not a flag that can be set")
+		}
+		keywords = append(keywords, name)
+	}
+	return f, keywords, nil
+}
+
+// appendFlags appends the flags of a message, in parentheses.
+func (u *user) appendFlags(b []byte, m *mailbox.Message) []byte {
+	b = append(b, '(')
+	n := len(b)
+	for _, s := range systemFlags {
+		if m.Flags&s.flag != 0 {
+			b = append(append(b, s.name...), ' ')
+		}
+	}
+	if u.view.recent[m.UID] && u.revision1() {
+		b = append(b, `\Recent `...)
+	}
+	for bits, i := m.Keywords, 0; bits != 0; bits, i = bits>>1, i+1 {
+		if bits&1 != 0 && u.keywords[i] != "" {
+			b = append(append(b, u.keywords[i]...), ' ')
+		}
+	}
+	if len(b) > n {
+		b = b[:len(b)-1]
+	}
+	return append(b, ')')
+}
+
+// learn tells the client of keywords that he has not been told of, before he meets them on messages. A letter without a name is looked up once.
+func (u *user) learn(bits uint32) error {
+	if bits&^u.named == 0 {
+		return nil
+	}
+	k, err := u.view.box.Keywords()
+	if err != nil {
+		return err
+	}
+	if k != u.keywords {
+		u.keywords = k
+		u.writeFlags()
+	}
+	u.named |= bits
+	return nil
+}
+
+// learnOf is learn for messages.
+func (u *user) learnOf(list []mailbox.Message) error {
+	bits := uint32(0)
+	for i := range list {
+		bits |= list[i].Keywords
+	}
+	return u.learn(bits)
+}
+
+// writeFlags sends FLAGS and PERMANENTFLAGS.
+func (u *user) writeFlags() {
+	var names []string
+	for _, s := range systemFlags {
+		names = append(names, s.name)
+	}
+	room := false
+	u.named = 0
+	for i, k := range u.keywords {
+		if k != "" {
+			names = append(names, k)
+			u.named |= 1 << i
+		} else {
+			room = true
+		}
+	}
+	b := append(u.buf[:0], "* FLAGS ("...)
+	for i, n := range names {
+		if i > 0 {
+			b = append(b, ' ')
+		}
+		b = append(b, n...)
+	}
+	u.send(append(b, ")\r\n"...))
+	switch {
+	case u.view.readOnly:
+		u.say(imap.OK(imap.CodePermanentFlags(nil), "nothing can be changed"))
+	case room:
+		u.say(imap.OK(imap.CodePermanentFlags(append(names, `\*`)), "these flags are kept, and new ones"))
+	default:
+		u.say(imap.OK(imap.CodePermanentFlags(names), "these flags are kept"))
+	}
+}
+
+// tell says what has happened in the selected mailbox since the last time. RFC 9051 section 7.5.1: expunge, whether it may be said that messages are gone.
+func (u *user) tell(expunge bool) error {
+	v := u.view
+	if v == nil {
+		return nil
+	}
+	n, err := v.sync(expunge)
+	if err != nil {
+		return err
+	}
+	u.vanished(n)
+	if n.exists {
+		u.count()
+	}
+	if err := u.learnOf(n.changed); err != nil {
+		return err
+	}
+	for i := range n.changed {
+		u.fetchFlags(&n.changed[i])
+	}
+	return nil
+}
+
+// vanished says which messages are gone.
+func (u *user) vanished(n news) {
+	if len(n.vanish) == 0 {
+		return
+	}
+	u.saved = slices.DeleteFunc(u.saved, func(uid uint32) bool { // RFC 5182 section 2.1
+		_, gone := slices.BinarySearch(n.vanish, uid)
+		return gone
+	})
+	b := u.buf[:0]
+	if u.qresync || u.uidOnly {
+		u.send(append(imap.AppendNumbers(append(b, "* VANISHED "...), n.vanish), crlf...))
+		return
+	}
+	for _, number := range n.gone {
+		b = append(strconv.AppendUint(append(b, "* "...), uint64(number), 10), " EXPUNGE\r\n"...)
+		if len(b) > 8<<10 {
+			u.send(b)
+			b = u.buf[:0]
+		}
+	}
+	u.send(b)
+}
+
+// count says how many messages there are.
+func (u *user) count() {
+	b := strconv.AppendInt(append(u.buf[:0], "* "...), int64(len(u.view.uids)), 10)
+	b = append(b, " EXISTS\r\n"...)
+	if u.revision1() {
+		u.claim()
+		b = strconv.AppendInt(append(b, "* "...), int64(len(u.view.recent)), 10)
+		b = append(b, " RECENT\r\n"...)
+	}
+	u.send(b)
+}
+
+// claim makes the messages recent that no session was told of before this one.
+func (u *user) claim() {
+	v := u.view
+	for _, uid := range v.box.Recent(!v.readOnly) {
+		if v.recent == nil {
+			v.recent = make(map[uint32]bool)
+		}
+		if v.number(uid) != 0 {
+			v.recent[uid] = true
+		}
+	}
+}
+
+// beginFetch begins a FETCH response, or a UIDFETCH one (RFC 9586), with the UID where the client wants it in all.
+func (u *user) beginFetch(b []byte, number, uid uint32, withUID bool) []byte {
+	b = append(b, "* "...)
+	if u.uidOnly {
+		return append(strconv.AppendUint(b, uint64(uid), 10), " UIDFETCH ("...)
+	}
+	b = append(strconv.AppendUint(b, uint64(number), 10), " FETCH ("...)
+	if withUID {
+		b = append(strconv.AppendUint(append(b, "UID "...), uint64(uid), 10), ' ')
+	}
+	return b
+}
+
+// fetchFlags says what the flags of a message are.
+func (u *user) fetchFlags(m *mailbox.Message) {
+	b := u.beginFetch(u.buf[:0], u.view.number(m.UID), m.UID, u.uidCommand || u.condstore)
+	b = u.appendFlags(append(b, "FLAGS "...), m)
+	if u.condstore {
+		b = append(strconv.AppendUint(append(b, " MODSEQ ("...), m.ModSeq, 10), ')')
+	}
+	u.send(append(b, ")\r\n"...))
+}

@@ -1,0 +1,138 @@
+package imapd
+
+import (
+	"errors"
+	"slices"
+
+	"postamt/internal/mailbox"
+)
+
+// view is a mailbox as its client knows it: what he was told and nothing else. The message with the sequence number n is uids[n-1].
+//
+// What others do shows when news is told, which is only where RFC 9051 section 7.5.1 lets sequence numbers change; until then messages that are gone keep
+// their numbers and have no data.
+type view struct {
+	box      *mailbox.Mailbox
+	name     string
+	readOnly bool
+	validity uint32
+	uids     []uint32
+	gone     []uint32          // of uids, ascending: removed, and not told yet
+	modseq   uint64            // all that happened up to it is in uids and gone, and was told or is in own
+	own      map[uint32]uint64 // mod-sequences that were told already, of changes that this session has made
+	recent   map[uint32]bool   // RFC 3501 section 2.3.2: no session was told of them before
+}
+
+// errValidity ends a session: its numbers mean other messages now.
+var errValidity = errors.New("imapd: the UIDVALIDITY of the mailbox has changed")
+
+// newView begins to look at a mailbox that was just opened and synced.
+func newView(box *mailbox.Mailbox, name string, readOnly bool) *view {
+	v := &view{box: box, name: name, readOnly: readOnly}
+	v.uids, v.validity, v.modseq = box.Snapshot()
+	return v
+}
+
+// news is what a client is to be told.
+type news struct {
+	gone    []uint32          // sequence numbers for EXPUNGE, each as it is after those before; highest first
+	vanish  []uint32          // the same messages as UIDs, ascending
+	exists  bool              // there are more messages
+	changed []mailbox.Message // flags, or mod-sequence
+}
+
+// sync finds out what has happened. Those that are gone are told only if the command may (expunge).
+func (v *view) sync(expunge bool) (n news, err error) {
+	if err := v.box.Sync(); err != nil {
+		return n, err
+	}
+	ch, ok := v.box.Since(v.validity, v.modseq)
+	if !ok {
+		return n, errValidity
+	}
+	v.modseq = ch.Highest
+	for _, m := range ch.Messages {
+		switch i, known := slices.BinarySearch(v.uids, m.UID); {
+		case known && v.own[m.UID] != m.ModSeq:
+			n.changed = append(n.changed, m)
+		case !known && i == len(v.uids):
+			v.uids = append(v.uids, m.UID)
+			n.exists = true
+		}
+		// A UID below the highest that was missing comes back when a list of another program's was read anew. It can have no sequence number between
+		// two others in this session; the next SELECT shows it.
+	}
+	clear(v.own)
+	if ch.Whole {
+		for _, uid := range ch.Gone {
+			v.lose(uid)
+		}
+	} else {
+		v.loseMissing()
+	}
+	if expunge && len(v.gone) > 0 {
+		n.gone, n.vanish = v.expunge(v.gone), v.gone
+		v.gone = nil
+	}
+	return n, nil
+}
+
+// lose notes that a message is gone.
+func (v *view) lose(uid uint32) {
+	if _, known := slices.BinarySearch(v.uids, uid); !known {
+		return
+	}
+	if i, noted := slices.BinarySearch(v.gone, uid); !noted {
+		v.gone = slices.Insert(v.gone, i, uid)
+	}
+}
+
+// loseMissing is lose for all that are not in the mailbox.
+func (v *view) loseMissing() {
+	there, _, _ := v.box.Snapshot()
+	i := 0
+	for _, uid := range v.uids {
+		for i < len(there) && there[i] < uid {
+			i++
+		}
+		if i == len(there) || there[i] != uid {
+			v.lose(uid)
+		}
+	}
+}
+
+// expunge takes messages out, and returns their sequence numbers from the highest down: so each is right when the client comes to it.
+func (v *view) expunge(uids []uint32) (numbers []uint32) {
+	numbers = make([]uint32, 0, len(uids))
+	kept, k := v.uids[:0], 0
+	for i, uid := range v.uids {
+		if k < len(uids) && uids[k] == uid {
+			numbers = append(numbers, uint32(i+1))
+			delete(v.recent, uid)
+			k++
+			continue
+		}
+		kept = append(kept, uid)
+	}
+	v.uids = kept
+	slices.Reverse(numbers)
+	return numbers
+}
+
+// number is the sequence number of a UID, 0 if it has none.
+func (v *view) number(uid uint32) uint32 {
+	if i, ok := slices.BinarySearch(v.uids, uid); ok {
+		return uint32(i + 1)
+	}
+	return 0
+}
+
+// told notes changes that this session has made and told its client of, or is not to tell.
+func (v *view) told(changed []mailbox.Message) {
+	if v.own == nil {
+		v.own = make(map[uint32]uint64, len(changed))
+	}
+	for _, m := range changed {
+		v.own[m.UID] = m.ModSeq
+	}
+}
