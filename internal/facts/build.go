@@ -18,11 +18,21 @@ type builder struct {
 	full  bool // something did not fit
 	near  int  // where the next text may be already
 	value []byte
-	where [len(names)]int // of the first field of each name; 0: there is none, or it was taken back
+
+	kept  []field                    // the fields of the set
+	first [len(names)]*message.Field // the first of each name
+	where [len(names)]int            // where it stands; 0: it does not
 }
 
-// build leaves them in b.b: of a message with that id of its own and those references.
-func (b *builder) build(m *message.Message, own string, refs []string) {
+type field struct {
+	message.Field
+	name int
+}
+
+// build leaves them in b.b, but for the object ids, for which it returns the message ids: the message's own, and those that it refers to.
+func (b *builder) build(m *message.Message) (own string, refs []string) {
+	b.scan(m.Root)
+	own, refs = b.threadIDs()
 	b.b = append(b.b[:0], make([]byte, fixedSize)...)
 	b.b[0] = Form
 	clear(b.where[:])
@@ -31,6 +41,46 @@ func (b *builder) build(m *message.Message, own string, refs []string) {
 	b.group(Envelopes, func() { b.envelope(m.Root.Envelope()) })
 	b.group(Thread, func() { b.thread(own, refs) })
 	b.group(Structure, func() { b.structure(m.Root) })
+	return own, refs
+}
+
+// scan finds the fields of the set.
+func (b *builder) scan(root *message.Part) {
+	b.kept = b.kept[:0]
+	for s := message.Scan(root.Fields(), true); ; {
+		f, ok := s.Next()
+		if !ok {
+			break
+		}
+		if name := number(string(f.Name())); name >= 0 {
+			b.kept = append(b.kept, field{f, name})
+		}
+	}
+	clear(b.first[:])
+	for i := range b.kept {
+		if f := &b.kept[i]; b.first[f.name] == nil {
+			b.first[f.name] = &f.Field
+		}
+	}
+}
+
+// threadIDs are the message ids of Message-ID, and of References. RFC 5256 section 3: the first of In-Reply-To, when there are none in References.
+func (b *builder) threadIDs() (own string, refs []string) {
+	ids := func(name string) []string {
+		f := b.first[number(name)]
+		if f == nil {
+			return nil
+		}
+		return message.MessageIDs(string(f.AppendText(nil)))
+	}
+	if l := ids("Message-ID"); len(l) > 0 {
+		own = l[0]
+	}
+	if refs = ids("References"); len(refs) == 0 {
+		refs = ids("In-Reply-To")
+		refs = refs[:min(1, len(refs))]
+	}
+	return own, refs
 }
 
 // group adds what make adds, or nothing and a note of that.
@@ -95,40 +145,23 @@ func (b *builder) in(name string) { b.near = b.where[number(name)] }
 
 // fields keeps those of the set.
 func (b *builder) fields(m *message.Message) {
-	if m.Truncated {
-		b.full = true
+	if b.full = m.Truncated; b.full {
 		return
 	}
-	type kept struct{ name, where, octets int }
-	var list []kept
-	for s := message.Scan(m.Root.Fields(), true); ; {
-		f, ok := s.Next()
-		if !ok {
-			break
-		}
-		name := number(string(f.Name()))
-		if name < 0 {
-			continue
-		}
+	at := b.reserve(fieldSize * len(b.kept))
+	b.put(atFields, at, len(b.kept))
+	for i := range b.kept {
+		f := &b.kept[i]
 		where := len(b.b)
-		if where+2*len(f.Raw)+2 > maxFields {
-			b.full = true
+		if b.full = b.full || where+2*len(f.Raw)+2 > maxFields; b.full {
 			return
 		}
 		b.b = appendWire(b.b, f.Raw)
-		if b.where[name] == 0 {
-			b.where[name] = where
-		}
-		list = append(list, kept{name, where, len(b.b) - where})
-	}
-	at := b.reserve(fieldSize * len(list))
-	b.put(atFields, at, len(list))
-	for i, f := range list {
-		if b.full {
-			return
-		}
 		b.b[at+i*fieldSize] = byte(f.name)
-		b.put(at+i*fieldSize+1, f.where, f.octets)
+		b.put(at+i*fieldSize+1, where, len(b.b)-where)
+		if b.where[f.name] == 0 {
+			b.where[f.name] = where
+		}
 	}
 }
 
@@ -237,26 +270,6 @@ func (b *builder) thread(own string, refs []string) {
 	for i, id := range refs {
 		b.some(at+4*i, id)
 	}
-}
-
-// threadIDs are the message's own id and those that it refers to. RFC 5256 section 3: of In-Reply-To the first, when there is none in References.
-func threadIDs(root *message.Part) (own string, refs []string) {
-	ids := func(name string) []string {
-		f, ok := root.Field(name)
-		if !ok {
-			return nil
-		}
-		return message.MessageIDs(string(f.AppendText(nil)))
-	}
-	if l := ids("Message-ID"); len(l) > 0 {
-		own = l[0]
-	}
-	if refs = ids("References"); len(refs) == 0 {
-		if refs = ids("In-Reply-To"); len(refs) > 1 {
-			refs = refs[:1]
-		}
-	}
-	return own, refs
 }
 
 // structure adds the parts.

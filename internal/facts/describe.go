@@ -25,14 +25,12 @@ func (d *Describer) Describe(r io.Reader) (f []byte, wire int64, err error) {
 	w.from, w.cr = r, false
 	w.sum.Reset()
 	w.r.Reset(w)
-	defer func() { w.from = nil }()
+	defer w.forget()
 	m, err := message.Parse(w.r, message.Limits{})
 	if err != nil {
 		return nil, 0, err
 	}
-	own, refs := threadIDs(m.Root)
-	w.build(m, own, refs)
-	w.ids(own, refs)
+	w.ids(w.build(m))
 	return bytes.Clone(w.b), m.Wire, nil
 }
 
@@ -44,6 +42,13 @@ type work struct {
 	sum  hash.Hash
 	cr   bool // that was not added to the sum yet
 	out  [sha256.Size]byte
+}
+
+// forget lets go of what it was about.
+func (w *work) forget() {
+	w.from = nil
+	clear(w.kept)
+	clear(w.first[:])
 }
 
 // Read adds what it reads to the sum, with every CR LF an LF.

@@ -173,9 +173,22 @@ func check(t testing.TB, text string) Facts {
 		for i := range f.References().Len() {
 			refs = append(refs, string(f.References().At(i)))
 		}
-		_, wanted := threadIDs(m.Root)
+		ids := func(name string) []string {
+			field, ok := m.Root.Field(name)
+			if !ok {
+				return nil
+			}
+			return message.MessageIDs(string(field.AppendText(nil)))
+		}
+		wanted := ids("References")
+		if replies := ids("In-Reply-To"); len(wanted) == 0 && len(replies) > 0 {
+			wanted = replies[:1]
+		}
 		if !slices.Equal(refs, wanted) {
 			t.Fatal(refs, wanted)
+		}
+		if own := ids("Message-ID"); len(own) > 0 && string(f.MessageID()) != own[0] || len(own) == 0 && f.MessageID() != nil {
+			t.Fatalf("%q, want %q", f.MessageID(), own)
 		}
 	}
 	return f
