@@ -46,14 +46,14 @@
 // # Not all
 //
 // Fields longer than 24 KiB together, and whatever does not fit into the record then, are not there at all rather than in part: Has says so, and the file has
-// them. So are fields of a header that is longer than what Parse keeps, and the structure of a message of 4 GiB. It takes some hundreds of addresses or parts.
+// them. So are fields of a header that is longer than Parse keeps, and the structure of a message of 4 GiB. It takes some hundreds of addresses or parts.
 //
 // # Object ids (RFC 8474)
 //
 // EMAILID is the first 120 bits of SHA-256 of the message with every CR LF an LF. That is one to one with its wire form, and so the same whether a file has CRs or has
 // not: Dovecot stores either, and a message that was fetched and appended elsewhere has the same id again. And it is the file as deliveries of ours
-// write it: sha256sum(1) shows the id. THREADID is the first 120 bits of SHA-256 of the message id at the root of the thread, as far as the message says: the first of References,
-// else of In-Reply-To, else of Message-ID; without any it is the EMAILID. So a reply gets its thread without anybody looking for it. What it does not see is
-// a References field whose beginning was cut off by a program on the way: that is a thread of its own. Both survive caches, copies, moves and
-// other servers.
+// write it: sha256sum(1) shows the id. THREADID is the first 120 bits of SHA-256 of the message id at the root of the thread, as far as the message
+// says: the first of References, else of In-Reply-To, else of Message-ID; without any it is the EMAILID. So a reply gets its thread without anybody
+// looking for it. What it does not see is a References field whose beginning a program on the way has cut off: that is a thread of its own. Both survive
+// caches, copies, moves and other servers.
 package facts

@@ -296,8 +296,8 @@ func (e *editing) lockList(ctx context.Context) (*uidlist.Tx, error) {
 	}
 }
 
-// ID names the folder for good, also when it has another name: 32 hexadecimal digits, the GUID in dovecot-uidlist, which is the id that Dovecot knows it by. A list that has
-// none, as Dovecot 1's and Courier's, gets one.
+// ID names the folder for good, also when it has another name: 32 hexadecimal digits, the GUID in dovecot-uidlist, which is the id that Dovecot knows
+// it by. A list that has none, as Dovecot 1's and Courier's, gets one.
 func (b *Mailbox) ID(ctx context.Context) (string, error) {
 	id, err := uidlist.New(b.root, b.dir, b.ops).GUID()
 	if err == nil && id == "" {

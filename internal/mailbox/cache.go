@@ -206,8 +206,8 @@ func (b *Mailbox) readable() bool {
 	return ok
 }
 
-// writable makes b.cache a file that has the name, to which the index is made to agree; the index is locked, and good. A file that the index does not know is taken as
-// far as it is of the messages that there are: the index was lost, or the one who wrote a new file died before he could say so there.
+// writable makes b.cache a file that has the name, to which the index is made to agree; the index is locked, and good. A file that the index does not
+// know is taken as far as it is of the messages that there are: the index was lost, or who wrote a new file died before he could say so there.
 func (e *editing) writable() error {
 	b, x := e.b, e.x
 	if b.cache.f != nil && b.cache.generation == x.cache && sameName(b.cache.f, b.index.dir, cacheName) {
@@ -247,9 +247,11 @@ func (e *editing) snapshot() error {
 	if e.b.index.f == nil {
 		return nil
 	}
-	err := e.b.index.rewrite(e.b.ops)
+	if err := e.b.index.rewrite(e.b.ops); err != nil {
+		return err
+	}
 	e.x, e.frames = e.b.index.x, nil
-	return err
+	return nil
 }
 
 // tidy writes a new file with the records of the messages that there are, in their order, when most of the file is of others.

@@ -20,8 +20,9 @@ import (
 // Copied is a message and what was made of it.
 type Copied struct{ From, To uint32 }
 
-// Copy puts messages into another mailbox, or the same one, all of them or none, as Publish does; those that are gone are passed over. A copy has a name of its own,
-// and the flags, keywords and date of its original. ErrValidity: validity is UIDVALIDITY no more, and the UIDs mean others; 0 stands for whatever it is. Where the file system can, it is a link to the original's file, which nobody changes.
+// Copy puts messages into another mailbox, or the same one, all of them or none, as Publish does; those that are gone are passed over. A copy has a name
+// of its own, and the flags, keywords and date of its original. Where the file system can, it is a link to the original's file, which nobody changes.
+// ErrValidity: validity is UIDVALIDITY no more, and the UIDs mean others; 0 stands for whatever it is.
 func (b *Mailbox) Copy(ctx context.Context, validity uint32, uids []uint32, to *Mailbox) ([]Copied, error) {
 	var staged []*Staged
 	var copied []Copied

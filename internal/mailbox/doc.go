@@ -59,8 +59,8 @@
 //
 // # postamt.cache
 //
-// What a message's file says is read once, by Options.Describe, of which the mailbox knows nothing but that it gives octets, the facts. Messages never change, nor do records:
-// they are appended, and what is of messages that are gone is dropped when it is most of the file.
+// What a message's file says is read once, by Options.Describe, of which the mailbox knows nothing but that it gives octets, the facts. Messages never
+// change, nor do records: they are appended, and what is of messages that are gone is dropped when it is most of the file.
 //
 //	header, 64 octets
 //	    0   16  "postamt.cache 1\n"
@@ -79,8 +79,8 @@
 //	   16    8  octets in wire form
 //	   24   ..  facts
 //
-// Who writes has locked the index, in which each record's place is noted after it was written. Who reads takes no lock: a record is what the index says it is when its sum and
-// UID are right, also in a file that has lost its name meanwhile. Nothing is synced.
+// Who writes has locked the index, in which each record's place is noted after it was written. Who reads takes no lock: a record is what the index says it
+// is when its sum and UID are right, also in a file that has lost its name meanwhile. Nothing is synced.
 //
 //	what happens                                        what is there then
 //	a writer dies within a record, or power is cut      a wrong sum, if the index knows of it at all: that message is read again
@@ -91,6 +91,7 @@
 //	                                                    those of a message that there is
 //	the file is lost, or its header damaged             a new one; all is read again as it is asked for
 //	it cannot be written                                messages are read each time
+//	a program copies into cur/ what is not whole yet    the facts of a part of it, until Measure finds another size
 //
 // # Reading the directories
 //

@@ -23,12 +23,11 @@ const (
 	readMost  = 1 << 20
 )
 
-// Facts calls each with what Options.Describe said of messages, in the order of the UIDs given, and with those octets for the time of the call. A message's file
-// is read if its facts are not in the cache, which it then never is again: sizes and dates are noted too. Messages that are gone are passed over. ErrValidity: validity is UIDVALIDITY no more;
-// 0 stands for whatever it is.
+// Facts calls each with what Options.Describe said of messages, in the order of the UIDs given, and with those octets for the time of the call. A message's
+// file is read if its facts are not in the cache, which it then never is again: its size and date are noted too. Messages that are gone are passed over.
 //
-// An error of each ends the visit and is returned. What cannot be read of one message is returned when the others were visited; that the cache cannot be written is
-// reported only. Each may use the mailbox. Facts holds no lock while it reads or calls, and some MB.
+// An error of each ends the visit and is returned. What keeps one message from being read is returned when the others were visited; that the cache cannot be
+// written is reported only. ErrValidity: as for Copy. Each may use the mailbox: nothing is locked while it is called. Memory is that of 512 messages' facts.
 func (b *Mailbox) Facts(ctx context.Context, validity uint32, uids []uint32, each func(uid uint32, facts []byte) error) error {
 	if b.describe == nil {
 		return errors.New("mailbox: it was opened without Describe")

@@ -43,8 +43,7 @@ func (b *Mailbox) Keywords() (uidlist.Keywords, error) {
 //	2 rename each file, from new/ to cur/ too  some have the new flags, each has all or none of the change
 //	3 sync cur/ (and new/), once               all
 //
-// A file of another message that has the new name already is an error and stays. So is a validity that is UIDVALIDITY no more, ErrValidity, before anything is changed that the
-// UIDs do not mean; 0 stands for whatever it is.
+// A file of another message that has the new name already is an error and stays. ErrValidity: as for Copy.
 func (b *Mailbox) SetFlags(validity uint32, uids []uint32, op Op, f Flags, keywords []string) (changed []Message, err error) {
 	changed, _, err = b.SetFlagsUnchanged(validity, uids, math.MaxUint64, op, f, keywords)
 	return changed, err
