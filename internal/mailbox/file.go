@@ -127,8 +127,9 @@ func (i *indexFile) write(ops *durable.Ops, frames []byte) error {
 }
 
 // rewrite publishes a snapshot of i.x. The new file is locked before it has the name: a command writes more than once, and whoever waits for the old
-// one goes on to wait for it.
-func (i *indexFile) rewrite(ops *durable.Ops) error {
+// one goes on to wait for it. When it fails the old one stays, which knows less: nothing may be appended to it that would say otherwise.
+func (i *indexFile) rewrite(ops *durable.Ops) (err error) {
+	defer func() { i.good = err == nil }()
 	var seed [8]byte
 	rand.Read(seed[:])
 	i.x.generation = binary.LittleEndian.Uint64(seed[:])

@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 	"reflect"
 	"slices"
+	"strings"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -299,4 +301,49 @@ func TestNames(t *testing.T) {
 			t.Errorf("%s: %d", s, got)
 		}
 	}
+}
+
+// F01: on a full disk there is mail to be read, by who has it open and by who comes, and what was not written is nowhere taken for written.
+func TestIndexFullDisk(t *testing.T) {
+	b := newBox(t)
+	bases := []string{b.deliver("x\n"), b.deliver("y\n"), b.deliver("z\n")}
+	m := b.open()
+	must(t, m.Sync())
+	for _, gone := range []bool{false, true} {
+		if gone {
+			must(t, os.Remove(filepath.Join(b.dir, indexName)))
+		}
+		m.ops = &durable.Ops{Fault: func(op durable.Op, name string) error {
+			if (op == durable.OpWrite || op == durable.OpCreate) && strings.Contains(name, indexName) {
+				return unix.ENOSPC
+			}
+			return nil
+		}}
+		letters := "S"
+		if gone {
+			letters = "F"
+		}
+		b.foreign(bases[0], letters)
+		must(t, os.Remove(b.find(bases[len(bases)-1])))
+		bases = bases[:len(bases)-1]
+		for range 2 {
+			must(t, m.Sync())
+			if got := view(t, m); len(got) != len(bases) || got[bases[0]].Flags != parsed(letters) {
+				t.Errorf("%v: %v", gone, got)
+			}
+		}
+		if _, err := m.SetFlags(0, []uint32{1}, Add, Draft, nil); err != nil {
+			t.Error(err)
+		}
+		m.ops = nil
+		if got := view(t, b.open()); len(got) != len(bases) || got[bases[0]].Flags != parsed(letters)|Draft {
+			t.Errorf("%v, another process: %v", gone, got)
+		}
+		must(t, m.Sync())
+	}
+}
+
+func parsed(letters string) Flags {
+	_, f, _ := parseName("x:2," + letters)
+	return f
 }

@@ -59,7 +59,10 @@ func (b *Mailbox) syncLocked(hard bool) error {
 		return nil
 	}
 	b.changed()
-	return b.index.write(b.ops, t.frames)
+	if err := b.index.write(b.ops, t.frames); err != nil {
+		b.report(err) // what was read is right: on a full disk there is still mail to be read
+	}
+	return nil
 }
 
 // look stats what a change would show in.
