@@ -39,6 +39,8 @@ type Config struct {
 	TLSRaw func(net.Conn)
 	// Discard keeps no messages.
 	Discard bool
+	// Took, if not nil, is called with each message before the reply to it, by several connections at a time.
+	Took func(Message)
 }
 
 // Message is one message for which an end was read, whatever the reply to it.
@@ -428,6 +430,9 @@ func (c *session) end(bdat bool) bool {
 		c.s.messages = append(c.s.messages, m)
 	}
 	c.s.mu.Unlock()
+	if f := c.s.conf.Took; f != nil {
+		f(m)
+	}
 	c.forget()
 	if !c.s.conf.LMTP {
 		return c.reply(".", "", "250 2.0.0 taken") != 0

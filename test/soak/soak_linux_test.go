@@ -1,0 +1,348 @@
+// Package soak runs a whole system for a long time with everything mixed that clients and other hosts do, well or badly, and asks two things:
+// has every message that was acknowledged arrived, once; and is everything back where it was when all is quiet: descriptors, threads,
+// goroutines and memory of each process, files in the queue, in the maildirs and beside them.
+//
+// `go test` sends some 3,000 messages in half a minute. SOAK says another number; `make soak` half a million.
+package soak
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"postamt/test/suite"
+)
+
+// soak is one run.
+type soak struct {
+	*site
+	ledger *ledger
+	drops  []maildrop // of the first users; the mailboxes of the others are read directly
+
+	mu    sync.Mutex
+	deeds map[string]int // done, by name
+	turns map[string]int // of the administrator, by name
+}
+
+const (
+	senders = 12
+	vandals = 8
+	readers = 4
+)
+
+func TestF23_Soak(t *testing.T) {
+	messages, warm, owners := 3000, 800, 4
+	every, workerIdle := 10*time.Second, time.Minute
+	var rare []string
+	if text := os.Getenv("SOAK"); text != "" {
+		var err error
+		if messages, err = strconv.Atoi(text); err != nil {
+			t.Fatalf("SOAK=%s: %v", text, err)
+		}
+		warm, owners, every = max(warm, min(messages/20, 20_000)), 6, time.Minute
+		// Workers for these come and go.
+		rare, workerIdle = []string{"rare0", "rare1", "rare2", "rare3"}, 20*time.Second
+	}
+	var users []string
+	for i := range 24 {
+		users = append(users, fmt.Sprintf("u%02d", i))
+	}
+	l := &ledger{t: t, seed: uint64(time.Now().UnixNano()), users: users, rare: rare}
+	s := &soak{site: newSite(t, l, users, rare, owners, workerIdle), ledger: l, drops: make([]maildrop, 16)}
+	t.Cleanup(func() {
+		for _, name := range s.programs {
+			s.Kill(name) // if it still runs
+			if t.Failed() {
+				log := s.Log(name)
+				t.Logf("log of %s:\n%s", name, log[max(0, len(log)-1<<10):])
+			}
+		}
+	})
+	s.run()
+
+	begun := time.Now()
+	s.mix(warm, every)
+	base := s.rest()
+	t.Logf("warm after %v: %v", time.Since(begun).Round(time.Second), l)
+	begun = time.Now()
+	s.deeds, s.turns = map[string]int{}, map[string]int{}
+	s.mix(messages, every)
+	took := time.Since(begun)
+	done, turns := maps.Clone(s.deeds), maps.Clone(s.turns)
+	end := s.rest()
+	t.Logf("%d messages in %v, %.0f a second; with what came before: %v", messages, took.Round(time.Second), float64(messages)/took.Seconds(), l)
+	table, faults := base.compare(end, len(s.Users))
+	t.Logf("base line -> end:\n%s", table)
+	for _, f := range faults {
+		t.Error(f)
+	}
+	total := 0
+	for _, d := range deeds {
+		total += done[d.name]
+		if done[d.name] == 0 {
+			t.Errorf("%s was not done", d.name)
+		}
+	}
+	t.Logf("%d bad dialogues: %v; %v", total, done, turns)
+
+	// Goroutines are seen when a program dies of SIGQUIT: those of these programs, and those of new ones that have done little.
+	old := s.dump(end)
+	s.run()
+	s.mix(300, every)
+	fresh := s.dump(s.rest())
+	for _, name := range slices.Sorted(maps.Keys(fresh)) {
+		t.Logf("goroutines of %s: %d, when new %d", name, len(old[name]), len(fresh[name]))
+		if len(old[name]) > len(fresh[name]) {
+			t.Errorf("%s has more goroutines than when it is new:\n%s\nnew:\n%s", name, tally(old[name]), tally(fresh[name]))
+		}
+	}
+	l.verify()
+	s.run()
+	s.stop()
+	if err := s.Check(); err != nil {
+		t.Error(err)
+	}
+	for _, user := range s.Users {
+		if out, err := exec.Command(filepath.Join(s.bin, "mailboxctl"), "check", s.Maildir(user)).CombinedOutput(); err != nil {
+			t.Errorf("mailboxctl check: %v\n%s", err, out)
+		}
+	}
+}
+
+// mix has all kinds of clients at work until n more messages were acknowledged, and then everything brought to its end: the queue and all
+// mailboxes are empty.
+func (s *soak) mix(n int, every time.Duration) {
+	s.t.Helper()
+	goal := s.ledger.taken() + n
+	s.willing.Store(false)
+	working, stop := context.WithCancel(s.t.Context())
+	read := make(chan struct{})
+	s.working = working
+	var sending, others, reading sync.WaitGroup
+	for range senders {
+		sending.Go(func() { s.sender(s.ledger, func() bool { return s.ledger.taken() >= goal || s.t.Failed() }) })
+	}
+	for range vandals {
+		others.Go(func() { s.vandal(s.ledger, s.done) })
+	}
+	for i := range readers {
+		reading.Go(func() { s.reader(s.ledger, s.drops, i, readers, read) })
+	}
+	others.Go(func() { s.administrate() })
+	others.Go(func() { s.report(goal, every) })
+	sending.Wait()
+	stop()
+	others.Wait()
+	s.willing.Store(true)
+	s.must(s.dns.Set(zone(true)))
+	s.must(s.Flush())
+	if err := s.AwaitEmpty(2 * time.Minute); err != nil {
+		s.t.Error(err)
+	}
+	close(read)
+	reading.Wait()
+	for found := 1; found > 0; {
+		found = 0
+		for i := range s.Users {
+			n, err := s.visit(s.ledger, s.drops, i)
+			if err != nil {
+				s.t.Fatal(err)
+			}
+			found += n
+		}
+	}
+	if s.t.Failed() {
+		s.t.FailNow()
+	}
+}
+
+// done counts a deed.
+func (s *soak) done(name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.deeds != nil {
+		s.deeds[name]++
+	}
+}
+
+// administrate reloads programs, lists and flushes the queue, and lets the name server have good and bad times.
+func (s *soak) administrate() {
+	list := func() error {
+		out, err := exec.Command(filepath.Join(s.bin, "queuectl"), "-C", s.Conf, "list").CombinedOutput()
+		if err != nil {
+			return fmt.Errorf("queuectl: %w\n%s", err, out)
+		}
+		return nil
+	}
+	for i := 0; ; i++ {
+		select {
+		case <-s.working.Done():
+			return
+		case <-time.After(500 * time.Millisecond):
+		}
+		var what string
+		var err error
+		switch n := rand.IntN(10); {
+		case n < 3:
+			what = "HUP"
+			err = s.Signal(s.programs[rand.IntN(len(s.programs))], syscall.SIGHUP)
+		case n < 6:
+			what, err = "list", list()
+		case n < 7:
+			what, err = "flush", s.Flush()
+		default:
+			what, err = "name server", s.dns.Set(zone(i%2 == 0))
+		}
+		if err != nil {
+			s.t.Error(err)
+		}
+		s.mu.Lock()
+		if s.turns != nil {
+			s.turns[what]++
+		}
+		s.mu.Unlock()
+	}
+}
+
+// report says now and then how far it is, and looks through the logs, which would grow without bound.
+func (s *soak) report(goal int, every time.Duration) {
+	last := s.ledger.taken()
+	for {
+		select {
+		case <-s.working.Done():
+			return
+		case <-time.After(every):
+		}
+		now := s.ledger.taken()
+		f, err := s.look()
+		if err != nil {
+			s.t.Error(err)
+			continue
+		}
+		var rss []string
+		for _, name := range slices.Sorted(maps.Keys(f.processes)) {
+			rss = append(rss, fmt.Sprintf("%s %d", name, f.processes[name].rss>>20))
+		}
+		s.t.Logf("%s %d messages of %d, %.0f a second; RSS in MiB: %s", time.Now().Format(time.TimeOnly), now, goal, float64(now-last)/every.Seconds(), strings.Join(rss, ", "))
+		last = now
+		s.logs()
+	}
+}
+
+// logs looks for what no program may say, and forgets the rest.
+func (s *soak) logs() {
+	for _, name := range s.programs {
+		log := s.Log(name)
+		for _, word := range []string{"panic", "fatal error"} {
+			if at := strings.Index(log, word); at >= 0 {
+				s.t.Errorf("%s: %.4000s", name, log[at:])
+			}
+		}
+		if len(log) > 16<<20 {
+			os.Truncate(filepath.Join(s.Dir, "log", name), 0)
+		}
+	}
+}
+
+// rest returns the figures when all is quiet. Of workers they are those as long as workers are there; of the other processes those without workers, if
+// these are to go soon.
+func (s *soak) rest() figures {
+	s.t.Helper()
+	s.logs()
+	f, err := s.calm(time.Minute, func(figures) bool { return true })
+	s.must(err)
+	if !s.leaving() {
+		return f
+	}
+	g, err := s.calm(s.workerIdle+time.Minute, func(g figures) bool { return g.workers() == 0 })
+	s.must(err)
+	for name, p := range f.processes {
+		if strings.Contains(name, " worker ") && !s.seldom(name) {
+			g.processes[name] = p
+		}
+	}
+	return g
+}
+
+// leaving says that workers do not stay for long.
+func (s *soak) leaving() bool { return s.workerIdle < time.Minute }
+
+// seldom says that a worker is of one of the users whose workers come and go.
+func (s *soak) seldom(name string) bool {
+	_, uid, _ := strings.Cut(name, " worker ")
+	n, err := strconv.Atoi(uid)
+	return err == nil && n >= firstOwner+s.owners
+}
+
+// dump ends all programs by SIGQUIT, and returns the goroutines of each process: what stands in the log about each.
+func (s *soak) dump(f figures) map[string][]string {
+	s.t.Helper()
+	all := map[string][]string{}
+	for _, program := range s.programs {
+		root := s.Pid(program)
+		s.must(syscall.Kill(root, syscall.SIGSTOP)) // or it ends the others, or they with it
+		for name, p := range f.processes {
+			if strings.HasPrefix(name, program+" ") && p.pid != root && !(s.leaving() && strings.Contains(name, " worker ")) {
+				all[name] = s.quit(program, p.pid, func() {})
+			}
+		}
+		name := program
+		if _, ok := f.processes[program+" monitor"]; ok {
+			name += " monitor"
+		}
+		all[name] = s.quit(program, root, func() { syscall.Kill(root, syscall.SIGCONT) })
+		s.Kill(program)
+	}
+	return all
+}
+
+// quit ends one process by SIGQUIT and returns its goroutines.
+func (s *soak) quit(program string, pid int, after func()) []string {
+	s.t.Helper()
+	before := len(s.Log(program))
+	s.must(syscall.Kill(pid, syscall.SIGQUIT))
+	after()
+	s.must(suite.Await(patience, "the end of "+program, func() bool {
+		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		return err != nil || strings.Contains(string(b), ") Z ")
+	}))
+	var all []string
+	for part := range strings.SplitSeq(s.Log(program)[before:], "\n\n") {
+		if strings.HasPrefix(part, "goroutine ") {
+			all = append(all, part)
+		}
+	}
+	if len(all) == 0 {
+		s.t.Errorf("%s (%d) has left no trace:\n%s", program, pid, s.Log(program)[before:])
+	}
+	return all
+}
+
+// tally is goroutines by who began them and what they wait for.
+func tally(goroutines []string) string {
+	n := map[string]int{}
+	for _, g := range goroutines {
+		_, g, _ = strings.Cut(g, "[")
+		state, stack, _ := strings.Cut(g, "]")
+		state, _, _ = strings.Cut(state, ",")
+		_, by, _ := strings.Cut(stack, "created by ")
+		by, _, _ = strings.Cut(by, " in goroutine")
+		n[by+" "+state]++
+	}
+	var b strings.Builder
+	for _, what := range slices.Sorted(maps.Keys(n)) {
+		fmt.Fprintf(&b, "%6d %s\n", n[what], what)
+	}
+	return b.String()
+}
