@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"time"
@@ -33,23 +34,21 @@ type Limits struct {
 // Any says that there is a limit.
 func (l Limits) Any() bool { return l != Limits{} }
 
-// Store is a directory of counts. It is safe for concurrent use.
-type Store struct{ dir *os.Root }
+// Store is a directory of counts. It holds nothing open, so nobody has to know when it is used no more. It is safe for concurrent use.
+type Store struct{ dir string }
 
 // Open opens the directory, and makes it.
 func Open(path string) (*Store, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("usage: %w", err)
 	}
-	dir, err := os.OpenRoot(path)
+	d, err := os.Open(path) // said at the start, not at the first message
 	if err != nil {
 		return nil, fmt.Errorf("usage: %w", err)
 	}
-	return &Store{dir}, nil
+	d.Close()
+	return &Store{path}, nil
 }
-
-// Close closes the directory.
-func (s *Store) Close() error { return s.dir.Close() }
 
 // window is one line.
 type window struct {
@@ -69,7 +68,7 @@ func (s *Store) Count(login string, rcpts int, now time.Time, l Limits) (over st
 	if login == "" || login[0] == '.' || strings.ContainsAny(login, "/\x00") {
 		return "", fmt.Errorf("usage: %q is no login", login)
 	}
-	f, err := s.dir.OpenFile(login, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(filepath.Join(s.dir, login), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
 	if err != nil {
 		return "", fmt.Errorf("usage: %w", err)
 	}
@@ -152,7 +151,7 @@ func (w *window) recent(now time.Time, length time.Duration, current, before int
 
 // Forget removes the counts of logins that have sent nothing for two days.
 func (s *Store) Forget(now time.Time) error {
-	d, err := s.dir.Open(".")
+	d, err := os.Open(s.dir)
 	if err != nil {
 		return fmt.Errorf("usage: %w", err)
 	}
@@ -162,7 +161,7 @@ func (s *Store) Forget(now time.Time) error {
 		entries, err := d.ReadDir(256)
 		for _, e := range entries {
 			if st, err := e.Info(); err == nil && now.Sub(st.ModTime()) > 48*time.Hour {
-				errs = append(errs, s.dir.Remove(e.Name()))
+				errs = append(errs, os.Remove(filepath.Join(s.dir, e.Name())))
 			}
 		}
 		if err == io.EOF {

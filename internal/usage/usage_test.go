@@ -1,6 +1,7 @@
 package usage
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -19,7 +20,6 @@ func open(t *testing.T) (*Store, string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { s.Close() })
 	return s, dir
 }
 
@@ -198,5 +198,18 @@ func TestForgetRemovesWhoHasBeenSilent(t *testing.T) {
 	left, err := os.ReadDir(dir)
 	if err != nil || len(left) != 150 {
 		t.Errorf("%d left, want 150; %v", len(left), err)
+	}
+}
+
+// Nothing is held open: a reload that makes another Store leaves nothing behind, and a directory may be replaced.
+func TestNothingIsHeldOpen(t *testing.T) {
+	s, dir := open(t)
+	count(t, s, 1, noon, Limits{})
+	if err := errors.Join(os.Rename(dir, dir+".old"), os.Mkdir(dir, 0o700)); err != nil {
+		t.Fatal(err)
+	}
+	count(t, s, 1, noon, Limits{})
+	if _, err := os.Stat(filepath.Join(dir, "alice")); err != nil {
+		t.Error(err)
 	}
 }
