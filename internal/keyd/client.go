@@ -18,14 +18,16 @@ import (
 )
 
 // Client asks a server. It is a certs.Keyring and safe for concurrent use. It connects when it is needed, keeps a few
-// connections, and finds a new server by itself when the one before is gone.
+// connections while there are questions (a minute longer), and finds a new server by itself when the one before is gone.
 type Client struct {
 	path    string
 	timeout time.Duration
+	linger  time.Duration
 	room    chan struct{} // a place for each question under way
 
 	mu   sync.Mutex
-	idle []net.Conn // the last used at the end
+	idle []net.Conn  // the last used at the end
+	rest *time.Timer // closes them
 	had  map[keyID]time.Time
 }
 
@@ -34,11 +36,14 @@ const (
 	maxIdle     = 8
 	// answerTime is for a question as a whole, with the wait for a place. It is well below the time for a handshake.
 	answerTime = 3 * time.Second
+	// lingerTime is until nobody needs what is idle. A program that reloads its configuration makes a new client and forgets the old
+	// one, whose listeners' handshakes may still ask: so nobody can say when it is to be closed, but the client itself.
+	lingerTime = time.Minute
 )
 
 // NewClient is for the server with its socket at path.
 func NewClient(path string) *Client {
-	return &Client{path: path, timeout: answerTime, room: make(chan struct{}, maxUnderWay), had: make(map[keyID]time.Time)}
+	return &Client{path: path, timeout: answerTime, linger: lingerTime, room: make(chan struct{}, maxUnderWay), had: make(map[keyID]time.Time)}
 }
 
 // Signer is the private key of pub as certs.Keyring has it; it asks nothing yet.
@@ -234,6 +239,11 @@ func (c *Client) keep(nc net.Conn) {
 	if len(c.idle) < maxIdle {
 		c.idle = append(c.idle, nc)
 		nc = nil
+	}
+	if c.rest == nil {
+		c.rest = time.AfterFunc(c.linger, c.drop)
+	} else {
+		c.rest.Reset(c.linger)
 	}
 	c.mu.Unlock()
 	if nc != nil {

@@ -343,6 +343,29 @@ func TestServerRestart(t *testing.T) {
 	}
 }
 
+// A client that nobody asks any more, because its program has read its configuration again, keeps nothing open; it can be used all the same.
+func TestClientRests(t *testing.T) {
+	k := ecKey(elliptic.P256())
+	b := newBench(t, map[string]crypto.Signer{"a": k})
+	c := NewClient(b.socket)
+	c.linger = 50 * time.Millisecond
+	idle := func() int {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.idle)
+	}
+	for range 2 {
+		if err := c.Has(k.Public()); err != nil {
+			t.Fatal(err)
+		}
+		for end := time.Now().Add(10 * time.Second); idle() > 0; time.Sleep(5 * time.Millisecond) {
+			if time.Now().After(end) {
+				t.Fatalf("%d connections are idle", idle())
+			}
+		}
+	}
+}
+
 // One that accepts and says nothing, or half an answer, costs the time for an answer and no more.
 func TestServerHangs(t *testing.T) {
 	k := ecKey(elliptic.P256())
