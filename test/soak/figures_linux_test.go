@@ -20,7 +20,9 @@ import (
 // process is what one process has. It is known by its program, its role and, if it is a worker, its uid.
 type process struct {
 	pid, fds, threads int
+	links             int // that others have asked for
 	rss, pss          int64
+	open              []string // what the descriptors are
 }
 
 // figures are all that is counted.
@@ -70,6 +72,7 @@ func (s *site) look() (figures, error) {
 			f.processes[name] = p
 		case name == "smtpd" || strings.HasPrefix(name, "pop3d") && !strings.Contains(name, "worker"):
 			together.fds += p.fds
+			together.open = append(append(together.open, name+":"), p.open...)
 			p.fds = 0
 			f.processes[name] = p
 		}
@@ -161,8 +164,11 @@ func examine(program string, pid int, link func(string) bool) (string, process, 
 		return "", p, err
 	}
 	for _, e := range fds {
-		if to, err := os.Readlink(dir + "/fd/" + e.Name()); err == nil && !link(to) {
+		if to, err := os.Readlink(dir + "/fd/" + e.Name()); err == nil && link(to) {
+			p.links++
+		} else {
 			p.fds++
+			p.open = append(p.open, e.Name()+" "+to)
 		}
 	}
 	p.threads, p.rss = int(field("Threads")), field("VmRSS")<<10
@@ -180,12 +186,12 @@ func examine(program string, pid int, link func(string) bool) (string, process, 
 	return name, p, nil
 }
 
-// calm waits until want holds and, for as long as a front keeps a connection to a worker that it does not need, nothing has changed but links and memory.
+// calm waits for want, and as long as a front keeps a connection to a worker that nobody needs, and then until nothing changes for a moment but links and memory.
 func (s *site) calm(limit time.Duration, want func(figures) bool) (figures, error) {
-	const still = 6 * time.Second
+	const kept, still = 5500 * time.Millisecond, time.Second
 	var last figures
-	since := time.Now()
-	for begun := time.Now(); ; time.Sleep(200 * time.Millisecond) {
+	begun := time.Now()
+	for since := begun; ; time.Sleep(200 * time.Millisecond) {
 		now, err := s.look()
 		if err != nil {
 			return now, err
@@ -194,7 +200,7 @@ func (s *site) calm(limit time.Duration, want func(figures) bool) (figures, erro
 			since = time.Now()
 		}
 		last = now
-		if time.Since(since) >= still && want(now) || time.Since(begun) > limit {
+		if time.Since(begun) >= kept && time.Since(since) >= still && want(now) || time.Since(begun) > limit {
 			return now, nil
 		}
 	}
@@ -258,7 +264,7 @@ func (base figures) compare(end figures, mailboxes int) (table string, faults []
 			fault("%s is another process", name)
 		}
 		if q.fds != p.fds {
-			fault("%s has %d descriptors, had %d: %s", name, q.fds, p.fds, descriptors(q.pid))
+			fault("%s has %d descriptors, had %d:\n%q\nhad\n%q", name, q.fds, p.fds, q.open, p.open)
 		}
 		if q.threads > p.threads+threadsMore {
 			fault("%s has %d threads, had %d", name, q.threads, p.threads)
@@ -289,15 +295,4 @@ func (base figures) compare(end figures, mailboxes int) (table string, faults []
 	}
 	w.Flush()
 	return b.String(), faults
-}
-
-// descriptors are those of a process.
-func descriptors(pid int) string {
-	var all []string
-	entries, _ := os.ReadDir(fmt.Sprintf("/proc/%d/fd", pid))
-	for _, e := range entries {
-		to, _ := os.Readlink(fmt.Sprintf("/proc/%d/fd/%s", pid, e.Name()))
-		all = append(all, e.Name()+" "+to)
-	}
-	return strings.Join(all, ", ")
 }

@@ -76,7 +76,7 @@ func newSite(t testing.TB, l *ledger, users, rare []string, owners int, workerId
 	settings := fmt.Sprintf("remote_port %d\nretry_min 1s\nretry_max %ds\nqueue_scan_interval 2s\nconnection_idle 1s\nworker_idle %ds\n", plain, retryMax, int(workerIdle.Seconds())) +
 		fmt.Sprintf("pop3d_listen %s=pop3 %s=pop3s\nrelay_clients 127.0.0.0/8\nmessage_size_limit %d\nrecipient_limit %d\n", s.pop3, s.pop3s, sizeLimit, rcptLimit) +
 		fmt.Sprintf("smtpd_timeout_command %ds\nsmtpd_timeout_data %[1]ds\npop3d_timeout_login %[1]ds\npop3d_timeout_idle %[1]ds\npop3d_client_limit 0\n", commandMax) +
-		"smtpd_error_soft 5\nsmtpd_error_hard 8\nlogin_messages_hour 10000000\nauth_mechanisms PLAIN LOGIN CRAM-MD5 SCRAM-SHA-256\n"
+		"smtpd_error_soft 7\nsmtpd_error_hard 8\nlogin_messages_hour 10000000\nauth_mechanisms PLAIN LOGIN CRAM-MD5 SCRAM-SHA-256\n"
 	root := os.Geteuid() == 0
 	if root {
 		settings += fmt.Sprintf("login_user %d:%[1]d\nauth_user %d:%[2]d\nkeyd_user %d:%[3]d\nsmtpd_user %d:%d\nqueue_user %[5]d:%[5]d\n", loginID, authID, keydID, smtpdID, queueID) +
