@@ -19,6 +19,7 @@ VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo u
 LDFLAGS     = -s -w -X postamt/internal/daemon.release=$(VERSION) -X postamt/internal/config.DefaultPath=$(SYSCONFDIR)/postamt.conf
 FUZZTIME    = 20s
 BENCHFLAGS  =
+SOAK        = 500000
 
 export CGO_ENABLED = 0
 
@@ -61,6 +62,9 @@ powercut: ## 200 power cuts of each file system (root, FUSE), and what is lost w
 
 backlog: ## start on a queue of a million messages; needs 6 GB in /dev/shm, or BACKLOG_DIR
 	BACKLOG=1000000 $(GO) test ./test/backlog -v -count=1 -timeout 1h
+
+soak: all ## half a million messages (SOAK) with everything mixed that clients and hosts do wrong: what is left behind; about an hour
+	SOAK=$(SOAK) $(GO) test ./test/soak -run TestF23 -v -count=1 -timeout 24h
 
 bench: all ## measure against Postfix in the same run, print a table with ratios
 	$(GO) run ./test/bench $(BENCHFLAGS)
@@ -105,4 +109,4 @@ clean: ## remove what was built; ./run (the demo's mail) stays
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
 
-.PHONY: all run test deps check race crash testssl fuzz powercut backlog bench bench-start imports install uninstall clean help
+.PHONY: all run test deps check race crash testssl fuzz powercut backlog soak bench bench-start imports install uninstall clean help

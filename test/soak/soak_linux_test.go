@@ -37,12 +37,12 @@ type soak struct {
 
 const (
 	senders = 12
-	vandals = 8
+	vandals = 6
 	readers = 4
 )
 
 func TestF23_Soak(t *testing.T) {
-	messages, warm, owners := 2400, 600, 4
+	messages, warm, owners := 2000, 500, 4
 	every, workerIdle := 10*time.Second, time.Minute
 	var rare []string
 	if text := os.Getenv("SOAK"); text != "" {
