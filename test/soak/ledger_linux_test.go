@@ -213,9 +213,11 @@ func (l *ledger) arrived(text []byte) {
 	}
 }
 
-// verify compares what the clients know with what there was.
+// verify compares what the clients know with what there was. It says the first that is wrong, and how many more.
 func (l *ledger) verify() {
 	l.t.Helper()
+	var faults []string
+	fault := func(format string, args ...any) { faults = append(faults, fmt.Sprintf(format, args...)) }
 	l.mu.Lock()
 	entries := slices.Clone(l.entries)
 	l.mu.Unlock()
@@ -226,23 +228,30 @@ func (l *ledger) verify() {
 			who = append(slices.Clone(who), "the report to "+p.from)
 		}
 		for i, user := range who {
-			l.judge(number, e.fate, user, int(e.copies[i]), 1, 1)
+			judge(fault, number, e.fate, user, int(e.copies[i]), 1, 1)
 		}
 		if p.away > 0 || e.away > 0 {
-			l.judge(number, e.fate, "the sink", int(e.away), p.away, 255)
+			judge(fault, number, e.fate, "the sink", int(e.away), p.away, 255)
 		}
+	}
+	for i, f := range faults {
+		if i == 20 {
+			l.t.Errorf("and %d more", len(faults)-i)
+			break
+		}
+		l.t.Error(f)
 	}
 }
 
 // judge says whether n copies of a message in one place are right.
-func (l *ledger) judge(number int, f fate, where string, n, least, most int) {
+func judge(fault func(string, ...any), number int, f fate, where string, n, least, most int) {
 	switch {
 	case f == acknowledged && n < least:
-		l.t.Errorf("LOST: %d was acknowledged, %s has %d of %d", number, where, n, least)
+		fault("LOST: %d was acknowledged, %s has %d of %d", number, where, n, least)
 	case f != acknowledged && f != unknown && n > 0:
-		l.t.Errorf("%s has %d of %d, whose sender was not told that it was taken (fate %d)", where, n, number, f)
+		fault("%s has %d of %d, whose sender was not told that it was taken (fate %d)", where, n, number, f)
 	case n > most:
-		l.t.Errorf("DUPLICATE: %s has %d of %d (fate %d)", where, n, number, f)
+		fault("DUPLICATE: %s has %d of %d (fate %d)", where, n, number, f)
 	}
 }
 

@@ -19,7 +19,7 @@ import (
 	"postamt/test/suite"
 )
 
-// Accounts that are in no passwd file, for when root runs the test. Mailboxes belong to firstOwner and the ids above.
+// Accounts that are in no passwd file. Mailboxes belong to firstOwner and the ids above.
 const (
 	loginID    = 60501
 	authID     = 60502
@@ -77,11 +77,8 @@ func newSite(t testing.TB, l *ledger, users, rare []string, owners int, workerId
 		fmt.Sprintf("pop3d_listen %s=pop3 %s=pop3s\nrelay_clients 127.0.0.0/8\nmessage_size_limit %d\nrecipient_limit %d\n", s.pop3, s.pop3s, sizeLimit, rcptLimit) +
 		fmt.Sprintf("smtpd_timeout_command %ds\nsmtpd_timeout_data %[1]ds\npop3d_timeout_login %[1]ds\npop3d_timeout_idle %[1]ds\npop3d_client_limit 0\n", commandMax) +
 		"smtpd_error_soft 7\nsmtpd_error_hard 8\nlogin_messages_hour 10000000\nauth_mechanisms PLAIN LOGIN CRAM-MD5 SCRAM-SHA-256\n"
-	root := os.Geteuid() == 0
-	if root {
-		settings += fmt.Sprintf("login_user %d:%[1]d\nauth_user %d:%[2]d\nkeyd_user %d:%[3]d\nsmtpd_user %d:%d\nqueue_user %[5]d:%[5]d\n", loginID, authID, keydID, smtpdID, queueID) +
-			fmt.Sprintf("keyd_clients %d %d\nmin_uid 100\npasswords passwords\nstate_dir state\n", loginID, smtpdID)
-	}
+	settings += fmt.Sprintf("login_user %d:%[1]d\nauth_user %d:%[2]d\nkeyd_user %d:%[3]d\nsmtpd_user %d:%d\nqueue_user %[5]d:%[5]d\n", loginID, authID, keydID, smtpdID, queueID) +
+		fmt.Sprintf("keyd_clients %d %d\nmin_uid 100\npasswords passwords\nstate_dir state\n", loginID, smtpdID)
 	all := append(append([]string{}, users...), rare...)
 	s.System, err = suite.New(suite.Config{
 		Bin: bin, Users: all, Aliases: aliases(users), DNS: s.dns.Addr, TLS: true, Auth: true, Keyd: true, Settings: settings,
@@ -90,9 +87,7 @@ func newSite(t testing.TB, l *ledger, users, rare []string, owners int, workerId
 	s.must(err)
 	t.Cleanup(s.Remove)
 	s.tls = &tls.Config{InsecureSkipVerify: true, ClientSessionCache: tls.NewLRUClientSessionCache(8)}
-	if root {
-		s.handOver(all, len(users))
-	}
+	s.handOver(all, len(users))
 	return s
 }
 
@@ -112,12 +107,11 @@ func (s *site) handOver(all []string, users int) {
 	}
 	s.must(os.WriteFile(s.Dir+"/users", []byte(text.String()), 0o644))
 	s.must(os.WriteFile(s.Dir+"/passwords", []byte(passwords.String()), 0o640))
-	for _, name := range []string{"", "/run", "/home", "/postamt.conf", "/users", "/aliases", "/routes", "/cert.pem"} {
-		mode := os.FileMode(0o644)
-		if !strings.Contains(name, ".") && name != "/users" && name != "/aliases" && name != "/routes" {
-			mode = 0o755
-		}
-		s.must(os.Chmod(s.Dir+name, mode))
+	for _, name := range []string{"", "/run", "/home"} {
+		s.must(os.Chmod(s.Dir+name, 0o755))
+	}
+	for _, name := range []string{"/postamt.conf", "/users", "/aliases", "/routes", "/cert.pem"} {
+		s.must(os.Chmod(s.Dir+name, 0o644))
 	}
 	for _, d := range []string{"state", "state/auth", "state/usage"} {
 		s.must(os.Mkdir(s.Dir+"/"+d, 0o755))
