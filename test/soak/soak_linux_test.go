@@ -45,7 +45,7 @@ func TestF23_Soak(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to become users, and to see what authd and keyd have open")
 	}
-	messages, warm, owners := 2000, 500, 4
+	messages, warm, owners := 2500, 500, 4
 	every, workerIdle := 10*time.Second, time.Minute
 	var rare []string
 	if text := os.Getenv("SOAK"); text != "" {
@@ -76,47 +76,27 @@ func TestF23_Soak(t *testing.T) {
 
 	begun := time.Now()
 	s.mix(warm, every)
-	base := s.rest()
+	base := s.rest(nil)
 	t.Logf("warm after %v: %v", time.Since(begun).Round(time.Second), l)
+
 	begun = time.Now()
 	s.deeds, s.turns = map[string]int{}, map[string]int{}
 	s.mix(messages, every)
 	took := time.Since(begun)
-	done, turns := maps.Clone(s.deeds), maps.Clone(s.turns)
-	end := s.rest()
+	s.didAll()
+	end := s.rest(&base)
 	t.Logf("%d messages in %v, %.0f a second; with what came before: %v", messages, took.Round(time.Second), float64(messages)/took.Seconds(), l)
 	table, faults := base.compare(end, len(s.Users))
 	t.Logf("base line -> end:\n%s", table)
 	for _, f := range faults {
 		t.Error(f)
 	}
-	total := 0
-	for _, d := range deeds {
-		total += done[d.name]
-		if done[d.name] == 0 {
-			t.Errorf("%s was not done", d.name)
-		}
-	}
-	t.Logf("%d bad dialogues: %v; %v", total, done, turns)
 
 	// Goroutines are seen when a program dies of SIGQUIT: those of these programs, and those of new ones that have done little.
 	old := s.dump(end)
 	s.run()
 	s.mix(50, every)
-	fresh := s.dump(s.rest())
-	for _, name := range slices.Sorted(maps.Keys(old)) {
-		if old[name]["main"]*fresh[name]["main"] == 0 {
-			continue
-		}
-		n := 0
-		for what, count := range old[name] {
-			n += count
-			if count > fresh[name][what] {
-				t.Errorf("%s has %d goroutines of %s, when new %d", name, count, what, fresh[name][what])
-			}
-		}
-		t.Logf("%d goroutines of %s", n, name)
-	}
+	s.noMore(old, s.dump(s.rest(nil)))
 	l.verify()
 	s.run()
 	s.stop()
@@ -128,6 +108,19 @@ func TestF23_Soak(t *testing.T) {
 			t.Errorf("mailboxctl check: %v\n%s", err, out)
 		}
 	}
+}
+
+// didAll says what was done, and fails if something was not.
+func (s *soak) didAll() {
+	s.t.Helper()
+	total := 0
+	for _, d := range deeds {
+		total += s.deeds[d.name]
+		if s.deeds[d.name] == 0 {
+			s.t.Errorf("%s was not done", d.name)
+		}
+	}
+	s.t.Logf("%d bad dialogues: %v; %v", total, s.deeds, s.turns)
 }
 
 // mix has all kinds of clients at work until n more messages were acknowledged, and then everything brought to its end: the queue and all
@@ -267,24 +260,37 @@ func (s *soak) logs() {
 	}
 }
 
-// rest returns the figures when all is quiet. Of workers they are those as long as workers are there; of the other processes those without workers, if
-// these are to go soon.
-func (s *soak) rest() figures {
+// rest returns the figures when all is quiet, and as they were before, if they come to that soon: memory is given back bit by bit. Of workers they are those
+// as long as workers are there; of the other processes those without workers, if these are to go soon.
+func (s *soak) rest(before *figures) figures {
 	s.t.Helper()
 	s.logs()
-	f, err := s.calm(time.Minute, func(figures) bool { return true })
-	s.must(err)
+	asBefore := func(f figures) bool {
+		if before == nil {
+			return true
+		}
+		_, faults := before.compare(f, len(s.Users))
+		return len(faults) == 0
+	}
 	if !s.leaving() {
+		f, err := s.calm(time.Minute, asBefore)
+		s.must(err)
 		return f
 	}
-	g, err := s.calm(s.workerIdle+time.Minute, func(g figures) bool { return g.workers() == 0 })
+	workers, err := s.calm(s.workerIdle, func(figures) bool { return true })
 	s.must(err)
-	for name, p := range f.processes {
-		if strings.Contains(name, " worker ") && !s.seldom(name) {
-			g.processes[name] = p
+	merged := func(f figures) figures {
+		f.processes = maps.Clone(f.processes)
+		for name, p := range workers.processes {
+			if strings.Contains(name, " worker ") && !s.seldom(name) {
+				f.processes[name] = p
+			}
 		}
+		return f
 	}
-	return g
+	f, err := s.calm(s.workerIdle+3*time.Minute, func(f figures) bool { return f.workers() == 0 && asBefore(merged(f)) })
+	s.must(err)
+	return merged(f)
 }
 
 // leaving says that workers do not stay for long.
@@ -318,6 +324,26 @@ func (s *soak) dump(f figures) map[string]map[string]int {
 		s.Kill(program)
 	}
 	return all
+}
+
+// noMore fails if a process had more goroutines of some kind than it has when it is new.
+func (s *soak) noMore(old, fresh map[string]map[string]int) {
+	s.t.Helper()
+	var all []string
+	for _, name := range slices.Sorted(maps.Keys(old)) {
+		if old[name]["main"]*fresh[name]["main"] == 0 {
+			continue // a monitor without a trace
+		}
+		n := 0
+		for what, count := range old[name] {
+			n += count
+			if count > fresh[name][what] {
+				s.t.Errorf("%s has %d goroutines of %s, when new %d", name, count, what, fresh[name][what])
+			}
+		}
+		all = append(all, fmt.Sprintf("%s %d", name, n))
+	}
+	s.t.Logf("goroutines: %s", strings.Join(all, ", "))
 }
 
 // quit ends one process by SIGQUIT and returns its goroutines. Those of links are not counted, nor those of Go itself.
