@@ -257,6 +257,7 @@ func (e *editing) number(tx *uidlist.Tx, came []arrival) ([]uint32, error) {
 	if err := tx.Append(entries); err != nil {
 		return nil, fmt.Errorf("mailbox: %w", err)
 	}
+	e.b.kept(entries)
 	uids := make([]uint32, len(came))
 	for i, a := range came {
 		uids[i] = uint32(entries[i].UID)

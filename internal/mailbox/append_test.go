@@ -236,3 +236,20 @@ func TestSyncWhileOthersGiveUIDs(t *testing.T) {
 		t.Errorf("%s: %v", theirs, got)
 	}
 }
+
+// Another has written the list anew, as Dovecot does now and then, and we are the first to see it when we add a message: it keeps the UID that was told.
+func TestAppendToANewList(t *testing.T) {
+	b := newBox(t)
+	b.deliver("x\n")
+	m := b.open()
+	list := filepath.Join(b.dir, listName)
+	old, err := os.ReadFile(list)
+	must(t, err)
+	must(t, errors.Join(os.WriteFile(list+".new", old, 0o600), os.Rename(list+".new", list)))
+	uid, err := m.Append(t.Context(), strings.NewReader("a\r\n"), 0, nil, time.Time{})
+	must(t, err)
+	must(t, m.Sync())
+	if l := m.UIDs(); !slices.Equal(l, []uint32{1, uid}) {
+		t.Errorf("UIDs %v, %d was told", l, uid)
+	}
+}

@@ -329,6 +329,7 @@ func (t *syncing) assign(fresh []found, given []uint32) error {
 		if err := tx.Append(add); err != nil {
 			return fmt.Errorf("mailbox: %w", err)
 		}
+		t.b.kept(add)
 	}
 	for k, i := range without {
 		given[i] = uint32(add[k].UID)
@@ -342,6 +343,13 @@ func (b *Mailbox) keep(change uidlist.Change, read []uidlist.Entry) {
 		b.ahead, b.aheadAll = nil, true
 	}
 	b.ahead = append(b.ahead, read...)
+}
+
+// kept adds lines that were written since: a list that is all there is to be set against the directories says of a name that it has not that it has no UID.
+func (b *Mailbox) kept(written []uidlist.Entry) {
+	if b.aheadAll {
+		b.ahead = append(b.ahead, written...)
+	}
 }
 
 // orphan is the UID that the list had for a file when there was none of that name: Dovecot gives the number first and shows the file then, and a
