@@ -61,6 +61,7 @@ type Mailbox struct {
 	seed    maphash.Seed
 	pop     map[uint32]popLine
 	popRead bool // the whole list was read for it
+	spare   int  // spareLines, but in tests
 
 	followers followers
 	watcher   *watch.Watcher // nil: nobody tells of changes by others
@@ -99,7 +100,7 @@ func Open(root *os.File, folder string, o Options) (*Mailbox, error) {
 	if strings.ContainsAny(folder, "/\x00") || folder == "." || folder == ".." {
 		return nil, fmt.Errorf("mailbox: %q is no folder", folder)
 	}
-	b := &Mailbox{folder: folder, ops: o.Ops, report: o.Report, quota: o.Quota, host: maildir.EscapeHost(o.Host),
+	b := &Mailbox{folder: folder, ops: o.Ops, report: o.Report, quota: o.Quota, host: maildir.EscapeHost(o.Host), spare: spareLines,
 		describe: o.Describe, form: o.Form, orphans: make(map[uint64]uint32), pop: make(map[uint32]popLine), seed: maphash.MakeSeed()}
 	if b.report == nil {
 		b.report = func(error) {}

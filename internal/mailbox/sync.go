@@ -334,6 +334,9 @@ func (t *syncing) assign(fresh []found, given []uint32) error {
 	for k, i := range without {
 		given[i] = uint32(add[k].UID)
 	}
+	if err := t.b.tidy(tx, len(t.x.messages)+len(fresh)); err != nil {
+		t.b.report(err) // it is longer than it need be
+	}
 	return nil
 }
 
