@@ -223,7 +223,7 @@ func (f figures) workers() int {
 }
 
 // What more at the end is no leak: threads, which Go keeps, and makes when many wait for the disk at once; memory, whose heap has grown to what the
-// busiest moment needed; the lists of mailboxes, which are written anew when half of the lines are of messages that are gone.
+// busiest moment needed; the lists of mailboxes, which are written anew when a third and a hundred of the lines are of messages that are gone.
 const (
 	threadsMore = 12
 	memoryTimes = 1.3
