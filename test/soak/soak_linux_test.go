@@ -2,7 +2,7 @@
 // has every message that was acknowledged arrived, once; and is everything back where it was when all is quiet: descriptors, threads,
 // goroutines and memory of each process, files in the queue, in the maildirs and beside them.
 //
-// `go test` sends some 3,000 messages in half a minute. SOAK says another number; `make soak` half a million.
+// `go test` sends some 3,000 messages in less than a minute. SOAK says another number; `make soak` half a million.
 package soak
 
 import (
@@ -104,6 +104,9 @@ func TestF23_Soak(t *testing.T) {
 		t.Error(err)
 	}
 	for _, user := range s.Users {
+		if _, err := os.Stat(s.Maildir(user)); err != nil && slices.Contains(rare, user) {
+			continue // nobody has ever written to him
+		}
 		if out, err := exec.Command(filepath.Join(s.bin, "mailboxctl"), "check", s.Maildir(user)).CombinedOutput(); err != nil {
 			t.Errorf("mailboxctl check: %v\n%s", err, out)
 		}
