@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"io"
+	"math/bits"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -234,6 +235,30 @@ func TestExample(t *testing.T) {
 	}
 	if n := len(f); n > 2*len(example) {
 		t.Errorf("%d octets of facts for %d", n, len(example))
+	}
+}
+
+// What mail programs ask for when they list messages is all there.
+func TestClientsNeedNoFile(t *testing.T) {
+	for client, fields := range map[string]string{
+		"Thunderbird": "From To Cc Bcc Subject Date Message-ID Priority X-Priority References Newsgroups In-Reply-To Content-Type Reply-To",
+		"Apple Mail":  "date subject from to cc message-id in-reply-to references content-type x-priority x-uniform-type-identifier x-universally-unique-identifier list-id list-unsubscribe",
+		"K-9":         "date subject from content-type to cc reply-to message-id references in-reply-to list-unsubscribe sender X-K9mail-Identity Chat-Version",
+		"mutt":        "DATE FROM SENDER SUBJECT TO CC MESSAGE-ID REFERENCES CONTENT-TYPE CONTENT-DESCRIPTION IN-REPLY-TO REPLY-TO LINES LIST-POST LIST-SUBSCRIBE LIST-UNSUBSCRIBE X-LABEL X-ORIGINAL-TO",
+		"Evolution":   "DATE FROM TO CC SUBJECT REFERENCES IN-REPLY-TO MESSAGE-ID MIME-VERSION CONTENT-TYPE CONTENT-CLASS X-CALENDAR-ATTACHMENT X-MAILING-LIST X-LOOP LIST-ID LIST-POST MAILING-LIST ORIGINATOR X-LIST SENDER RETURN-PATH X-BEENTHERE",
+		"Outlook":     "References X-Ref X-Priority X-MSMail-Priority X-MSOESRec Newsgroups",
+		"Roundcube":   "DATE FROM TO SUBJECT CONTENT-TYPE CC REPLY-TO LIST-POST DISPOSITION-NOTIFICATION-TO X-PRIORITY MESSAGE-ID REFERENCES IN-REPLY-TO BCC SENDER RETURN-PATH MAIL-FOLLOWUP-TO MAIL-REPLY-TO X-DRAFT-INFO",
+	} {
+		all := Names(0)
+		for name := range strings.FieldsSeq(fields) {
+			n, ok := Name(name)
+			if all |= n; !ok {
+				t.Errorf("%s asks for %s", client, name)
+			}
+		}
+		if bits.OnesCount64(uint64(all)) != len(strings.Fields(fields)) {
+			t.Errorf("%s: two names have one number", client)
+		}
 	}
 }
 
