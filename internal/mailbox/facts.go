@@ -373,9 +373,12 @@ func (e *editing) learn(t *batch, files []unread) error {
 	if kept {
 		end = b.cache.end()
 	}
-	var records []byte
+	octets, count := 0, 0
+	for k := range files {
+		octets += entrySize + len(files[k].facts)
+	}
+	records := make([]byte, 0, octets)
 	var learnt []message
-	count := 0
 	for k := range files {
 		u := &files[k]
 		i, ok := e.x.find(u.uid)

@@ -351,14 +351,14 @@ func (x *index) compact() {
 
 // snapshot is the whole index as a file.
 func (x *index) snapshot() ([]byte, error) {
+	names, err := x.allNames()
+	if err != nil {
+		return nil, err
+	}
 	n := len(x.messages)
 	b := make([]byte, headerSize+n*recordSize, headerSize+n*(recordSize+72))
 	for i := range x.messages {
-		m := x.messages[i]
-		name, err := x.names.get(&m)
-		if err != nil {
-			return nil, err
-		}
+		m, name := x.messages[i], names[i]
 		m.setName(int64(len(b)-headerSize-n*recordSize), len(name))
 		m.append(b[headerSize+i*recordSize : headerSize+i*recordSize])
 		b = append(b, name...)
