@@ -51,8 +51,7 @@ func (s *Server) Authorize(ctx context.Context, nc net.Conn, kind string, peer l
 	a := &authorization{session: session{srv: s, conf: s.conf.Load(), ctx: ctx, c: imap.NewConn(nc), start: s.now(), id: s.sessionID(),
 		client: maillog.Client{IP: peer.IP, Port: peer.Port, Proto: "IMAP", Listener: kind}}}
 	a.Client = login.NewClient(a.c.Conn, kind, peer, &a.conf.Gate)
-	a.c.Mode = imap.UTF8                          // see the package comment
-	a.c.Limits.Line = login.MaxLine + maxTag + 40 // AUTHENTICATE with an initial response (RFC 4959)
+	a.c.Mode = imap.UTF8 // see the package comment
 	end := a.begin()
 	a.run()
 	end()
@@ -63,9 +62,6 @@ func (s *Server) Authorize(ctx context.Context, nc net.Conn, kind string, peer l
 	a.disconnect()
 	return nil
 }
-
-// maxTag is what the wire takes.
-const maxTag = 64
 
 func (a *authorization) run() {
 	a.srv.Log.Connect(a.id, a.client)
