@@ -89,7 +89,8 @@ postamt runs in %[1]s (domain %[2]s; users alice and bob, passwords in %[1]s/pas
 
 send:  printf 'From: bob@%[2]s\nSubject: hello\n\nfirst message\n' | curl -sS --crlf smtp://%[3]s --mail-from bob@%[2]s --mail-rcpt alice@%[2]s -T -
 read:  cat %[1]s/mail/alice/Maildir/new/*
-       curl -sS -k --ssl-reqd imap://%[5]s/INBOX -u alice -X 'FETCH 1 BODY[]'   (or pop3://%[4]s/1)
+       curl -sS -k --ssl-reqd 'imap://%[5]s/INBOX;MAILINDEX=1' -u alice
+       curl -sS -k --ssl-reqd pop3://%[4]s/1 -u alice
 queue: bin/queuectl -C %[1]s/postamt.conf list
 
 Ctrl-C ends it.

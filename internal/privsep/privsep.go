@@ -1,4 +1,4 @@
-// Package privsep puts together what deliver and pop3d are when root starts them: a monitor, a front and workers (package monitor). What it does here
+// Package privsep puts together what deliver, pop3d and imapd are when root starts them: a monitor, a front and workers (package monitor). What it does here
 // is the same in each program; what is a program's own it brings along.
 package privsep
 

@@ -10,11 +10,13 @@ import (
 	"encoding/pem"
 	"math/big"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
+	"postamt/test/peers"
 	"postamt/test/suite"
 )
 
@@ -137,6 +139,37 @@ func TestACertificateLogsIn(t *testing.T) {
 			talk.want("5", "AUTH EXTERNAL =")
 			talk.want("5", "AUTH EXTERNAL YWxpY2U=")
 			talk.want("235", plain("alice", "alice"))
+		})
+	}
+}
+
+// So it is where mail is read.
+func TestACertificateLogsInReaders(t *testing.T) {
+	ours, other := newAuthority(t, "ours"), newAuthority(t, "ours")
+	var addrs [2]string
+	for i := range addrs {
+		var err error
+		if addrs[i], err = peers.FreeAddr(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := start(t, suite.Config{TLS: true, Auth: true, Settings: "tls_client_ca " + ours.file + "\nauth_mechanisms PLAIN EXTERNAL\npop3d_listen " + addrs[0] + "=pop3s\nimapd_listen " + addrs[1] + "=imaps\n"})
+	for i, x := range []struct{ program, url, command string }{{"pop3d", "pop3s://", "LIST"}, {"imapd", "imaps://", "NOOP"}} {
+		t.Run(x.program, func(t *testing.T) {
+			if err := s.Launch(x.program); err != nil {
+				t.Fatal(err)
+			}
+			defer s.Terminate(x.program)
+			for _, a := range []*authority{ours, other} {
+				cert, key := a.issue("alice", &x509.Certificate{EmailAddresses: []string{"alice@example.test"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
+				out, err := exec.Command("curl", "-sS", "-k", "-m", "60", "--cert", cert, "--key", key, "--sasl-ir", "--login-options", "AUTH=EXTERNAL", "-X", x.command, x.url+addrs[i]).CombinedOutput()
+				if a == ours && err != nil {
+					t.Errorf("%v\n%s", err, out)
+				}
+			}
+			if log := s.Log(x.program); strings.Count(log, ": connect ") != 2 || strings.Count(log, " login=alice ") != 2 || strings.Count(log, " mech=EXTERNAL") != 1 { // login, and the end
+				t.Error(log)
+			}
 		})
 	}
 }
