@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -125,6 +126,9 @@ func TestFail(t *testing.T) {
 	l := s.Authorize(t.Context(), c, IMAP, testPeer)
 	if string(l.Conn.Take()) != "a2 NOOP\r\n" || l.User != "alice" || l.Note.Tag != "a1" || strings.Contains(c.out.String(), "a1") {
 		t.Errorf("%+v %q", l, c.out.String())
+	}
+	if l.Conn.Mode != 0 || l.Conn.Limits != imap.AfterLogin() {
+		t.Error("the limits are those of a stranger")
 	}
 	l.Fail(errors.New("no worker"))
 	s.Log.Close()
@@ -391,5 +395,46 @@ func TestRefuse(t *testing.T) {
 	ours.Close()
 	if b, _ := io.ReadAll(theirs); string(b) != "* BYE [LIMIT] too many connections, try again later\r\n" {
 		t.Errorf("%q", b)
+	}
+}
+
+// A session that waits costs little: ten thousand of them are nothing out of the ordinary.
+func TestIdleMemory(t *testing.T) {
+	const n = 200
+	used := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapInuse + m.StackInuse
+	}
+	s := NewServer(testConfig())
+	before := used()
+	var clients []*bufio.Reader
+	for range n {
+		ours, theirs, err := socketpair()
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer theirs.Close()
+		go func() {
+			defer ours.Close()
+			if l := s.Authorize(t.Context(), ours, IMAP, testPeer); l != nil {
+				s.Serve(t.Context(), l.Conn, newOpen(t), l.Note)
+			}
+		}()
+		io.WriteString(theirs, enter)
+		r := bufio.NewReaderSize(theirs, 16)
+		for line := ""; !strings.HasPrefix(line, "a1 OK "); {
+			if line, err = r.ReadString('\n'); err != nil {
+				t.Fatal(err)
+			}
+		}
+		clients = append(clients, r)
+	}
+	per := int64(used()-before) / n
+	runtime.KeepAlive(clients)
+	t.Logf("%d octets a session", per)
+	if per > 20<<10 { // with the test's own
+		t.Errorf("%d octets a session", per)
 	}
 }
