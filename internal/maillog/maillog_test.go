@@ -78,6 +78,7 @@ func emit(l *Logger) {
 	login := Auth{Session: "s4", User: "alice", IP: client.IP, Service: "smtp", Mechanism: "PLAIN", Reason: "wrong", Wait: time.Second}
 	l.AuthOK(login)
 	l.AuthFailed(login)
+	l.Mailbox("s6", Mailbox{Client: Client{IP: client.IP, Login: "alice", Proto: "IMAPS"}, Why: "failed", Error: errors.New("4711"), Commands: 3, Took: time.Second})
 	l.Maildrop("s5", Maildrop{Client: Client{IP: client.IP, Login: "alice", Proto: "POP3S"}, Why: "changed", Error: errors.New("4711"), Messages: 3, Retrieved: 2, Tops: 1, Octets: 4711, Deleted: 2,
 		Took: time.Second})
 	l.Event("", "worker", KV{"uid", "1000"}, KV{"state", "started"}) // internal/monitor
