@@ -20,7 +20,7 @@ type Op int
 const (
 	Add Op = iota
 	Remove
-	Replace // all flags, and all keywords that have a name
+	Replace // all flags but Passed, which IMAP does not know, and all keywords that have a name
 )
 
 // Keywords are the names of the folder's keywords, by bit.
@@ -73,7 +73,7 @@ func (b *Mailbox) SetFlagsUnchanged(validity uint32, uids []uint32, since uint64
 				case Remove:
 					return old &^ f, k &^ bits
 				}
-				return f, k&^named | bits
+				return old&Passed | f, k&^named | bits
 			})
 			switch {
 			case err == nil && m != nil:

@@ -38,7 +38,7 @@ func TestSetFlags(t *testing.T) {
 		{"S", Add, Seen, nil, "cur/S", false},
 		{"S", Add, Flagged | Trashed, nil, "cur/FST", true},
 		{"FS", Remove, Seen | Draft, nil, "cur/F", true},
-		{"FPRSTX9", Replace, Draft, nil, "cur/9DX", true},
+		{"FPRSTX9", Replace, Draft, nil, "cur/9DPX", true},
 		{"Sa", Add, 0, []string{"two", "ONE"}, "cur/Sab", true},
 		{"Sab", Remove, 0, []string{"one", "unheard-of"}, "cur/Sb", true},
 		{"Sabz", Replace, Seen, []string{"two"}, "cur/Sbz", true}, // z has no name
