@@ -43,7 +43,7 @@ func (u *user) cmdList(_ imap.Command, d *imap.Decoder) error {
 		if l.Select&imap.ListSubscribed == 0 && !e.there && !e.children {
 			continue
 		}
-		u.writeEntry("LIST", e, l.Return)
+		u.writeEntry("LIST", e, (l.Select|l.Return)&imap.ListSubscribed != 0)
 		if l.Return&imap.ListStatus != 0 && e.there {
 			if err := u.status(e.name, l.Status); err != nil {
 				u.srv.Log.Problem(u.id, "LIST: status of "+e.name, err) // RFC 5819 section 2: no STATUS then
@@ -88,7 +88,7 @@ func (u *user) cmdLsub(_ imap.Command, d *imap.Decoder) error {
 			return c.subscribed && strings.HasPrefix(c.name, e.name+".") && !matchesAny(l, c.name)
 		})
 		if e.subscribed || below {
-			u.writeEntry("LSUB", &entry{name: e.name, there: e.subscribed, children: e.children}, 0)
+			u.writeEntry("LSUB", &entry{name: e.name, there: e.subscribed, children: e.children}, false)
 		}
 	}
 	return nil
@@ -153,8 +153,8 @@ func (u *user) entries(subscribed bool) ([]entry, error) {
 	return list, nil
 }
 
-// writeEntry sends one LIST or LSUB response. RFC 9051 section 7.3.1: the attributes.
-func (u *user) writeEntry(response string, e *entry, _ imap.ListOptions) {
+// writeEntry sends one LIST or LSUB response. RFC 9051 section 7.3.1: the attributes; subscribed: \Subscribed among them.
+func (u *user) writeEntry(response string, e *entry, subscribed bool) {
 	b := append(append(append(u.buf[:0], "* "...), response...), " ("...)
 	begin := len(b) - 1
 	add := func(name string) { b = append(imap.Space(b, begin), name...) }
@@ -173,7 +173,7 @@ func (u *user) writeEntry(response string, e *entry, _ imap.ListOptions) {
 	} else if e.there {
 		add(`\HasNoChildren`)
 	}
-	if e.subscribed && response == "LIST" {
+	if e.subscribed && subscribed {
 		add(`\Subscribed`)
 	}
 	for _, use := range e.uses {
@@ -193,7 +193,7 @@ func (u *user) writeName(name string) error {
 		return err
 	}
 	if i := slices.IndexFunc(all, func(e entry) bool { return e.name == name }); i >= 0 {
-		u.writeEntry("LIST", &all[i], 0)
+		u.writeEntry("LIST", &all[i], false)
 	}
 	return nil
 }

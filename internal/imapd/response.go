@@ -102,9 +102,10 @@ func (r *response) section(b []byte, s *imap.Section) ([]byte, error) {
 	r.u.send(b)
 	r.sent = true
 	missing, err := copySpan(r.u.c, f, span.Offset, span.Octets, skip, count)
-	if err == nil && missing > 0 { // M12: the client waits for octets that there are not, and would take the next response for them
+	// M12, M07: the client waits for octets that there are not, or would take a part for all.
+	if err == nil && (missing > 0 || missing < 0 && !s.Partial) {
 		r.u.view.box.Measure(r.m.UID)
-		err = fmt.Errorf("imapd: message %d has become shorter by %d octets", r.m.UID, missing)
+		err = fmt.Errorf("imapd: message %d has not the octets that it is known to have", r.m.UID)
 	}
 	return append(r.u.buf[:0], ' '), err
 }

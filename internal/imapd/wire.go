@@ -13,13 +13,15 @@ type wireForm struct {
 	skip int64 // octets of the wire form that are not wanted, from here
 	left int64 // and how many are wanted then
 	cr   bool  // the last octet was a CR, which has not been sent
+	more bool  // there were octets that were not wanted any more
 	err  error // of w
 }
 
 // blocks are buffers to read files. They are this package's only state, and the garbage collector empties it.
 var blocks = sync.Pool{New: func() any { return new([64 << 10]byte) }}
 
-// copySpan sends the wire form of octets of r, from skip on, at most count of them, and returns how many are missing of these. The error is of reading; one of w comes with w.
+// copySpan sends the wire form of octets of r, from skip on, at most count of them, and returns how many are missing of these; a negative number says that there
+// were more in octets. The error is of reading or of w.
 func copySpan(w io.Writer, r io.ReaderAt, offset, octets, skip, count int64) (missing int64, err error) {
 	f := &wireForm{w: w, skip: skip, left: count}
 	b := blocks.Get().(*[64 << 10]byte)
@@ -39,6 +41,13 @@ func copySpan(w io.Writer, r io.ReaderAt, offset, octets, skip, count int64) (mi
 	if f.cr {
 		f.emit([]byte{' '})
 	}
+	if f.left == 0 && f.err == nil && !f.more && octets > 0 {
+		n, _ := r.ReadAt(b[:1], offset)
+		f.more = n > 0
+	}
+	if f.more {
+		return -1, f.err
+	}
 	return f.left, f.err
 }
 
@@ -47,7 +56,11 @@ var crlf = []byte("\r\n")
 // write takes more octets of the file; it may change them.
 func (f *wireForm) write(b []byte) {
 	replace(b, 0, 0x80)
-	for len(b) > 0 && f.left > 0 {
+	for len(b) > 0 {
+		if f.left == 0 {
+			f.more = true
+			return
+		}
 		if f.cr {
 			f.cr = false
 			if b[0] == '\n' {
@@ -81,6 +94,7 @@ func (f *wireForm) emit(b []byte) {
 		f.skip -= n
 		b = b[n:]
 	}
+	f.more = f.more || int64(len(b)) > f.left
 	b = b[:min(f.left, int64(len(b)))]
 	if len(b) > 0 && f.err == nil {
 		_, f.err = f.w.Write(b)

@@ -16,7 +16,11 @@ func TestCopySpan(t *testing.T) {
 			for count := 0; count <= len(c.out)-skip; count++ {
 				var b bytes.Buffer
 				missing, err := copySpan(&b, strings.NewReader("--"+c.in+"--"), 2, int64(len(c.in)), int64(skip), int64(count))
-				if want := c.out[skip : skip+count]; b.String() != want || missing != 0 || err != nil {
+				more := int64(0)
+				if skip+count < len(c.out) {
+					more = -1
+				}
+				if want := c.out[skip : skip+count]; b.String() != want || count > 0 && missing != more || err != nil {
 					t.Errorf("%q from %d, %d: %q, not %q; %d missing, %v", c.in, skip, count, b.String(), want, missing, err)
 				}
 			}
@@ -25,6 +29,10 @@ func TestCopySpan(t *testing.T) {
 	// M12: the file has become shorter.
 	var b bytes.Buffer
 	if missing, err := copySpan(&b, strings.NewReader("abc"), 0, 5, 0, 5); missing != 2 || err != nil {
+		t.Error(missing, err)
+	}
+	// M07: it is longer than its name says.
+	if missing, err := copySpan(&b, strings.NewReader(strings.Repeat("x", 64<<10)+"y"), 0, 1<<62, 0, 64<<10); missing != -1 || err != nil {
 		t.Error(missing, err)
 	}
 	if _, err := copySpan(&b, failing{}, 0, 5, 0, 5); err != iotest.ErrTimeout {
