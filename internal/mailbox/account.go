@@ -24,7 +24,8 @@ type Accounts struct {
 	open    map[string]*Account // by path
 }
 
-// NewAccounts makes Accounts. Watcher may be nil: then changes by others are looked for every other second.
+// NewAccounts makes Accounts. Watcher may be nil: then changes by others are looked for every other second. The IndexDir of o is for all maildirs and all users, each of
+// whom makes a directory in it, or "".
 func NewAccounts(watcher *watch.Watcher, o Options) *Accounts {
 	return &Accounts{o: o, watcher: watcher, open: make(map[string]*Account)}
 }
@@ -130,7 +131,13 @@ func (a *Account) Open(name string) (*Mailbox, error) {
 		b = nil
 	}
 	if b == nil {
-		if b, err = Open(a.dir, folder.Dir, a.all.o); err != nil {
+		o := a.all.o
+		if o.IndexDir != "" {
+			if o.IndexDir, err = indexDir(o.IndexDir, a.path, folder.Dir); err != nil {
+				return nil, err
+			}
+		}
+		if b, err = Open(a.dir, folder.Dir, o); err != nil {
 			return nil, err
 		}
 		b.account, b.watcher = a, a.all.watcher

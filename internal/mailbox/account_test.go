@@ -4,6 +4,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -207,5 +208,45 @@ func TestRecent(t *testing.T) {
 	}
 	if r := m.Recent(true); len(r) != 0 {
 		t.Error(r)
+	}
+}
+
+// The index may be elsewhere, in directories that nobody else could have made.
+func TestIndexElsewhere(t *testing.T) {
+	b := newBox(t)
+	b.deliver("x\n")
+	root := t.TempDir()
+	all := NewAccounts(nil, Options{IndexDir: root, Report: func(err error) { t.Log(err) }})
+	t.Cleanup(all.End)
+	a, err := all.Open(b.dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a.Folders.Create("Sent")
+	for _, name := range []string{"INBOX", "Sent"} {
+		m, err := a.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Close()
+	}
+	if l, _ := filepath.Glob(root + "/*/*/*/postamt.index"); len(l) != 2 {
+		t.Error(l)
+	}
+	if l, _ := filepath.Glob(b.dir + "/postamt.*"); len(l) != 0 {
+		t.Error(l)
+	}
+	for what, spoil := range map[string]func(dir string) error{
+		"a link":           func(dir string) error { return os.Symlink(t.TempDir(), dir) },
+		"others may write": func(dir string) error { os.Mkdir(dir, 0o700); return os.Chmod(dir, 0o777) },
+		"a file":           func(dir string) error { return os.WriteFile(dir, nil, 0o600) },
+	} {
+		root := t.TempDir()
+		if err := spoil(filepath.Join(root, strconv.Itoa(os.Geteuid()))); err != nil {
+			t.Fatal(err)
+		}
+		if dir, err := indexDir(root, b.dir, ""); err == nil {
+			t.Errorf("%s: %s", what, dir)
+		}
 	}
 }
