@@ -300,7 +300,7 @@ func (u *user) appendStatus(b []byte, box *mailbox.Mailbox, items imap.StatusIte
 
 // countFlags counts the messages of which these flags are as they should be.
 func countFlags(box *mailbox.Mailbox, of, are mailbox.Flags) (n uint64) {
-	box.Each(nil, func(_ int, m *mailbox.Message) bool {
+	box.All(func(m *mailbox.Message) bool {
 		if m.Flags&of == are {
 			n++
 		}
@@ -312,7 +312,7 @@ func countFlags(box *mailbox.Mailbox, of, are mailbox.Flags) (n uint64) {
 // octetsOf is the size of all messages, or of those that are marked as deleted.
 func octetsOf(box *mailbox.Mailbox, deleted bool) (sum int64, err error) {
 	var uids []uint32
-	box.Each(nil, func(_ int, m *mailbox.Message) bool {
+	box.All(func(m *mailbox.Message) bool {
 		if !deleted || m.Flags&mailbox.Trashed != 0 {
 			uids = append(uids, m.UID)
 		}

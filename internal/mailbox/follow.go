@@ -162,20 +162,24 @@ func (b *Mailbox) Recent(claim bool) (uids []uint32) {
 	return uids
 }
 
-// Each calls f for messages, in the order of uids (ascending; nil: all), with their place there, until it returns false. Those that are gone are passed
+// All calls f for all messages, in the order of their UIDs, until it returns false. f must not use the mailbox.
+func (b *Mailbox) All(f func(m *Message) bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	all := b.index.x.messages
+	for i := range all {
+		if m := all[i].says(); !f(&m) {
+			return
+		}
+	}
+}
+
+// Each calls f for messages, in the order of uids, which ascend, with their place there, until it returns false. Those that are gone are passed
 // over. f must not use the mailbox.
 func (b *Mailbox) Each(uids []uint32, f func(i int, m *Message) bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	all := b.index.x.messages
-	if uids == nil {
-		for i := range all {
-			if m := all[i].says(); !f(i, &m) {
-				return
-			}
-		}
-		return
-	}
 	at := 0
 	for i, uid := range uids {
 		// The next one is where the last was, or a little behind.
