@@ -30,8 +30,11 @@ func (r *response) close() {
 func (r *response) append(b []byte, item *imap.FetchItem) ([]byte, error) {
 	u, mode := r.u, r.u.c.Mode
 	switch item.Kind {
-	case imap.FetchUID: // it is there
-		return b, nil
+	case imap.FetchUID:
+		if u.uidOnly { // it stands before the parentheses; but there is no response with nothing in them
+			return append(imap.AppendNumber(append(b, "UID "...), uint64(r.m.UID)), ' '), nil
+		}
+		return b, nil // it is there
 	case imap.FetchFlags:
 		return append(u.appendFlags(append(b, "FLAGS "...), r.m), ' '), nil
 	case imap.FetchModSeq:
