@@ -253,3 +253,17 @@ func TestAppendToANewList(t *testing.T) {
 		t.Errorf("UIDs %v, %d was told", l, uid)
 	}
 }
+
+// TestFirstAppendKeepsUID: who has opened a folder by its index has not read the list of UIDs when he appends to it for the first time.
+func TestFirstAppendKeepsUID(t *testing.T) {
+	b := newBox(t)
+	for i := range 2 {
+		m := b.open()
+		uid, err := m.Append(t.Context(), strings.NewReader("a: b\n\n"), 0, nil, time.Time{})
+		must(t, err)
+		must(t, m.Sync())
+		if _, there := m.Message(uid); !there || len(m.UIDs()) != i+1 {
+			t.Fatalf("Append said %d, the UIDs are %d", uid, m.UIDs())
+		}
+	}
+}
