@@ -125,11 +125,9 @@ func (f *fetch) markSeen(uids []uint32) error {
 		return err
 	}
 	v.told(changed)
-	if !f.has(imap.FetchFlags) {
-		f.changed = make(map[uint32]bool, len(changed))
-		for i := range changed {
-			f.changed[changed[i].UID] = true
-		}
+	f.changed = make(map[uint32]bool, len(changed))
+	for i := range changed {
+		f.changed[changed[i].UID] = true
 	}
 	return nil
 }
@@ -175,8 +173,9 @@ func (f *fetch) message(m *mailbox.Message, known facts.Facts) error {
 	u := f.u
 	r := response{u: u, m: m, known: known}
 	defer r.close()
-	b := u.beginFetch(u.buf[:0], u.view.number(m.UID), m.UID, f.withUID)
-	if f.changed[m.UID] {
+	// RFC 7162 section 3.2.4: the UID is said too where \Seen was set.
+	b := u.beginFetch(u.buf[:0], u.view.number(m.UID), m.UID, f.withUID || u.condstore && f.changed[m.UID])
+	if f.changed[m.UID] && !f.has(imap.FetchFlags) {
 		b = append(u.appendFlags(append(b, "FLAGS "...), m), ' ')
 	}
 	if !f.has(imap.FetchModSeq) && u.condstore && (f.changed[m.UID] || f.has(imap.FetchFlags)) {
