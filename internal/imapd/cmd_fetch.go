@@ -34,6 +34,9 @@ func (u *user) cmdFetch(cmd imap.Command, d *imap.Decoder) error {
 		return err
 	}
 	f := &fetch{u: u, items: p.Items, withUID: cmd.UID}
+	if p.ChangedSince > 0 && !f.has(imap.FetchModSeq) { // RFC 7162 section 3.1.4.1: it adds MODSEQ
+		f.items = append(f.items, imap.FetchItem{Kind: imap.FetchModSeq})
+	}
 	seen := f.plan()
 	if p.ChangedSince > 0 {
 		u.condstore = true
