@@ -202,11 +202,7 @@ func (u *user) cmdClose(_ imap.Command, d *imap.Decoder) error {
 	if !v.readOnly {
 		_, err = u.expungeDeleted(v.uids)
 	}
-	_, _, highest, _ := v.box.Status()
-	u.leave()
-	if err == nil && u.qresync { // RFC 7162 section 3.2.8 asks for it where something was removed
-		return imap.OK(imap.CodeHighestModSeq(highest), "closed")
-	}
+	u.leave() // RFC 7162 section 3.2.8: HIGHESTMODSEQ must not be said, for others may have changed what the client was not told of
 	return err
 }
 
