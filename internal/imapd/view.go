@@ -19,6 +19,7 @@ type view struct {
 	uids     []uint32
 	gone     []uint32          // of uids, ascending: removed, and not told yet
 	modseq   uint64            // all that happened up to it is in uids and gone, and was told or is in own
+	agreed   uint64            // while some are gone: all that happened up to it was told
 	own      map[uint32]uint64 // mod-sequences that were told already, of changes that this session has made
 	recent   map[uint32]bool   // RFC 3501 section 2.3.2: no session was told of them before
 }
@@ -49,6 +50,9 @@ func (v *view) sync(expunge bool) (n news, err error) {
 	ch, ok := v.box.Since(v.validity, v.modseq)
 	if !ok {
 		return n, errValidity
+	}
+	if len(v.gone) == 0 {
+		v.agreed = v.modseq
 	}
 	v.modseq = ch.Highest
 	for _, m := range ch.Messages {
