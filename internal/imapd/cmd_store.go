@@ -71,7 +71,11 @@ func (u *user) cmdStore(cmd imap.Command, d *imap.Decoder) error {
 	if nerr := u.learnOf(changed); err == nil {
 		err = nerr
 	}
-	v.told(changed)
+	if p.Silent {
+		v.guessed(changed)
+	} else {
+		v.told(changed)
+	}
 	// RFC 9051 section 6.4.6: the new value, of those too that had it before. RFC 7162 section 3.1.3: a mod-sequence that has changed is told even if the client wants silence.
 	switch {
 	case !p.Silent:

@@ -131,7 +131,17 @@ func (v *view) number(uid uint32) uint32 {
 	return 0
 }
 
-// told notes changes that this session has made and told its client of, or is not to tell.
+// guessed notes changes that this session has made and is not to tell. The client knows what the flags are now if he knew them before: RFC 9051 section 6.4.6 wants those told
+// that others had changed in the meantime.
+func (v *view) guessed(changed []mailbox.Message) {
+	for i, m := range changed {
+		if m.Before <= v.modseq {
+			v.told(changed[i : i+1])
+		}
+	}
+}
+
+// told notes changes that this session has made and told its client of.
 func (v *view) told(changed []mailbox.Message) {
 	if v.own == nil {
 		v.own = make(map[uint32]uint64, len(changed))

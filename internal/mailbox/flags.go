@@ -99,12 +99,14 @@ func (e *editing) setFlags(uid uint32, change func(Flags, uint32) (Flags, uint32
 			return fmt.Errorf("mailbox: flags: %w", err)
 		}
 		e.touch(e.b.cur, dir)
+		before := m.modseq
 		m.setFlags(f)
 		m.keywords, m.modseq = k, e.modseq
 		m.setPlace(placeCur)
 		e.change('F', m, to)
-		says := m.says()
-		changed = &says
+		told := m.says()
+		told.Before = before
+		changed = &told
 		return nil
 	})
 	return changed, err

@@ -87,6 +87,7 @@ type Message struct {
 	Size     int64  // octets in wire form; -1: not counted yet, see Size
 	Date     int64  // internal date, seconds since 1970; -1: not looked for yet, see Date
 	New      bool   // in new/: no program that reads maildirs has shown it to anybody
+	Before   uint64 // of one that SetFlags has changed: the mod-sequence that it had until then
 }
 
 // says is what is told of a message.
