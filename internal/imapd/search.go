@@ -118,6 +118,7 @@ func (q *query) prepare(k *imap.SearchKey, charset string) (c condition, err err
 				return c, imap.Bad("there is no message of that number")
 			}
 			k.Set.Resolve(uint32(len(v.uids)))
+			q.u.numbered = true // RFC 7162 section 3.2.10: with UID, too
 		}
 	case imap.SearchUID:
 		last := uint32(0)

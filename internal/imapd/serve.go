@@ -29,6 +29,7 @@ type user struct {
 	rev2, condstore, qresync, uidOnly bool
 
 	uidCommand bool // a command with UID is under way: its FETCH responses have UIDs
+	numbered   bool // the one under way has sequence numbers in it, which must not change while it is answered
 
 	// Scratch, kept from one response to the next.
 	buf, fields, scratch []byte
@@ -162,6 +163,7 @@ func (u *user) refuse(why string, r *imap.Status) {
 func (u *user) dispatch(cmd imap.Command, d *imap.Decoder) {
 	u.uidCommand = cmd.UID
 	c := findUserCommand(cmd.Name)
+	u.numbered = c != nil && c.needs&numbers != 0 && !cmd.UID
 	err := u.allowed(c, cmd)
 	if err == nil {
 		err = c.run(u, cmd, d)
@@ -181,7 +183,7 @@ func (u *user) dispatch(cmd imap.Command, d *imap.Decoder) {
 	}
 	s = u.outcome(cmd, err)
 	if c != nil {
-		if err := u.tell(c.needs&numbers == 0 || cmd.UID); err != nil {
+		if err := u.tell(!u.numbered); err != nil {
 			u.abandon(err)
 			return
 		}
