@@ -34,6 +34,10 @@ func (u *user) cmdExpunge(cmd imap.Command, d *imap.Decoder) error {
 // expungeDeleted removes those of the messages that are marked as deleted, and returns how many are gone.
 func (u *user) expungeDeleted(uids []uint32) (n int, err error) {
 	v := u.view
+	// What another program has done since the last command counts, above all that it has taken the mark away.
+	if err := v.box.Sync(); err != nil {
+		return 0, err
+	}
 	var marked []uint32
 	v.box.Each(uids, func(_ int, m *mailbox.Message) bool {
 		if m.Flags&mailbox.Trashed != 0 {
