@@ -59,7 +59,7 @@ func (u *user) stage(d *imap.Decoder, to *mailbox.Mailbox) (*mailbox.Staged, err
 		return nil, imap.Bad("UTF8 was not enabled")
 	case size == 0:
 		return nil, imap.No("", "a message of no octets")
-	case size > u.conf.MessageLimit:
+	case u.conf.MessageLimit > 0 && size > u.conf.MessageLimit:
 		return nil, imap.No(imap.TooBig, "the message is larger than what is taken")
 	}
 	if err := to.Room(m.Literal.Size, 1); err != nil {
