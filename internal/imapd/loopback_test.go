@@ -109,6 +109,7 @@ type loopback struct {
 	l       net.Listener
 	kind    string
 	split   bool
+	login   bool // who dials has logged in
 	server  *Server
 	open    func(context.Context) (*mailbox.Account, error)
 	ctx     context.Context
@@ -178,7 +179,51 @@ func (h *loopback) serve(c net.Conn) {
 	both.Wait()
 }
 
-func (h *loopback) Dial(string) (net.Conn, error) { return net.Dial("tcp", h.l.Addr().String()) }
+func (h *loopback) Dial(string) (net.Conn, error) {
+	c, err := net.Dial("tcp", h.l.Addr().String())
+	if err != nil || !h.login {
+		return c, err
+	}
+	io.WriteString(c, "login LOGIN alice secret\r\n")
+	for b := make([]byte, 1); ; {
+		var line []byte
+		for !bytes.HasSuffix(line, crlf) {
+			if _, err := c.Read(b); err != nil {
+				return nil, err
+			}
+			line = append(line, b[0])
+		}
+		switch {
+		case bytes.HasPrefix(line, []byte("login OK ")):
+			return c, nil
+		case !bytes.HasPrefix(line, []byte("* ")):
+			return nil, fmt.Errorf("login: %q", line)
+		}
+	}
+}
+
+// fill appends messages to INBOX, which differ in their numbers.
+func (h *loopback) fill(n int) {
+	if n == 0 {
+		return
+	}
+	a, err := h.open(h.ctx)
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer a.Close()
+	b, err := a.Open("INBOX")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	defer b.Close()
+	for i := range n {
+		text := fmt.Sprintf("From: Fred Foobar <foobar@example.com>\r\nSubject: afternoon meeting %d\r\nMessage-ID: <%d@example.com>\r\n\r\nHello %d\r\n", i+1, i+1, i+1)
+		if _, err := b.Append(h.ctx, strings.NewReader(text), 0, nil, time.Date(1994, 2, 7, 21, 52, 25+i, 0, time.FixedZone("", -8*3600))); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+}
 
 // Check: "left USER", he has no session.
 func (h *loopback) Check(title string, block []string, n transcript.Names) error {

@@ -190,7 +190,7 @@ func (u *user) dispatch(cmd imap.Command, d *imap.Decoder) {
 		// RFC 7162 section 3.2 and 6: mod-sequences that were told are higher than those of messages of which it is not told yet that they are gone. A client who is
 		// lost now is to begin below these.
 		if u.qresync && u.view != nil && len(u.view.gone) > 0 {
-			u.say(imap.OK(imap.HighestModSeq(u.view.agreed), "some messages are gone, which will be told later"))
+			u.say(imap.OK(imap.CodeHighestModSeq(u.view.agreed), "some messages are gone, which will be told later"))
 		}
 	}
 	u.respond(cmd.Tag, s)

@@ -26,7 +26,7 @@ func TestTranscripts(t *testing.T) {
 					t.Fatal(err)
 				}
 				conf := testConfig()
-				kind := IMAP
+				kind, messages, login := IMAP, 0, false
 				for _, h := range s.Head {
 					switch h.Key {
 					case "strict":
@@ -37,6 +37,12 @@ func TestTranscripts(t *testing.T) {
 						if h.Value == "needed" {
 							conf.AuthInClear = nil
 						}
+					case "state": // "authenticated": the sessions have logged in when the script begins
+						login = h.Value == "authenticated"
+					case "messages": // so many are in INBOX
+						if messages, err = strconv.Atoi(h.Value); err != nil {
+							t.Fatal(err)
+						}
 					case "set":
 						if err := set(conf, h.Value); err != nil {
 							t.Fatal(err)
@@ -46,7 +52,8 @@ func TestTranscripts(t *testing.T) {
 					}
 				}
 				h := newLoopback(t, kind, conf)
-				h.split = split
+				h.split, h.login = split, login
+				h.fill(messages)
 				if err := s.Run(h, transcript.Options{}); err != nil {
 					t.Fatal(err)
 				}

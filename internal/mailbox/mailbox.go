@@ -92,7 +92,7 @@ type Message struct {
 
 // says is what is told of a message.
 func (m *message) says() Message {
-	return Message{m.uid, m.modseq, m.flags(), m.keywords, int64(m.wire), int64(m.date), m.inNew()}
+	return Message{UID: m.uid, ModSeq: m.modseq, Flags: m.flags(), Keywords: m.keywords, Size: int64(m.wire), Date: int64(m.date), New: m.inNew()}
 }
 
 // Open opens the folder below the open directory root of a maildir: "" is INBOX, else a directory name such as ".Sent", which is no
