@@ -68,6 +68,9 @@ type candidate struct {
 
 // newQuery checks search keys and makes a query of them.
 func (u *user) newQuery(charset string, key *imap.SearchKey) (*query, error) {
+	if charset != "" && u.c.Mode&imap.UTF8 != 0 && !u.rev2 { // RFC 6855 section 3
+		return nil, imap.Bad("no CHARSET after ENABLE UTF8=ACCEPT")
+	}
 	switch charset {
 	case "", "UTF-8", "US-ASCII":
 		charset = ""
