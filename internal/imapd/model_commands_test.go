@@ -152,15 +152,16 @@ func (m *model) resynchronized(c *client, s *selecting, k cache, old []uint32, a
 	}
 }
 
-// valid: a folder keeps its UIDVALIDITY, and one of the same name that comes later has a higher one.
+// valid: a folder keeps its UIDVALIDITY, which no other folder has had under that name.
 func (m *model) valid(c *client, f *modelFolder, n uint32) {
 	if f.validity == 0 {
-		if was := m.validities[f.name]; n <= was {
-			c.fail("UIDVALIDITY of %s is %d; another folder of that name had %d", f.name, n, was)
-		}
 		f.validity = n
-		m.validities[f.name] = n
 	}
+	key := nameValidity{f.name, n}
+	if was := m.validities[key]; was != nil && was != f {
+		c.fail("UIDVALIDITY of %s is %d, as another's that had that name", f.name, n)
+	}
+	m.validities[key] = f
 	if f.validity != n {
 		c.fail("UIDVALIDITY of %s is %d, not %d", f.name, n, f.validity)
 	}
@@ -367,10 +368,7 @@ func (m *model) rename(c *client) {
 		f.name, f.dir = new, m.newFolder(new).dir
 		m.folders[new] = f
 		if f.validity != 0 {
-			if was := m.validities[new]; f.validity <= was {
-				c.fail("UIDVALIDITY of %s is %d; another folder of that name had %d", new, f.validity, was)
-			}
-			m.validities[new] = f.validity
+			m.valid(c, f, f.validity)
 		}
 	}
 }

@@ -70,7 +70,7 @@ func runModel(t *testing.T, seed uint64) {
 	if s := os.Getenv("POSTAMT_MODEL_STEPS"); s != "" {
 		steps, _ = strconv.Atoi(s)
 	}
-	m := &model{t: t, r: rand.New(rand.NewPCG(seed, 0)), path: t.TempDir(), folders: make(map[string]*modelFolder), validities: make(map[string]uint32)}
+	m := &model{t: t, r: rand.New(rand.NewPCG(seed, 0)), path: t.TempDir(), folders: make(map[string]*modelFolder), validities: make(map[nameValidity]*modelFolder)}
 	m.begin()
 	defer func() { m.end() }()
 	for m.step = 0; m.step < steps; m.step++ {
@@ -89,7 +89,7 @@ type model struct {
 	files int // that were delivered from outside
 
 	folders    map[string]*modelFolder
-	validities map[string]uint32 // that folders with these names had
+	validities map[nameValidity]*modelFolder
 	clients    []*client
 
 	// The server.
@@ -97,6 +97,11 @@ type model struct {
 	watcher *watch.Watcher
 	l       net.Listener
 	end     func()
+}
+
+type nameValidity struct {
+	name     string
+	validity uint32
 }
 
 type modelFolder struct {
