@@ -331,7 +331,7 @@ func TestI22_TooMany(t *testing.T) {
 // P08, I01, I03: what strangers send without end costs no memory, and others are served.
 func TestP08_Strangers(t *testing.T) {
 	s := newSite(t, true, "imapd_error_limit 0").All()
-	before := s.Memory()
+	before := s.Memory("worker")
 	for what, in := range map[string]string{
 		"a line without end":    "a LOGIN " + strings.Repeat("x", 20<<20),
 		"parentheses":           "a ID " + strings.Repeat("(", 20<<20),
@@ -351,7 +351,7 @@ func TestP08_Strangers(t *testing.T) {
 			s.login("alice", true).Do("b NOOP", "b OK ")
 		})
 	}
-	if grown := s.Memory() - before; grown > 32<<20 {
+	if grown := s.Memory("worker") - before; grown > 32<<20 {
 		t.Errorf("%d KiB more", grown>>10)
 	}
 }

@@ -43,12 +43,12 @@ func TestManyMessages(t *testing.T) {
 			s.Exit("pop3d")
 			s.Start("pop3d")
 		}
-		idle := s.Memory()
+		idle := s.Memory("worker")
 		begin := time.Now()
 		c := s.login(false)
 		took := func(of string) {
 			d := time.Since(begin).Round(time.Millisecond)
-			t.Logf("session %d: %s: %v, RSS %d KiB over idle", what+1, of, d, (s.Memory()-idle)>>10)
+			t.Logf("session %d: %s: %v, RSS %d KiB over idle", what+1, of, d, (s.Memory("worker")-idle)>>10)
 			if d > 30*time.Second {
 				t.Errorf("%s took %v", of, d)
 			}
@@ -81,7 +81,7 @@ func TestManyMessages(t *testing.T) {
 		}
 		c.Do("QUIT", "+OK")
 		took("QUIT")
-		if n := s.Memory() - idle; n > most {
+		if n := s.Memory("worker") - idle; n > most {
 			t.Errorf("session %d: %d KiB over idle", what+1, n>>10)
 		}
 	}

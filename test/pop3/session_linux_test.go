@@ -23,8 +23,8 @@ func texts(n int) []string {
 	return all
 }
 
-// A second session is told that the first has the maildrop; whatever ends the first lets go of it.
-func TestInUse(t *testing.T) {
+// P05: a second session is told that the first has the maildrop; whatever ends the first lets go of it.
+func TestP05_InUse(t *testing.T) {
 	site.Both(t, func(t *testing.T, whole bool) {
 		s := newSite(t, whole).All()
 		s.Put(texts(2)...)
@@ -52,8 +52,8 @@ func TestInUse(t *testing.T) {
 	})
 }
 
-// A worker that is killed leaves no lock, and has removed nothing; what it was sending is not finished.
-func TestWorkerKilled(t *testing.T) {
+// P05: a worker that is killed leaves no lock, and has removed nothing; what it was sending is not finished.
+func TestP05_WorkerKilled(t *testing.T) {
 	for _, secure := range []bool{false, true} {
 		t.Run(fmt.Sprint("tls=", secure), func(t *testing.T) {
 			t.Parallel()

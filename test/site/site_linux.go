@@ -306,10 +306,10 @@ func (s *Site) Part(role string) int {
 	return 0
 }
 
-// Memory is the most that the process for alice had, in octets.
-func (s *Site) Memory() int64 {
+// Memory is the most that the process of that role had, in octets.
+func (s *Site) Memory(role string) int64 {
 	s.T.Helper()
-	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.Part("worker")))
+	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.Part(role)))
 	s.Must(err)
 	_, rest, _ := strings.Cut(string(b), "VmHWM:")
 	n, err := strconv.ParseInt(strings.Fields(rest)[0], 10, 64)
