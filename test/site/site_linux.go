@@ -156,7 +156,7 @@ func (s *Site) Own(path, user string) {
 		id = PlainID
 	}
 	if os.Geteuid() == 0 {
-		s.Must(os.Chown(path, id, id))
+		s.Must(os.Lchown(path, id, id))
 	}
 }
 
