@@ -21,6 +21,7 @@ swaks        swaks
 msmtp        msmtp
 s-nail       s-nail
 mutt         mutt
+script       bsdutils
 curl         curl
 python3      python3
 mpop         mpop

@@ -8,7 +8,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -72,58 +71,6 @@ func TestUIDLIsDovecots(t *testing.T) {
 	same("Courier's", a, theirs(), 3)
 	if !slices.Contains(a, "1 UID1-1") {
 		t.Error(a)
-	}
-}
-
-// Other people's clients log in at our authd, fetch, and remove; the drivers of internal/pop3d have more ways.
-func TestClients(t *testing.T) {
-	text := []string{"From: a@b.example\nSubject: first\n\n.\n..dots\nend\n", "Subject: second\n\nlast line\n"}
-	for _, x := range []struct {
-		name string
-		args func(s *pop3Site, dir, port, secure string) []string
-	}{
-		{"curl", func(s *pop3Site, dir, port, secure string) []string {
-			return []string{"sh", "-c", strings.ReplaceAll("for i in 1 2; do curl -sSk pop3s://alice:secret@127.0.0.1:"+secure+"/$i || exit; done; for i in 2 1; do curl -sSk --ssl-reqd -I -X \"DELE $i\" pop3://alice:secret@127.0.0.1:"+port+" || exit; done", "\n", "")}
-		}},
-		{"fetchmail", func(s *pop3Site, dir, port, secure string) []string {
-			s.Must(os.WriteFile(dir+"/rc", []byte("poll 127.0.0.1 protocol apop port "+port+" user alice password secret nokeep fetchall sslproto '' mda \"cat >>"+dir+"/mbox\"\n"), 0o600))
-			return []string{"fetchmail", "--nosyslog", "-f", dir + "/rc", "-i", dir + "/ids", "--pidfile", dir + "/pid"}
-		}},
-		{"mpop", func(s *pop3Site, dir, port, secure string) []string {
-			return []string{"mpop", "--host=127.0.0.1", "--port=" + port, "--user=alice", "--passwordeval=echo secret", "--auth=scram-sha-256", "--delivery=mbox," + dir + "/mbox",
-				"--uidls-file=" + dir + "/uidls", "--keep=off", "--tls=on", "--tls-starttls=on", "--tls-certcheck=off"}
-		}},
-		{"getmail", func(s *pop3Site, dir, port, secure string) []string {
-			s.Must(os.WriteFile(dir+"/getmailrc", []byte("[retriever]\ntype = SimplePOP3SSLRetriever\nserver = 127.0.0.1\nport = "+secure+"\nusername = alice\npassword = secret\n[destination]\ntype = MDA_external\npath = /bin/sh\narguments = (\"-c\", \"cat >>"+dir+
-				"/mbox\")\nallow_root_commands = true\n[options]\ndelete = true\n"), 0o600))
-			return []string{"getmail", "--getmaildir", dir}
-		}},
-	} {
-		t.Run(x.name, func(t *testing.T) {
-			t.Parallel()
-			if _, err := exec.LookPath(x.name); err != nil {
-				t.Skipf("%s is not installed", x.name)
-			}
-			s := newSite(t, false).All()
-			s.Put(text...)
-			_, port, _ := net.SplitHostPort(s.Addr)
-			_, secure, _ := net.SplitHostPort(s.TLS)
-			dir := t.TempDir()
-			args := x.args(s, dir, port, secure)
-			c := exec.CommandContext(t.Context(), args[0], args[1:]...)
-			c.Env = append(os.Environ(), "HOME="+dir, "FETCHMAILHOME="+dir, "LC_ALL=C.UTF-8")
-			out, err := c.CombinedOutput()
-			mbox, _ := os.ReadFile(dir + "/mbox")
-			got := strings.ReplaceAll(string(out)+string(mbox), "\r\n", "\n")
-			for _, want := range []string{"Subject: first\n", "\n.\n..dots\nend\n", "Subject: second\n", "\nlast line\n"} {
-				if !strings.Contains(got, want) {
-					t.Errorf("%q is missing", want)
-				}
-			}
-			if l := s.Left(); len(l) > 0 || err != nil {
-				t.Errorf("%v, %q are left\n%s", err, l, out)
-			}
-		})
 	}
 }
 
