@@ -164,7 +164,7 @@ func TestSetFlagsReplacesNothing(t *testing.T) {
 }
 
 // M21: two processes of ours and a mail program change flags of the same messages, each one of its own. None is lost.
-func TestFlagStorm(t *testing.T) {
+func TestM21_FlagStorm(t *testing.T) {
 	b := newBox(t)
 	const messages, rounds = 8, 40
 	var bases []string
