@@ -7,6 +7,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"postamt/test/suite"
@@ -128,5 +130,84 @@ func TestMailboxctlBesideDovecot(t *testing.T) {
 	}
 	if log, _ := os.ReadFile(s.Log); strings.Contains(string(log), "Broken") || strings.Contains(string(log), "Duplicate file") || strings.Contains(string(log), "lowered") || strings.Contains(string(log), "Error:") {
 		t.Errorf("Dovecot's log:\n%.3000s", log)
+	}
+}
+
+// M21: two processes of ours and one that renames as mutt does change flags of the same messages at the same time, each one of its own: none is lost, no
+// message is, and none is there twice.
+func TestM21_FlagStormOfProcesses(t *testing.T) {
+	t.Parallel()
+	bin, err := suite.Build()
+	if err != nil {
+		t.Fatal(err)
+	}
+	box, _ := newMaildir(t)
+	const messages, rounds = 20, 25
+	for i := range messages {
+		box.put(fmt.Sprintf("cur/%d.m.h:2,", 1000+i), fmt.Sprint("message ", i))
+	}
+	run := func(args ...string) string {
+		out, err := exec.Command(filepath.Join(bin, "mailboxctl"), args...).CombinedOutput()
+		if err != nil {
+			t.Errorf("%q: %v: %s", args, err, out)
+		}
+		return string(out)
+	}
+	before := run("list", box.path)
+	var all sync.WaitGroup
+	var ours atomic.Int32
+	for _, mine := range [][2]string{{"flagged", "ours1"}, {"seen", "ours2"}} {
+		ours.Add(1)
+		all.Go(func() {
+			defer ours.Add(-1)
+			for i := range rounds {
+				sign := []string{"-", "+"}[i%2]
+				run("flags", box.path, fmt.Sprintf("%d:*", i%messages+1), sign+mine[0], sign+mine[1])
+			}
+			run("flags", box.path, "1:*", "+"+mine[0], "+"+mine[1])
+		})
+	}
+	all.Go(func() {
+		for round := 0; round%2 == 0 || ours.Load() > 0; round++ {
+			for i := range messages {
+				for { // it looks again when there is no such file any more
+					was, _ := filepath.Glob(fmt.Sprintf("%s/cur/%d.m.h:*", box.path, 1000+i))
+					if len(was) != 1 {
+						continue
+					}
+					base, letters, _ := strings.Cut(was[0], ":2,")
+					letters = strings.ReplaceAll(letters, "R", "")
+					if round%2 == 0 {
+						at := len(letters) - len(strings.TrimLeft(letters, "DFP"))
+						letters = letters[:at] + "R" + letters[at:]
+					}
+					if os.Rename(was[0], base+":2,"+letters) == nil {
+						break
+					}
+				}
+			}
+		}
+	})
+	all.Wait()
+	after := run("list", box.path)
+	if strings.Count(after, "\n") != messages || strings.Count(before, "\n") != messages {
+		t.Errorf("before\n%s\nafter\n%s", before, after)
+	}
+	for line := range strings.Lines(after) {
+		f := strings.Split(line, "\t")
+		flags := strings.Split(f[1], ",")
+		slices.Sort(flags)
+		if got := strings.Join(flags, ","); got != "answered,flagged,ours1,ours2,seen" {
+			t.Errorf("UID %s has %s", f[0], got)
+		}
+		if !strings.Contains(before, "\n"+f[0]+"\t-\t") && f[0] != "1" {
+			t.Errorf("UID %s is new", f[0])
+		}
+	}
+	if out := run("check", box.path); out != "" {
+		t.Error(out)
+	}
+	if files, _ := os.ReadDir(box.path + "/cur"); len(files) != messages {
+		t.Error(len(files), "files")
 	}
 }
