@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -434,5 +435,89 @@ func TestM22_Tombstones(t *testing.T) {
 	must(t, m.Sync())
 	if _, err := m.File(1); !errors.Is(err, ErrExpunged) {
 		t.Error(err)
+	}
+}
+
+// M17: whatever becomes of the list of UIDs, and of the index beside it: all messages are there, each under one UID, and under one UIDVALIDITY no UID is ever
+// another message's, for two processes and for those that come later.
+func TestM17_ListDamaged(t *testing.T) {
+	t.Parallel()
+	for seed := range uint64(8) {
+		r := rand.New(rand.NewPCG(seed, 17))
+		b := newBox(t)
+		type key struct{ validity, uid uint32 }
+		told := map[key]string{}
+		messages := map[string]bool{}
+		boxes := []*Mailbox{b.open(), b.open()}
+		list, index := filepath.Join(b.dir, listName), filepath.Join(b.dir, indexName)
+		for step := range 60 {
+			what := "nothing"
+			text, _ := os.ReadFile(list)
+			at := 0
+			if len(text) > 0 {
+				at = r.IntN(len(text))
+			}
+			switch r.IntN(13) {
+			case 0:
+				what = "lost"
+				os.Remove(list)
+			case 1:
+				what = "cut"
+				os.Truncate(list, int64(at))
+			case 2:
+				what = "empty"
+				os.Truncate(list, 0)
+			case 3:
+				what = "garbage"
+				garbage := [][]byte{[]byte("\n"), []byte("\x00\x00\x00"), []byte("\ngarbage\n"), []byte(" :"), []byte("9999999999 :x\n"), bytes.Repeat([]byte("x"), 20_000)}[r.IntN(6)]
+				os.WriteFile(list, slices.Insert(text, at, garbage...), 0o600)
+			case 4:
+				what = "a line twice"
+				if i := bytes.IndexByte(text[at:], '\n'); i >= 0 {
+					os.WriteFile(list, append(text, text[at+i+1:]...), 0o600)
+				}
+			case 5:
+				what = "the index lost"
+				os.Remove(index)
+			case 6:
+				what = "both lost"
+				os.Remove(index)
+				os.Remove(list)
+			case 7:
+				boxes[r.IntN(2)] = b.open()
+			case 8:
+				for base := range messages {
+					must(t, os.Remove(b.find(base)))
+					delete(messages, base)
+					break
+				}
+			default:
+				messages[b.deliver("x\n")] = true
+			}
+			for _, m := range boxes {
+				err := m.Sync()
+				for try := 0; errors.Is(err, errMoved) && try < 3; try++ { // "the next Sync begins anew"
+					err = m.Sync()
+				}
+				if err != nil {
+					t.Fatalf("seed %d, step %d, %s: %v", seed, step, what, err)
+				}
+				validity, next, _, n := m.Status()
+				got := view(t, m)
+				if n != len(messages) || len(got) != n {
+					now, _ := os.ReadFile(list)
+					t.Fatalf("seed %d, step %d, %s: %d messages by %d names, want %d\n%.2000q", seed, step, what, n, len(got), len(messages), now)
+				}
+				for base, x := range got {
+					k := key{validity, x.UID}
+					if was := told[k]; was != "" && was != base {
+						t.Fatalf("seed %d, step %d, %s: %v was %s, is %s", seed, step, what, k, was, base)
+					}
+					if told[k] = base; !messages[base] || x.UID >= next {
+						t.Fatalf("seed %d, step %d, %s: %s is %v, the next %d", seed, step, what, base, k, next)
+					}
+				}
+			}
+		}
 	}
 }
