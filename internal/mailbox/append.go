@@ -254,6 +254,7 @@ func (e *editing) number(tx *uidlist.Tx, came []arrival) ([]uint32, error) {
 	for i, a := range came {
 		entries[i].Name = baseOf(a.name)
 	}
+	tx.AtLeast(uidlist.UID(e.x.next))
 	if err := tx.Append(entries); err != nil {
 		return nil, fmt.Errorf("mailbox: %w", err)
 	}

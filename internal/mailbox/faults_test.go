@@ -448,7 +448,14 @@ func TestM17_ListDamaged(t *testing.T) {
 		type key struct{ validity, uid uint32 }
 		told := map[key]string{}
 		messages := map[string]bool{}
-		boxes := []*Mailbox{b.open(), b.open()}
+		root, err := durable.OpenDir(b.dir)
+		must(t, err)
+		open := func() *Mailbox {
+			m, err := Open(root, "", Options{})
+			must(t, err)
+			return m
+		}
+		boxes := []*Mailbox{open(), open()}
 		list, index := filepath.Join(b.dir, listName), filepath.Join(b.dir, indexName)
 		for step := range 60 {
 			what := "nothing"
@@ -457,7 +464,7 @@ func TestM17_ListDamaged(t *testing.T) {
 			if len(text) > 0 {
 				at = r.IntN(len(text))
 			}
-			switch r.IntN(13) {
+			switch r.IntN(14) {
 			case 0:
 				what = "lost"
 				os.Remove(list)
@@ -484,7 +491,17 @@ func TestM17_ListDamaged(t *testing.T) {
 				os.Remove(index)
 				os.Remove(list)
 			case 7:
-				boxes[r.IntN(2)] = b.open()
+				i := r.IntN(2)
+				boxes[i].Close()
+				boxes[i] = open()
+			case 9:
+				what = "cut at the end of a line, when nobody was there"
+				boxes[0].Close()
+				boxes[1].Close()
+				if i := bytes.IndexByte(text[at:], '\n'); i >= 0 {
+					os.Truncate(list, int64(at+i+1))
+				}
+				boxes = []*Mailbox{open(), open()}
 			case 8:
 				for base := range messages {
 					must(t, os.Remove(b.find(base)))
@@ -517,6 +534,56 @@ func TestM17_ListDamaged(t *testing.T) {
 						t.Fatalf("seed %d, step %d, %s: %s is %v, the next %d", seed, step, what, base, k, next)
 					}
 				}
+			}
+		}
+		for _, m := range boxes {
+			m.Close()
+		}
+		root.Close()
+		b.open() // and Check
+	}
+}
+
+// M17: a list that is an older copy, or was cut at the end of a line, looks whole. What the index has seen is given to nobody again.
+func TestM17_OlderList(t *testing.T) {
+	t.Parallel()
+	for _, add := range []string{"delivered", "appended"} {
+		b := newBox(t)
+		root, err := durable.OpenDir(b.dir)
+		must(t, err)
+		defer root.Close()
+		for range 9 {
+			b.deliver("x\n")
+		}
+		m, err := Open(root, "", Options{})
+		must(t, err)
+		list := filepath.Join(b.dir, listName)
+		text, err := os.ReadFile(list)
+		must(t, err)
+		if failed, err := m.Expunge(0, []uint32{6}); len(failed) > 0 || err != nil {
+			t.Fatal(failed, err)
+		}
+		if add == "appended" { // all that the list has lost is gone
+			if failed, err := m.Expunge(0, []uint32{7, 8, 9}); len(failed) > 0 || err != nil {
+				t.Fatal(failed, err)
+			}
+		}
+		before := view(t, m)
+		validity, next, _, _ := m.Status()
+		m.Close()
+		must(t, os.WriteFile(list, bytes.Join(bytes.SplitAfter(text, []byte("\n"))[:6], nil), 0o600)) // to UID 5
+		m = b.open()
+		if add == "appended" {
+			if uid, err := m.Append(t.Context(), strings.NewReader("y\n"), 0, nil, time.Now()); uid < next || err != nil {
+				t.Error(uid, err)
+			}
+		}
+		if now, _, _, _ := m.Status(); now != validity {
+			t.Fatal("another validity") // would do as well, and is not what happens
+		}
+		for base, x := range view(t, m) {
+			if was := before[base].UID; x.UID != was && x.UID < next {
+				t.Errorf("%s: %s had UID %d, has %d, which was another's", add, base, was, x.UID)
 			}
 		}
 	}

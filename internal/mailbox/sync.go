@@ -326,6 +326,7 @@ func (t *syncing) assign(fresh []found, given []uint32) error {
 		add[k].Name = baseOf(fresh[i].name)
 	}
 	if len(add) > 0 {
+		tx.AtLeast(uidlist.UID(t.x.next)) // the index has seen more than an older copy of the list
 		if err := tx.Append(add); err != nil {
 			return fmt.Errorf("mailbox: %w", err)
 		}

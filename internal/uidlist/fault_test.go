@@ -92,6 +92,20 @@ func TestNextUIDThatTheCallerKnows(t *testing.T) {
 	if e, err := add(l, t, "b"); err != nil || e[0].UID != 50 {
 		t.Error(e, err)
 	}
+	// Without a repair.
+	l, dir = folder(t, "3 V7 N3\n1 :a\n")
+	tx = lock(t, l)
+	read(tx)
+	tx.AtLeast(50)
+	tx.AtLeast(2)
+	e := []Entry{{Name: "b"}}
+	if err := tx.Append(e); err != nil || e[0].UID != 50 {
+		t.Error(e, err)
+	}
+	unlock(t, tx)
+	if _, got, err := read(New(dir, dir, nil)); got != "1 a, 50 b" || err != nil {
+		t.Error(got, err)
+	}
 }
 
 func TestUsedUp(t *testing.T) {

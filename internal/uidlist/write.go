@@ -108,6 +108,10 @@ func (t *Tx) Append(entries []Entry) error {
 	return err
 }
 
+// AtLeast has Append give no UID below next, of the same validity, whatever the list says: it may be an older copy, or have been cut at the end of a line, and
+// the caller has seen more of it.
+func (t *Tx) AtLeast(next UID) { t.l.hdr.Next = max(t.l.hdr.Next, next) }
+
 // append writes the lines in one call, so that a reader without the lock is
 // unlikely to see a part.
 func (t *Tx) append(entries []Entry) (err error) {
