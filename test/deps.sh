@@ -22,6 +22,8 @@ msmtp        msmtp
 s-nail       s-nail
 mutt         mutt
 script       bsdutils
+claws-mail   claws-mail
+Xvfb         xvfb
 curl         curl
 python3      python3
 mpop         mpop
