@@ -6,14 +6,39 @@ import (
 	"strings"
 	"testing"
 
+	"postamt/internal/durable"
+	"postamt/internal/mailbox"
 	"postamt/test/site"
 )
 
-type pop3Site struct{ *site.Site }
+type pop3Site struct {
+	*site.Site
+	odd bool // alice's maildir is not to pass Check
+}
 
 func newSite(t testing.TB, whole bool, more ...string) *pop3Site {
 	t.Helper()
-	return &pop3Site{site.New(t, site.POP3, whole, more...)}
+	s := &pop3Site{Site: site.New(t, site.POP3, whole, more...)}
+	t.Cleanup(s.check) // when the programs have ended
+	return s
+}
+
+// check ends each test: what is in the files, the list of UIDs and the index agrees.
+func (s *pop3Site) check() {
+	if s.odd || s.T.Failed() || s.T.Skipped() {
+		return
+	}
+	dir, err := durable.OpenDir(s.Alice)
+	s.Must(err)
+	defer dir.Close()
+	box, err := mailbox.Open(dir, "", mailbox.Options{Report: func(err error) { s.T.Error(err) }})
+	s.Must(err)
+	defer box.Close()
+	problems, err := box.Check()
+	for _, p := range problems {
+		s.T.Error(p)
+	}
+	s.Must(err)
 }
 
 func (s *pop3Site) All() *pop3Site {

@@ -10,10 +10,11 @@ import (
 	"time"
 )
 
-// A maildrop of 100,000 messages.
-func TestManyMessages(t *testing.T) {
+// M10: a maildrop of 100,000 messages.
+func TestM10_ManyMessages(t *testing.T) {
 	const messages = 100_000
 	s := newSite(t, true)
+	s.odd = true // it is gone before it could be checked
 	var st syscall.Statfs_t
 	if syscall.Statfs("/dev/shm", &st) != nil || st.Bavail*uint64(st.Bsize) < 1<<30 || st.Ffree < 2*messages {
 		t.Skip("/dev/shm is missing, or small")
@@ -49,7 +50,7 @@ func TestManyMessages(t *testing.T) {
 		took := func(of string) {
 			d := time.Since(begin).Round(time.Millisecond)
 			t.Logf("session %d: %s: %v, RSS %d KiB over idle", what+1, of, d, (s.Memory("worker")-idle)>>10)
-			if d > 30*time.Second {
+			if d > time.Minute {
 				t.Errorf("%s took %v", of, d)
 			}
 			begin = time.Now()
