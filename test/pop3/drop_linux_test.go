@@ -117,6 +117,7 @@ func TestP05_Killed(t *testing.T) {
 
 // P05: what has the name of the lock file and is none keeps its owner out, and nobody else; nothing is written through it.
 func TestP05_LockIsNoFile(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, os.Geteuid() != 0).All()
 	s.Put(texts(1)...)
 	lock := s.Alice + "/postamt.pop3.lock"
@@ -148,6 +149,7 @@ func TestP05_LockIsNoFile(t *testing.T) {
 
 // P05: who removes the file that is locked lets another session in; what one has removed is gone for the other, and nothing else is.
 func TestP05_LockRemoved(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, os.Geteuid() != 0).All()
 	s.Put(texts(3)...)
 	a := s.login(false)
@@ -170,6 +172,7 @@ func TestP05_LockRemoved(t *testing.T) {
 
 // M07: the size in a name is not trusted for what is sent: a message of another size is not finished, and the next session has its true size.
 func TestM07_WrongSizeInName(t *testing.T) {
+	t.Parallel()
 	s := newSite(t, true).All()
 	s.odd = true
 	const text = "Subject: x\n\nsome text\n"
