@@ -86,6 +86,9 @@ func New(t testing.TB, kind Kind, whole bool, more ...string) *Site {
 		s.Must(os.Mkdir(dir+"/"+d, 0o755))
 	}
 	for _, p := range []string{"authd", "keyd", kind.Program} { // the tree that they were built in may be closed to others
+		if os.Link(built+"/"+p, s.Bin+"/"+p) == nil {
+			continue
+		}
 		b, err := os.ReadFile(built + "/" + p)
 		s.Must(err)
 		s.Must(os.WriteFile(s.Bin+"/"+p, b, 0o755))
@@ -125,6 +128,9 @@ func New(t testing.TB, kind Kind, whole bool, more ...string) *Site {
 	case whole && root:
 		s.Credentials = &syscall.Credential{Uid: PlainID, Gid: PlainID}
 		s.Must(filepath.Walk(dir, func(path string, _ os.FileInfo, err error) error {
+			if path == s.Bin { // of who has built them
+				return filepath.SkipDir
+			}
 			return errors.Join(err, os.Chown(path, PlainID, PlainID))
 		}))
 	case !whole:
