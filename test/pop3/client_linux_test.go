@@ -2,6 +2,8 @@
 package pop3
 
 import (
+	"flag"
+	"os"
 	"strconv"
 	"strings"
 	"testing"
@@ -10,6 +12,12 @@ import (
 	"postamt/internal/mailbox"
 	"postamt/test/site"
 )
+
+// TestMain has more tests at a time than there are processors, unless it is told how many: most of them wait for programs that wait.
+func TestMain(m *testing.M) {
+	flag.Set("test.parallel", "8")
+	os.Exit(m.Run())
+}
 
 type pop3Site struct {
 	*site.Site

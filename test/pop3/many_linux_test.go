@@ -12,6 +12,7 @@ import (
 
 // M10: a maildrop of 100,000 messages.
 func TestM10_ManyMessages(t *testing.T) {
+	t.Parallel()
 	const messages = 100_000
 	s := newSite(t, true)
 	s.odd = true // it is gone before it could be checked
@@ -32,9 +33,14 @@ func TestM10_ManyMessages(t *testing.T) {
 	}
 	octets := int64(0)
 	old := time.Now().Add(-time.Hour)
+	name := func(i int) string { return fmt.Sprintf("cur/%d.M%dP1.host:2,S", 1700000000+i, i) }
 	for i := range messages {
 		text := "Subject: x\n\n" + strings.Repeat("x", i%7) + "\n"
-		s.File(fmt.Sprintf("cur/%d.M%dP1.host:2,S", 1700000000+i, i), text, old)
+		if i < 7 {
+			s.File(name(i), text, old)
+		} else { // making the files is not what is measured
+			s.Must(os.Link(shm+"/"+name(i%7), shm+"/"+name(i)))
+		}
 		octets += int64(len(text)) + 3
 	}
 	s.All()

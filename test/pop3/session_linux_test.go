@@ -203,11 +203,13 @@ func TestDrain(t *testing.T) {
 			if text := c.Ended(); text != "" {
 				t.Errorf("it said %q", text)
 			}
+			c.Close() // or they linger for its end
 		}
 		busy.Do("STAT", "+OK 2 ")
 		busy.lines("RETR 1")
 		busy.Do("QUIT", "+OK")
 		busy.Ended()
+		busy.Close()
 		if code := s.Exit("pop3d"); code != 0 {
 			t.Error("exit", code)
 		}
