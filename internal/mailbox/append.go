@@ -206,7 +206,7 @@ func (e *editing) publish(ctx context.Context, staged []*Staged) (uids []uint32,
 		return nil, fmt.Errorf("mailbox: %w", err)
 	}
 	defer tmp.Close()
-	tx, err := e.lockList(ctx)
+	tx, err := e.lockList(ctx, len(staged))
 	if err != nil {
 		return nil, err
 	}
@@ -254,7 +254,6 @@ func (e *editing) number(tx *uidlist.Tx, came []arrival) ([]uint32, error) {
 	for i, a := range came {
 		entries[i].Name = baseOf(a.name)
 	}
-	tx.AtLeast(uidlist.UID(e.x.next))
 	if err := tx.Append(entries); err != nil {
 		return nil, fmt.Errorf("mailbox: %w", err)
 	}
@@ -269,8 +268,9 @@ func (e *editing) number(tx *uidlist.Tx, came []arrival) ([]uint32, error) {
 	return uids, nil
 }
 
-// lockList locks the list and reads what others have added, which is left for the next Sync. It is the list of which the index knows.
-func (e *editing) lockList(ctx context.Context) (*uidlist.Tx, error) {
+// lockList locks the list and reads what others have added, which is left for the next Sync. It is the list of which the index knows, and has UIDs for n
+// messages more.
+func (e *editing) lockList(ctx context.Context, n int) (*uidlist.Tx, error) {
 	for try := 0; ; try++ {
 		tx, err := e.b.list.Lock(ctx)
 		if err != nil {
@@ -283,14 +283,18 @@ func (e *editing) lockList(ctx context.Context) (*uidlist.Tx, error) {
 			return nil
 		})
 		if err == nil && change != uidlist.Missing && e.b.list.Header().Validity == e.x.validity {
-			e.b.keep(change, read)
-			return tx, nil
+			tx.AtLeast(uidlist.UID(e.x.next))
+			if uint64(e.b.list.Header().Next)+uint64(n) <= uint64(uidlist.MaxUID)+1 {
+				e.b.keep(change, read)
+				return tx, nil
+			}
+			err = tx.Begin()
 		}
 		tx.Unlock()
 		if err != nil && !errors.Is(err, uidlist.ErrDamaged) || try == maxTries {
 			return nil, fmt.Errorf("mailbox: lock the list of UIDs: %w", errors.Join(err, errMoved))
 		}
-		// Damaged, gone or begun anew: a Sync mends it.
+		// Damaged, gone, or begun anew by others or because it was used up: a Sync mends it.
 		e.b.list, e.x.state.list = uidlist.New(e.b.root, e.b.dir, e.b.ops), stamp{}
 		if err := e.again(); err != nil {
 			return nil, err
@@ -304,7 +308,7 @@ func (b *Mailbox) ID(ctx context.Context) (string, error) {
 	id, err := uidlist.New(b.root, b.dir, b.ops).GUID()
 	if err == nil && id == "" {
 		err = b.edit(0, func(e *editing) error {
-			tx, err := e.lockList(ctx)
+			tx, err := e.lockList(ctx, 0)
 			if err != nil {
 				return err
 			}

@@ -257,7 +257,7 @@ func (e *editing) moveTo(ctx context.Context, uids []uint32, in *editing) (moved
 			}
 		}
 	}
-	tx, err := in.lockList(ctx)
+	tx, err := in.lockList(ctx, len(uids))
 	if err != nil {
 		return nil, err
 	}

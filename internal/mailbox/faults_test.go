@@ -19,6 +19,7 @@ import (
 
 	"postamt/internal/durable"
 	"postamt/internal/maildir"
+	"postamt/internal/uidlist"
 )
 
 // Rows M of faults.md that speak of who reads and changes a maildir; those of delivery are in package maildir.
@@ -586,5 +587,51 @@ func TestM17_OlderList(t *testing.T) {
 				t.Errorf("%s: %s had UID %d, has %d, which was another's", add, base, was, x.UID)
 			}
 		}
+	}
+}
+
+// M17: when the last UID is given all messages get others under a greater UIDVALIDITY, whoever comes to need one: a Sync, an append or a move.
+func TestM17_UsedUp(t *testing.T) {
+	t.Parallel()
+	for _, how := range []string{"delivered", "appended", "moved"} {
+		t.Run(how, func(t *testing.T) {
+			b := newBox(t)
+			b.deliver("1\n")
+			list := filepath.Join(b.dir, listName)
+			m, o := b.open(), b.open()
+			before, _, _, _ := m.Status()
+			must(t, os.WriteFile(list, fmt.Appendf(nil, "3 V%d N%d G00112233445566778899aabbccddeeff\n1 :%s\n", before, uint32(uidlist.MaxUID), baseOf(filepath.Base(b.find("17640")))), 0o600))
+			b.deliver("2\n") // the last one
+			must(t, m.Sync())
+			if got := m.UIDs(); !slices.Equal(got, []uint32{1, uint32(uidlist.MaxUID)}) {
+				t.Fatal(got)
+			}
+			switch how {
+			case "delivered":
+				b.deliver("3\n")
+				must(t, m.Sync())
+			case "appended":
+				if uid, err := m.Append(t.Context(), strings.NewReader("3\n"), 0, nil, time.Now()); uid != 3 || err != nil {
+					t.Fatal(uid, err)
+				}
+			case "moved":
+				from := b.folder(".From")
+				if _, err := from.Append(t.Context(), strings.NewReader("3\n"), 0, nil, time.Now()); err != nil {
+					t.Fatal(err)
+				}
+				if moved, err := from.Move(t.Context(), 0, []uint32{1}, m); len(moved) != 1 || moved[0].To != 3 || err != nil {
+					t.Fatal(moved, err)
+				}
+			}
+			must(t, o.Sync())
+			for _, m := range []*Mailbox{m, o, b.open()} {
+				if now, _, _, _ := m.Status(); now <= before || !slices.Equal(m.UIDs(), []uint32{1, 2, 3}) {
+					t.Errorf("UIDVALIDITY %d after %d, UIDs %d", now, before, m.UIDs())
+				}
+			}
+			if _, err := m.SetFlags(before, []uint32{1}, Add, Seen, nil); !errors.Is(err, ErrValidity) {
+				t.Error(err)
+			}
+		})
 	}
 }

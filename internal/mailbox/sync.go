@@ -142,7 +142,10 @@ func (t *syncing) run(listed bool) error {
 	}
 	fresh, given := t.agree(r.fresh, known, entries)
 	if slices.Contains(given, 0) {
-		if err := t.assign(fresh, given); err != nil {
+		if err := t.assign(fresh, given); err == errMoved {
+			t.forget()
+			return t.run(true)
+		} else if err != nil {
 			return err
 		}
 	}
@@ -327,7 +330,14 @@ func (t *syncing) assign(fresh []found, given []uint32) error {
 	}
 	if len(add) > 0 {
 		tx.AtLeast(uidlist.UID(t.x.next)) // the index has seen more than an older copy of the list
-		if err := tx.Append(add); err != nil {
+		err := tx.Append(add)
+		if errors.Is(err, uidlist.ErrExhausted) { // RFC 9051 section 2.3.1.1: UIDs begin anew under a greater UIDVALIDITY
+			if err = tx.Begin(); err == nil {
+				t.b.report(fmt.Errorf("%s/%s: no UID is left: begun anew with another UIDVALIDITY", t.b.dir.Name(), listName))
+				return errMoved
+			}
+		}
+		if err != nil {
 			return fmt.Errorf("mailbox: %w", err)
 		}
 		t.b.kept(add)
