@@ -283,7 +283,7 @@ func (e *editing) lockList(ctx context.Context, n int) (*uidlist.Tx, error) {
 			return nil
 		})
 		if err == nil && change != uidlist.Missing && e.b.list.Header().Validity == e.x.validity {
-			tx.AtLeast(uidlist.UID(e.x.next))
+			e.b.list.AtLeast(uidlist.UID(e.x.next))
 			if uint64(e.b.list.Header().Next)+uint64(n) <= uint64(uidlist.MaxUID)+1 {
 				e.b.keep(change, read)
 				return tx, nil

@@ -548,7 +548,7 @@ func TestM17_ListDamaged(t *testing.T) {
 // M17: a list that is an older copy, or was cut at the end of a line, looks whole. What the index has seen is given to nobody again.
 func TestM17_OlderList(t *testing.T) {
 	t.Parallel()
-	for _, add := range []string{"delivered", "appended"} {
+	for _, add := range []string{"delivered", "appended", "nothing, and the index was lost"} {
 		b := newBox(t)
 		root, err := durable.OpenDir(b.dir)
 		must(t, err)
@@ -564,7 +564,7 @@ func TestM17_OlderList(t *testing.T) {
 		if failed, err := m.Expunge(0, []uint32{6}); len(failed) > 0 || err != nil {
 			t.Fatal(failed, err)
 		}
-		if add == "appended" { // all that the list has lost is gone
+		if add != "delivered" { // all that the list has lost is gone
 			if failed, err := m.Expunge(0, []uint32{7, 8, 9}); len(failed) > 0 || err != nil {
 				t.Fatal(failed, err)
 			}
@@ -574,7 +574,12 @@ func TestM17_OlderList(t *testing.T) {
 		m.Close()
 		must(t, os.WriteFile(list, bytes.Join(bytes.SplitAfter(text, []byte("\n"))[:6], nil), 0o600)) // to UID 5
 		m = b.open()
-		if add == "appended" {
+		switch add {
+		case "nothing, and the index was lost":
+			must(t, os.Remove(filepath.Join(b.dir, indexName)))
+			b.deliver("y\n")
+			m = b.open()
+		case "appended":
 			if uid, err := m.Append(t.Context(), strings.NewReader("y\n"), 0, nil, time.Now()); uid < next || err != nil {
 				t.Error(uid, err)
 			}

@@ -149,6 +149,11 @@ func (t *syncing) run(listed bool) error {
 			return err
 		}
 	}
+	if b.list.Low() {
+		if err := t.raise(); err != nil {
+			b.report(err) // while there is an index it knows better
+		}
+	}
 	t.x.compact()
 	t.x.next = max(t.x.next, uint32(b.list.Header().Next))
 	t.add(fresh, given)
@@ -196,6 +201,7 @@ func (t *syncing) list() (entries []uidlist.Entry, err error) {
 		t.x.validity = v
 		t.b.index.good = false
 	}
+	t.b.list.AtLeast(uidlist.UID(t.x.next)) // the index has seen more than an older copy of the list
 	t.whole = change == uidlist.Replaced
 	if !t.whole {
 		entries, t.whole = append(t.b.ahead, entries...), t.b.aheadAll
@@ -329,7 +335,6 @@ func (t *syncing) assign(fresh []found, given []uint32) error {
 		add[k].Name = baseOf(fresh[i].name)
 	}
 	if len(add) > 0 {
-		tx.AtLeast(uidlist.UID(t.x.next)) // the index has seen more than an older copy of the list
 		err := tx.Append(add)
 		if errors.Is(err, uidlist.ErrExhausted) { // RFC 9051 section 2.3.1.1: UIDs begin anew under a greater UIDVALIDITY
 			if err = tx.Begin(); err == nil {
@@ -347,6 +352,32 @@ func (t *syncing) assign(fresh []found, given []uint32) error {
 	}
 	if err := t.b.tidy(tx, len(t.x.messages)+len(fresh)); err != nil {
 		t.b.report(err) // it is longer than it need be
+	}
+	return nil
+}
+
+// raise has the list say that the UIDs are taken that it knows nothing of, for when the index is lost too.
+func (t *syncing) raise() error {
+	tx, err := t.b.list.Lock(context.Background())
+	if err != nil {
+		return fmt.Errorf("mailbox: %w", err)
+	}
+	defer tx.Unlock()
+	var read []uidlist.Entry
+	change, err := tx.Read(func(e uidlist.Entry) error {
+		read = append(read, e)
+		t.b.popKeys(e)
+		return nil
+	})
+	if err != nil {
+		return fmt.Errorf("mailbox: %w", err)
+	}
+	t.b.keep(change, read)
+	if change == uidlist.Missing || !t.b.list.Low() {
+		return nil // others were quicker
+	}
+	if err := tx.Rewrite(nil); err != nil {
+		return fmt.Errorf("mailbox: %w", err)
 	}
 	return nil
 }

@@ -96,15 +96,36 @@ func TestNextUIDThatTheCallerKnows(t *testing.T) {
 	l, dir = folder(t, "3 V7 N3\n1 :a\n")
 	tx = lock(t, l)
 	read(tx)
-	tx.AtLeast(50)
-	tx.AtLeast(2)
+	if l.AtLeast(2); l.Low() {
+		t.Error("3 is low")
+	}
+	if l.AtLeast(50); !l.Low() {
+		t.Error("3 is not low")
+	}
 	e := []Entry{{Name: "b"}}
 	if err := tx.Append(e); err != nil || e[0].UID != 50 {
 		t.Error(e, err)
 	}
 	unlock(t, tx)
-	if _, got, err := read(New(dir, dir, nil)); got != "1 a, 50 b" || err != nil {
-		t.Error(got, err)
+	if _, got, err := read(New(dir, dir, nil)); got != "1 a, 50 b" || err != nil || l.Low() {
+		t.Error(got, err, l.Low())
+	}
+	// An older copy, to who has read it before, is low until it is rewritten.
+	old := New(dir, dir, nil)
+	read(old)
+	os.WriteFile(dir.Name()+"/"+listFile, []byte("3 V7 N3\n1 :a\n"), 0o600)
+	if read(old); !old.Low() {
+		t.Error("3 is not low")
+	}
+	tx = lock(t, old)
+	read(tx)
+	if err := tx.Rewrite(nil); err != nil || old.Low() {
+		t.Error(err)
+	}
+	unlock(t, tx)
+	l = New(dir, dir, nil)
+	if read(l); l.Header().Next != 51 {
+		t.Error(l.Header())
 	}
 }
 

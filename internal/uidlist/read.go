@@ -106,6 +106,7 @@ func (l *List) read(f func(Entry) error) (Change, error) {
 		if !ok || err != nil {
 			return change, s.damaged("header")
 		}
+		l.pos.next = h.Next
 		if h.Validity == l.hdr.Validity {
 			// An older copy, or one that was cut: the UIDs that we have seen are taken.
 			h.Next = max(h.Next, l.hdr.Next)
@@ -135,7 +136,8 @@ func (l *List) read(f func(Entry) error) (Change, error) {
 		}
 		l.pos.last, l.pos.lastAt, l.pos.offset = e.UID, at, s.at
 		l.pos.entries++
-		l.hdr.Next = max(l.hdr.Next, e.UID+1)
+		l.pos.next = max(l.pos.next, e.UID+1)
+		l.hdr.Next = max(l.hdr.Next, l.pos.next)
 	}
 	// Longer now than it was: the next Read looks again.
 	l.pos.ino, l.pos.mtime, l.pos.size = st.Ino, st.Mtim, st.Size

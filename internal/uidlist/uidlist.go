@@ -149,6 +149,7 @@ type position struct {
 	last    UID   // 0: there is no entry
 	header  string
 	entries int
+	next    UID // as the file has it
 }
 
 // List is the list of one folder. It is not safe for concurrent use.
@@ -169,6 +170,15 @@ func New(root, dir *os.File, ops *durable.Ops) *List {
 
 // Header is that of the list as it was last read.
 func (l *List) Header() Header { return l.hdr }
+
+// AtLeast has Append give no UID below next, of the same validity, whatever the
+// list says: it may be an older copy, or have been cut at the end of a line, and
+// the caller has seen more of it. Low then says that it is to be rewritten, or
+// who sees nothing but the list gives such a UID.
+func (l *List) AtLeast(next UID) { l.hdr.Next = max(l.hdr.Next, next) }
+
+// Low: the file that was read has a lower next UID than was seen before.
+func (l *List) Low() bool { return l.pos.ino != 0 && l.pos.next < l.hdr.Next }
 
 // Entries says how many lines the list has, those of messages that are gone
 // included. When it is a third more than there are messages, Rewrite is due.

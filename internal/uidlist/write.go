@@ -108,10 +108,6 @@ func (t *Tx) Append(entries []Entry) error {
 	return err
 }
 
-// AtLeast has Append give no UID below next, of the same validity, whatever the list says: it may be an older copy, or have been cut at the end of a line, and
-// the caller has seen more of it.
-func (t *Tx) AtLeast(next UID) { t.l.hdr.Next = max(t.l.hdr.Next, next) }
-
 // append writes the lines in one call, so that a reader without the lock is
 // unlikely to see a part.
 func (t *Tx) append(entries []Entry) (err error) {
@@ -163,6 +159,7 @@ func (t *Tx) append(entries []Entry) (err error) {
 	l.pos.entries += len(entries)
 	l.pos.offset, l.pos.size, l.pos.mtime = st.Size, st.Size, st.Mtim
 	l.hdr.Next = l.pos.last + 1
+	l.pos.next = l.hdr.Next
 	return nil
 }
 
@@ -233,7 +230,7 @@ func (t *Tx) replaceList(hdr Header, each func(emit func(Entry) error) error) er
 		hdr.GUID = hex.EncodeToString(id[:])
 	}
 	hdr.Version = 3
-	pos := position{header: hdr.String()}
+	pos := position{header: hdr.String(), next: hdr.Next}
 	st, err := t.replace(listFile, 0, func(w *bufio.Writer) error {
 		w.WriteString(pos.header)
 		w.WriteByte('\n')
