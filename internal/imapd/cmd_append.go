@@ -67,7 +67,11 @@ func (u *user) stage(d *imap.Decoder, to *mailbox.Mailbox) (*mailbox.Staged, err
 	}
 	body := d.Open(m.Literal)
 	r := &reading{r: body}
-	s, err := to.Stage(r, flags, keywords, m.Date)
+	put := to.Stage
+	if m.Literal.Binary && m.Kind != imap.DataUTF8 { // RFC 3516 section 4.4: its octets are kept. UTF8 is text.
+		put = to.StageBinary
+	}
+	s, err := put(r, flags, keywords, m.Date)
 	switch {
 	case r.err != nil:
 		return s, connError{r.err}

@@ -176,6 +176,10 @@ func (f *fetch) message(m *mailbox.Message, known facts.Facts) error {
 	u := f.u
 	r := response{u: u, m: m, known: known}
 	defer r.close()
+	if err := undecodable(f.items, known); err != nil {
+		f.failed = err
+		return nil
+	}
 	// RFC 7162 section 3.2.4: the UID is said too where \Seen was set.
 	b := u.beginFetch(u.buf[:0], u.view.number(m.UID), m.UID, f.withUID || u.condstore && f.changed[m.UID])
 	if f.changed[m.UID] && !f.has(imap.FetchFlags) {

@@ -9,7 +9,7 @@ import (
 // capabilities are what may be used after the login.
 func (u *user) capabilities() []string {
 	return append(u.session.capabilities(), "NAMESPACE", "IDLE", "UNSELECT", "CHILDREN", "UIDPLUS", "MOVE", "MULTIAPPEND", "LIST-EXTENDED", "LIST-STATUS",
-		"SPECIAL-USE", "CREATE-SPECIAL-USE", "STATUS=SIZE", "ESEARCH", "SEARCHRES", "WITHIN", "SORT", "SORT=DISPLAY", "ESORT", "THREAD=ORDEREDSUBJECT", "THREAD=REFERENCES", "THREAD=REFS", "INPROGRESS", "CONDSTORE", "QRESYNC", "OBJECTID", "UTF8=ACCEPT", "UIDONLY", "PARTIAL")
+		"SPECIAL-USE", "CREATE-SPECIAL-USE", "STATUS=SIZE", "ESEARCH", "SEARCHRES", "WITHIN", "SORT", "SORT=DISPLAY", "ESORT", "THREAD=ORDEREDSUBJECT", "THREAD=REFERENCES", "THREAD=REFS", "INPROGRESS", "CONDSTORE", "QRESYNC", "OBJECTID", "UTF8=ACCEPT", "UIDONLY", "PARTIAL", "BINARY")
 }
 
 func (u *user) cmdCapability(_ imap.Command, d *imap.Decoder) error {

@@ -1,7 +1,6 @@
 package imapd
 
 import (
-	"errors"
 	"fmt"
 	"os"
 
@@ -51,7 +50,7 @@ func (r *response) append(b []byte, item *imap.FetchItem) ([]byte, error) {
 		b = append(imap.AppendFetchName(b, item, mode), ' ')
 		root, ok := r.known.Root()
 		if !ok {
-			return b, errors.New("imapd: the facts of a message have no structure")
+			return b, errNoStructure
 		}
 		return append(u.structure.append(b, root, item.Kind == imap.FetchBodyStructure, mode), ' '), nil
 	case imap.FetchEmailID:
@@ -71,6 +70,8 @@ func (r *response) append(b []byte, item *imap.FetchItem) ([]byte, error) {
 	case imap.FetchRFC822Text:
 		s = imap.Section{Text: imap.SectionBody}
 	case imap.FetchSection:
+	case imap.FetchBinary, imap.FetchBinarySize:
+		return r.binary(b, item)
 	default:
 		return b, fmt.Errorf("imapd: FETCH of kind %d", item.Kind)
 	}
@@ -129,7 +130,7 @@ func (r *response) span(s *imap.Section) (span message.Span, ok bool, err error)
 	}
 	root, ok := r.known.Root()
 	if !ok {
-		return span, false, errors.New("imapd: the facts of a message have no structure")
+		return span, false, errNoStructure
 	}
 	p, ok := root, true
 	if len(s.Part) > 0 {

@@ -441,13 +441,7 @@ func (q *query) inPart(c *condition, x *candidate, p facts.Part, header bool) bo
 
 func (q *query) inBody(c *condition, x *candidate, p facts.Part) bool {
 	body := p.Body()
-	charset := ""
-	for i, params := 0, p.Params(); i < params.Len(); i++ {
-		if name, value := params.At(i); equalFold(name, "charset") {
-			charset = string(value)
-		}
-	}
-	r := message.Decode(io.NewSectionReader(x.file, body.Offset, body.Octets), string(p.Encoding()), charset)
+	r := message.Decode(io.NewSectionReader(x.file, body.Offset, body.Octets), string(p.Encoding()), string(charsetOf(p)))
 	s := c.text.Scanner()
 	b := blocks.Get().(*[64 << 10]byte)
 	defer blocks.Put(b)

@@ -68,12 +68,21 @@ func (b *Mailbox) Append(ctx context.Context, r io.Reader, f Flags, keywords []s
 // After an error, as opposed to a crash, none is there. A message without flags and keywords goes to new/, as Dovecot has it: to other
 // programs it is as new as a delivery.
 func (b *Mailbox) Stage(r io.Reader, f Flags, keywords []string, date time.Time) (*Staged, error) {
+	return b.stageText(r, f, keywords, date, maildir.Text)
+}
+
+// StageBinary is Stage for a message that may have octets in it which are no lines. It is stored as it is, as a delivery of BINARYMIME is.
+func (b *Mailbox) StageBinary(r io.Reader, f Flags, keywords []string, date time.Time) (*Staged, error) {
+	return b.stageText(r, f, keywords, date, maildir.Binary)
+}
+
+func (b *Mailbox) stageText(r io.Reader, f Flags, keywords []string, date time.Time, put func(io.Writer, io.Reader) (size, wire int64, err error)) (*Staged, error) {
 	if date.IsZero() {
 		date = time.Now()
 	}
 	return b.stage(f, keywords, date, func(file *os.File) (size, wire int64, err error) {
 		w := bufio.NewWriterSize(writer{b.ops, file}, 64<<10)
-		if size, wire, err = maildir.Text(w, r); err == nil {
+		if size, wire, err = put(w, r); err == nil {
 			err = w.Flush()
 		}
 		return size, wire, err

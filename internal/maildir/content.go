@@ -150,7 +150,15 @@ func (t *text) count(p []byte) {
 
 // Text copies a message to w as it lies in a maildir, and tells its size there and in wire form. The error is of either side.
 func Text(w io.Writer, r io.Reader) (size, wire int64, err error) {
-	t := text{last: '\n'}
+	return copyText(w, r, text{last: '\n'})
+}
+
+// Binary copies a message to w as it is, and tells the same.
+func Binary(w io.Writer, r io.Reader) (size, wire int64, err error) {
+	return copyText(w, r, text{binary: true})
+}
+
+func copyText(w io.Writer, r io.Reader, t text) (size, wire int64, err error) {
 	in, out := make([]byte, blockSize), make([]byte, blockSize)
 	for {
 		n, rerr := r.Read(in)

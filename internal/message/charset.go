@@ -136,12 +136,7 @@ func toUTF8(b []byte, name string) string {
 // nothing in it replaced. Both are names as mail has them; an unknown encoding stands for identity, an unknown
 // charset for UTF-8. Lines keep the ends they have. An error is one of r.
 func Decode(r io.Reader, transferEncoding, charsetName string) io.Reader {
-	switch strings.ToLower(transferEncoding) {
-	case "base64":
-		r = &decoder{r: r, step: &base64Decoder{}}
-	case "quoted-printable":
-		r = &decoder{r: r, step: &quotedDecoder{}}
-	}
+	r, _ = Transfer(r, transferEncoding)
 	e := charset(charsetName)
 	if e == nil {
 		e = unicode.UTF8

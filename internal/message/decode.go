@@ -1,6 +1,26 @@
 package message
 
-import "io"
+import (
+	"io"
+	"strings"
+)
+
+// Transfer reads the body of a part with its transfer encoding taken off (RFC 2045 section 6), and nothing else changed; false: r as it is, for the encoding is none that is known.
+// An error is one of r.
+func Transfer(r io.Reader, encoding string) (io.Reader, bool) {
+	switch strings.ToLower(encoding) {
+	case "base64":
+		return &decoder{r: r, step: &base64Decoder{}}, true
+	case "quoted-printable":
+		return &decoder{r: r, step: &quotedDecoder{}}, true
+	case "", "7bit", "8bit", "binary":
+		return r, true
+	}
+	return r, false
+}
+
+// Lines reads text with a CR before each LF that had none.
+func Lines(r io.Reader) io.Reader { return &decoder{r: r, step: &lineEncoder{}} }
 
 // decoder takes a transfer encoding off a stream.
 type decoder struct {
@@ -33,6 +53,19 @@ func (d *decoder) Read(p []byte) (int, error) {
 	n := copy(p, d.rest)
 	d.rest = d.rest[n:]
 	return n, nil
+}
+
+type lineEncoder struct{ cr bool }
+
+func (e *lineEncoder) step(dst, b []byte, _ bool) []byte {
+	for _, c := range b {
+		if c == '\n' && !e.cr {
+			dst = append(dst, '\r')
+		}
+		dst = append(dst, c)
+		e.cr = c == '\r'
+	}
+	return dst
 }
 
 // base64Decoder passes over what is not of the alphabet (RFC 2045 section 6.8) and goes on behind padding: some programs
@@ -90,7 +123,7 @@ func sextet(c byte) int {
 }
 
 // quotedDecoder leaves an equals sign that encodes nothing as it is. White space between one and the line end is
-// transport padding (RFC 2045 section 6.7); before a line end without one it should go too, and stays: nobody searches for it.
+// transport padding (RFC 2045 section 6.7); before a line end without one it should go too, and stays: it is no harm to who searches or reads.
 type quotedDecoder struct {
 	state quotedState
 	hex   byte // the first digit
