@@ -3,7 +3,6 @@ package imapd
 import (
 	"context"
 	"errors"
-	"io"
 
 	"postamt/internal/imap"
 	"postamt/internal/mailbox"
@@ -23,7 +22,7 @@ func (u *user) cmdAppend(_ imap.Command, d *imap.Decoder) error {
 	var staged []*mailbox.Staged
 	defer func() { to.Discard(staged...) }()
 	for d.More() || len(staged) == 0 {
-		s, err := u.stage(d, to)
+		s, err := u.stage(d, to, func(octets int64) error { return to.Room(octets, 1) })
 		if s != nil {
 			staged = append(staged, s)
 		}
@@ -43,64 +42,44 @@ func (u *user) cmdAppend(_ imap.Command, d *imap.Decoder) error {
 	return imap.OK(imap.CodeAppendUID(validity, uids), "appended")
 }
 
-// stage reads one message. What is wrong with it is said before its octets are asked for, where that is possible.
-func (u *user) stage(d *imap.Decoder, to *mailbox.Mailbox) (*mailbox.Staged, error) {
+// stage reads one message. What is wrong with it is said before its octets are asked for, where that is possible; room says whether so many octets fit.
+func (u *user) stage(d *imap.Decoder, to *mailbox.Mailbox, room func(octets int64) error) (*mailbox.Staged, error) {
 	m := d.AppendMessage()
 	if d.Err() != nil {
 		return nil, d.Err()
 	}
 	flags, keywords, err := splitFlags(m.Flags)
-	switch size := m.Literal.Size; {
-	case err != nil:
-		return nil, err
-	case m.Kind == imap.DataCatenate:
-		return nil, imap.Bad("CATENATE is not offered")
-	case m.Kind == imap.DataUTF8 && u.c.Mode&imap.UTF8 == 0:
-		return nil, imap.Bad("UTF8 was not enabled")
-	case size == 0:
-		return nil, imap.No("", "a message of no octets")
-	case u.conf.MessageLimit > 0 && size > u.conf.MessageLimit:
-		return nil, imap.No(imap.TooBig, "the message is larger than what is taken")
-	}
-	if err := to.Room(m.Literal.Size, 1); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	body := d.Open(m.Literal)
-	r := &reading{r: body}
+	a := &assembly{u: u, d: d, room: room, catenate: m.Kind == imap.DataCatenate}
 	put := to.Stage
-	if m.Literal.Binary && m.Kind != imap.DataUTF8 { // RFC 3516 section 4.4: its octets are kept. UTF8 is text.
-		put = to.StageBinary
-	}
-	s, err := put(r, flags, keywords, m.Date)
-	switch {
-	case r.err != nil:
-		return s, connError{r.err}
-	case err != nil:
-		// The client sends it all; what it says next is to be understood.
-		if _, rerr := io.Copy(io.Discard, r); rerr != nil {
-			return s, connError{rerr}
+	if !a.catenate {
+		if m.Literal.Size == 0 {
+			return nil, errEmpty
 		}
+		if err := a.open(m.Literal, m.Kind == imap.DataUTF8); err != nil {
+			return nil, err
+		}
+		if m.Literal.Binary && m.Kind != imap.DataUTF8 { // RFC 3516 section 4.4: its octets are kept. UTF8 is text.
+			put = to.StageBinary
+		}
+	}
+	s, err := put(a, flags, keywords, m.Date)
+	a.drop()
+	switch {
+	case a.lost != nil:
+		return s, connError{a.lost}
+	case err != nil:
 		return s, err
-	case body.NUL && !m.Literal.Binary:
-		return s, imap.Bad("a NUL in a literal")
+	case a.size == 0:
+		return s, errEmpty
 	}
 	d.AppendEnd(m)
 	return s, d.Err()
 }
 
-// reading remembers that the reader failed: the connection is lost, and the mailbox is not to blame.
-type reading struct {
-	r   io.Reader
-	err error
-}
-
-func (r *reading) Read(p []byte) (int, error) {
-	n, err := r.r.Read(p)
-	if err != nil && err != io.EOF {
-		r.err = err
-	}
-	return n, err
-}
+var errEmpty = imap.No("", "a message of no octets")
 
 // connError is an error of the connection, which ends with it.
 type connError struct{ error }

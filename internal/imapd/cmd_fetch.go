@@ -174,7 +174,7 @@ func (f *fetch) one(uid uint32, known facts.Facts) error {
 // message sends one FETCH response.
 func (f *fetch) message(m *mailbox.Message, known facts.Facts) error {
 	u := f.u
-	r := response{u: u, m: m, known: known}
+	r := response{u: u, m: m, original: original{box: u.view.box, uid: m.UID, known: known, fields: u.fields}}
 	defer r.close()
 	if err := undecodable(f.items, known); err != nil {
 		f.failed = err
@@ -203,6 +203,7 @@ func (f *fetch) message(m *mailbox.Message, known facts.Facts) error {
 	if n := len(b); n > 0 && b[n-1] == ' ' {
 		b = b[:n-1]
 	}
+	u.fields = r.fields
 	u.send(append(b, ")\r\n"...))
 	return u.c.Err()
 }

@@ -12,14 +12,23 @@ import (
 
 // response is one FETCH response while it is made.
 type response struct {
-	u     *user
-	m     *mailbox.Message
-	known facts.Facts
-	file  *os.File
-	sent  bool // some of it, so that it must be finished
+	u *user
+	m *mailbox.Message
+	original
+	sent bool // some of it, so that it must be finished
 }
 
-func (r *response) close() {
+// original is a message of which something is to be read.
+type original struct {
+	box   *mailbox.Mailbox
+	uid   uint32
+	known facts.Facts
+	file  *os.File
+
+	fields []byte // room for header fields
+}
+
+func (r *original) close() {
 	if r.file != nil {
 		r.file.Close()
 	}
@@ -88,13 +97,10 @@ func (r *response) section(b []byte, s *imap.Section) ([]byte, error) {
 		return append(b, "NIL "...), nil
 	}
 	if s.Text == imap.SectionHeaderFields || s.Text == imap.SectionHeaderFieldsNot {
-		return r.headerFields(b, s, span)
+		text, err := r.headerFields(s, span)
+		return append(append(imap.AppendLiteralSize(b, int64(len(text)), false), text...), ' '), err
 	}
-	skip, count := int64(0), span.Wire
-	if s.Partial {
-		skip = min(s.Offset, span.Wire)
-		count = min(s.Count, span.Wire-skip)
-	}
+	skip, count := partOf(s, span.Wire)
 	if count == 0 {
 		return append(b, `"" `...), nil
 	}
@@ -102,8 +108,7 @@ func (r *response) section(b []byte, s *imap.Section) ([]byte, error) {
 	if err != nil {
 		return b, err
 	}
-	b = append(imap.AppendNumber(append(b, '{'), uint64(count)), "}\r\n"...)
-	r.u.send(b)
+	r.u.send(imap.AppendLiteralSize(b, count, false))
 	r.sent = true
 	missing, err := copySpan(r.u.c, f, span.Offset, span.Octets, skip, count)
 	// M12, M07: the client waits for octets that there are not, or would take a part for all.
@@ -114,18 +119,27 @@ func (r *response) section(b []byte, s *imap.Section) ([]byte, error) {
 	return append(r.u.buf[:0], ' '), err
 }
 
+// partOf is how many octets of a section with size octets are skipped, and how many follow then.
+func partOf(s *imap.Section, size int64) (skip, count int64) {
+	if !s.Partial {
+		return 0, size
+	}
+	skip = min(s.Offset, size)
+	return skip, min(s.Count, size-skip)
+}
+
 // open opens the file of the message.
-func (r *response) open() (f *os.File, err error) {
+func (r *original) open() (f *os.File, err error) {
 	if r.file == nil {
-		r.file, err = r.u.view.box.File(r.m.UID)
+		r.file, err = r.box.File(r.uid)
 	}
 	return r.file, err
 }
 
 // span finds a section in the message. False: there is none.
-func (r *response) span(s *imap.Section) (span message.Span, ok bool, err error) {
+func (r *original) span(s *imap.Section) (span message.Span, ok bool, err error) {
 	if len(s.Part) == 0 && s.Text == imap.SectionAll {
-		n, err := r.u.view.box.Size(r.m.UID)
+		n, err := r.box.Size(r.uid)
 		return message.Span{Octets: 1 << 62, Wire: n}, true, err
 	}
 	root, ok := r.known.Root()
@@ -192,32 +206,28 @@ func findPart(root facts.Part, path []uint32) (p facts.Part, ok bool) {
 // maxHeader is how much of a header is looked through for fields.
 const maxHeader = 1 << 20
 
-// headerFields appends the fields of a header that are named, or those that are not, and the empty line.
-func (r *response) headerFields(b []byte, s *imap.Section, span message.Span) ([]byte, error) {
+// headerFields are the fields of a header that are named, or those that are not, and the empty line.
+func (r *original) headerFields(s *imap.Section, span message.Span) (text []byte, err error) {
 	text, ok := r.knownFields(s)
 	if !ok {
 		f, err := r.open()
 		if err != nil {
-			return b, err
+			return nil, err
 		}
 		header := make([]byte, min(span.Octets, maxHeader))
 		n, err := f.ReadAt(header, span.Offset)
 		if n < len(header) {
-			return b, fmt.Errorf("imapd: read the header of message %d: %w", r.m.UID, err)
+			return nil, fmt.Errorf("imapd: read the header of message %d: %w", r.uid, err)
 		}
 		text = appendHeaderFields(nil, header, s)
 	}
 	text = append(text, crlf...)
-	if s.Partial {
-		text = text[min(s.Offset, int64(len(text))):]
-		text = text[:min(s.Count, int64(len(text)))]
-	}
-	b = append(imap.AppendNumber(append(b, '{'), uint64(len(text))), "}\r\n"...)
-	return append(append(b, text...), ' '), nil
+	skip, count := partOf(s, int64(len(text)))
+	return text[skip : skip+count], nil
 }
 
 // knownFields are the fields if they are all known without the file.
-func (r *response) knownFields(s *imap.Section) (text []byte, ok bool) {
+func (r *original) knownFields(s *imap.Section) (text []byte, ok bool) {
 	if s.Text != imap.SectionHeaderFields || len(s.Part) > 0 || !r.known.Has(facts.Fields) {
 		return nil, false
 	}
@@ -229,7 +239,8 @@ func (r *response) knownFields(s *imap.Section) (text []byte, ok bool) {
 		}
 		want |= n
 	}
-	return r.known.AppendFields(r.u.fields[:0], want), true
+	r.fields = r.known.AppendFields(r.fields[:0], want)
+	return r.fields, true
 }
 
 // appendHeaderFields appends fields of a header in wire form.

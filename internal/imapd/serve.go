@@ -67,6 +67,7 @@ var userCommands = []userCommand{
 	{"SELECT", 0, (*user).cmdSelect},
 	{"STATUS", 0, (*user).cmdStatus},
 	{"APPEND", 0, (*user).cmdAppend},
+	{"REPLACE", selected | writable | uid, (*user).cmdReplace},
 	{"COPY", selected | numbers | uid, (*user).cmdCopy},
 	{"MOVE", selected | writable | uid, (*user).cmdMove},
 	{"EXPUNGE", selected | writable | uid, (*user).cmdExpunge},

@@ -71,6 +71,8 @@ func set(c *Config, line string) (err error) {
 	switch k, v, _ := strings.Cut(line, " "); k {
 	case "imapd_error_limit":
 		c.ErrorLimit, err = strconv.Atoi(v)
+	case "imapd_message_limit":
+		c.MessageLimit, err = strconv.ParseInt(v, 10, 64)
 	case "imapd_user_limit":
 		c.UserLimit, err = strconv.Atoi(v)
 	default:

@@ -38,9 +38,7 @@ func copySpan(w io.Writer, r io.ReaderAt, offset, octets, skip, count int64) (mi
 			return f.left, err
 		}
 	}
-	if f.cr {
-		f.emit([]byte{' '})
-	}
+	f.end()
 	if f.left == 0 && f.err == nil && !f.more && octets > 0 {
 		n, _ := r.ReadAt(b[:1], offset)
 		f.more = n > 0
@@ -49,6 +47,14 @@ func copySpan(w io.Writer, r io.ReaderAt, offset, octets, skip, count int64) (mi
 		return -1, f.err
 	}
 	return f.left, f.err
+}
+
+// end is the end of the octets.
+func (f *wireForm) end() {
+	if f.cr {
+		f.cr = false
+		f.emit([]byte{' '})
+	}
 }
 
 var crlf = []byte("\r\n")

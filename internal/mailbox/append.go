@@ -40,7 +40,11 @@ func (b *Mailbox) room(octets, messages int64) (counted bool, err error) {
 	if !maildir.Counted(b.folder) {
 		return false, nil
 	}
-	return maildir.Room(b.root, b.tmp, b.quota, octets, messages, b.ops)
+	counted, err = maildir.Room(b.root, b.tmp, b.quota, octets, messages, b.ops)
+	if octets <= 0 && messages <= 0 && errors.Is(err, maildir.ErrQuota) {
+		err = nil // what makes it less is welcome
+	}
+	return counted, err
 }
 
 // Append adds a message with that internal date (zero: now) and returns its UID; the message is on disk then. See Stage and Publish.
@@ -177,11 +181,16 @@ func (b *Mailbox) Discard(staged ...*Staged) {
 
 // Publish makes messages of what was staged, all of them or none, and gives them ascending UIDs. Ctx ends the wait for the list's lock.
 func (b *Mailbox) Publish(ctx context.Context, staged ...*Staged) (uids []uint32, err error) {
+	return b.publishInstead(ctx, 0, 0, staged...)
+}
+
+// publishInstead is Publish where so much will be removed then.
+func (b *Mailbox) publishInstead(ctx context.Context, freedOctets, freedMessages int64, staged ...*Staged) (uids []uint32, err error) {
 	var octets int64
 	for _, s := range staged {
 		octets += int64(s.size)
 	}
-	counted, err := b.room(octets, int64(len(staged)))
+	counted, err := b.room(octets-freedOctets, int64(len(staged))-freedMessages)
 	if err == nil {
 		err = b.edit(0, func(e *editing) (err error) {
 			uids, err = e.publish(ctx, staged)
