@@ -85,10 +85,14 @@ func (s *server) Serve(ctx context.Context, nc net.Conn, user, note string, mail
 
 func (s *server) serve(ctx context.Context, c *imap.Conn, n imapd.Note, maildir access.Maildir) {
 	s.Server.Serve(ctx, c, func(ctx context.Context) (*mailbox.Account, error) {
-		path, err := maildir(ctx)
+		place, err := maildir(ctx)
 		if err != nil {
 			return nil, err
 		}
-		return s.accounts.Open(path)
+		a, err := s.accounts.Open(place.Path)
+		if err == nil {
+			a.SetQuota(place.Quota)
+		}
+		return a, err
 	}, n)
 }

@@ -64,11 +64,11 @@ func (s server) Serve(ctx context.Context, nc net.Conn, user, note string, maild
 
 func (s server) serve(ctx context.Context, c *pop3.Conn, n pop3d.Note, maildir access.Maildir) {
 	s.Server.Serve(ctx, c, func(ctx context.Context) (pop3d.Maildrop, error) {
-		path, err := maildir(ctx)
+		place, err := maildir(ctx)
 		if err != nil {
 			return nil, err
 		}
-		d, err := openDrop(path, s.Log)
+		d, err := openDrop(place.Path, s.Log)
 		if err != nil {
 			return nil, err // and not a nil *drop
 		}

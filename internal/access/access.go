@@ -58,7 +58,7 @@ type Server interface {
 }
 
 // Maildir tells where the mailbox of a session's user is. It may take time.
-type Maildir func(context.Context) (path string, err error)
+type Maildir func(context.Context) (Place, error)
 
 // Login is a client who has logged in, and has not been told. One of Serve and Fail is called, or what is of the session is given away.
 type Login struct {
@@ -147,7 +147,7 @@ func (g *Program) session(c *config.Config, log *maillog.Logger, path string) in
 	s.Configure(c, login.Gate{}, nil)
 	nc := daemon.Standard()
 	defer nc.Close()
-	s.Serve(context.Background(), nc, os.Getenv("USER"), "", func(context.Context) (string, error) { return path, nil })
+	s.Serve(context.Background(), nc, os.Getenv("USER"), "", func(context.Context) (Place, error) { return Place{Path: path}, nil })
 	return exOK
 }
 

@@ -156,9 +156,9 @@ func (g *Program) whole(c *config.Config, log *maillog.Logger) (*service, error)
 		return func() { users.Store(p) }, err
 	}
 	s.after = func(ctx context.Context, l *Login) {
-		l.Serve(ctx, func(context.Context) (string, error) {
+		l.Serve(ctx, func(context.Context) (Place, error) {
 			box, err := users.Load().mailbox(l.User)
-			return box.Target.Path, err
+			return Place{box.Target.Path, box.Target.Quota}, err
 		})
 	}
 	return s, s.start(c)

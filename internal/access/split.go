@@ -110,7 +110,7 @@ func lookup(c *config.Config, log *maillog.Logger) (privsep.Lookup, error) {
 		if err != nil {
 			return monitor.Account{}, err
 		}
-		return privsep.Account(c, box.User, box.UID, box.GID, box.Home, box.Target.Path)
+		return privsep.Account(c, box.User, box.UID, box.GID, box.Home, Place{box.Target.Path, box.Target.Quota}.encode())
 	}, nil
 }
 
@@ -179,7 +179,13 @@ func (g *Program) worker(link *monitor.Link, c *config.Config, log *maillog.Logg
 		return nil
 	})
 	link.Serve(c.WorkerIdle, c.DrainTimeout, func(ctx context.Context, n monitor.Session) {
-		err := s.Serve(ctx, n.Conn, n.Name, n.Note, func(context.Context) (string, error) { return link.Mailbox(n.Name) })
+		err := s.Serve(ctx, n.Conn, n.Name, n.Note, func(context.Context) (Place, error) {
+			value, err := link.Mailbox(n.Name)
+			if err != nil {
+				return Place{}, err
+			}
+			return parsePlace(value)
+		})
 		if err != nil {
 			log.Problem("", "session", err)
 		}

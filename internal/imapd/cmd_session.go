@@ -8,8 +8,37 @@ import (
 
 // capabilities are what may be used after the login.
 func (u *user) capabilities() []string {
-	return append(u.session.capabilities(), "NAMESPACE", "IDLE", "UNSELECT", "CHILDREN", "UIDPLUS", "MOVE", "MULTIAPPEND", "LIST-EXTENDED", "LIST-STATUS",
-		"SPECIAL-USE", "CREATE-SPECIAL-USE", "STATUS=SIZE", "ESEARCH", "SEARCHRES", "WITHIN", "SORT", "SORT=DISPLAY", "ESORT", "THREAD=ORDEREDSUBJECT", "THREAD=REFERENCES", "THREAD=REFS", "INPROGRESS", "CONDSTORE", "QRESYNC", "OBJECTID", "UTF8=ACCEPT", "UIDONLY", "PARTIAL", "BINARY", "CATENATE", "REPLACE")
+	return append(u.session.capabilities(),
+		"BINARY",
+		"CATENATE",
+		"CHILDREN",
+		"CONDSTORE",
+		"CREATE-SPECIAL-USE",
+		"ESEARCH",
+		"ESORT",
+		"IDLE",
+		"INPROGRESS",
+		"LIST-EXTENDED",
+		"LIST-STATUS",
+		"MOVE",
+		"MULTIAPPEND",
+		"NAMESPACE",
+		"OBJECTID",
+		"PARTIAL",
+		"QRESYNC",
+		"QUOTA", "QUOTA=RES-MESSAGE", "QUOTA=RES-STORAGE",
+		"REPLACE",
+		"SEARCHRES",
+		"SORT", "SORT=DISPLAY",
+		"SPECIAL-USE",
+		"STATUS=SIZE",
+		"THREAD=ORDEREDSUBJECT", "THREAD=REFERENCES", "THREAD=REFS",
+		"UIDONLY",
+		"UIDPLUS",
+		"UNSELECT",
+		"UTF8=ACCEPT",
+		"WITHIN",
+	)
 }
 
 func (u *user) cmdCapability(_ imap.Command, d *imap.Decoder) error {

@@ -27,6 +27,7 @@ import (
 	"postamt/internal/imap"
 	"postamt/internal/login"
 	"postamt/internal/mailbox"
+	"postamt/internal/maildir"
 	"postamt/internal/monitor"
 	"postamt/internal/transcript"
 )
@@ -83,7 +84,7 @@ func (a *accounts) Authenticate(ctx context.Context, q login.Request, ask func([
 }
 
 func testConfig() *Config {
-	return &Config{Hostname: "imap.example", TimeoutLogin: time.Minute, TimeoutIdle: time.Minute, ErrorLimit: 20, Auth: &accounts{},
+	return &Config{Hostname: "imap.example", TimeoutLogin: time.Minute, TimeoutIdle: time.Minute, ErrorLimit: 20, MessageLimit: 1 << 20, Auth: &accounts{},
 		Gate: login.Gate{AuthInClear: func(netip.Addr) bool { return true }}}
 }
 
@@ -110,6 +111,7 @@ type loopback struct {
 	kind    string
 	split   bool
 	login   bool // who dials has logged in
+	quota   maildir.Quota
 	server  *Server
 	open    func(context.Context) (*mailbox.Account, error)
 	ctx     context.Context
@@ -157,7 +159,7 @@ func (h *loopback) serve(c net.Conn) {
 		return
 	}
 	if !h.split {
-		h.server.Serve(h.ctx, l.Conn, h.open, l.Note)
+		h.server.Serve(h.ctx, l.Conn, h.openUser, l.Note)
 		return
 	}
 	note, err := ParseNote(l.Note.String(), l.User)
@@ -173,7 +175,7 @@ func (h *loopback) serve(c net.Conn) {
 	var both sync.WaitGroup
 	both.Go(func() {
 		defer theirs.Close()
-		h.server.Serve(h.ctx, imap.NewConn(theirs), h.open, note)
+		h.server.Serve(h.ctx, imap.NewConn(theirs), h.openUser, note)
 	})
 	monitor.Pump(l.Conn.Net(), ours, ahead)
 	both.Wait()
@@ -223,6 +225,13 @@ func (h *loopback) fill(n int) {
 			h.t.Fatal(err)
 		}
 	}
+}
+func (h *loopback) openUser(ctx context.Context) (*mailbox.Account, error) {
+	a, err := h.open(ctx)
+	if err == nil {
+		a.SetQuota(h.quota)
+	}
+	return a, err
 }
 
 // Check: "left USER", he has no session.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"postamt/internal/maildir"
 	"postamt/internal/transcript"
 )
 
@@ -27,6 +28,7 @@ func TestTranscripts(t *testing.T) {
 				}
 				conf := testConfig()
 				kind, messages, login := IMAP, 0, false
+				var quota maildir.Quota
 				for _, h := range s.Head {
 					switch h.Key {
 					case "strict":
@@ -43,6 +45,10 @@ func TestTranscripts(t *testing.T) {
 						if messages, err = strconv.Atoi(h.Value); err != nil {
 							t.Fatal(err)
 						}
+					case "quota": // bytes and messages
+						if _, err := fmt.Sscan(h.Value, &quota.Bytes, &quota.Messages); err != nil {
+							t.Fatal(err)
+						}
 					case "set":
 						if err := set(conf, h.Value); err != nil {
 							t.Fatal(err)
@@ -52,7 +58,7 @@ func TestTranscripts(t *testing.T) {
 					}
 				}
 				h := newLoopback(t, kind, conf)
-				h.split, h.login = split, login
+				h.split, h.login, h.quota = split, login, quota
 				h.fill(messages)
 				if err := s.Run(h, transcript.Options{}); err != nil {
 					t.Fatal(err)

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postamt/internal/durable"
@@ -35,11 +36,12 @@ func NewAccounts(watcher *watch.Watcher, o Options) *Accounts {
 type Account struct {
 	Folders *maildir.Root
 
-	path string
-	dir  *os.File
-	all  *Accounts
-	mu   sync.Mutex
-	open map[string]*Mailbox // by directory
+	path  string
+	dir   *os.File
+	all   *Accounts
+	quota atomic.Pointer[maildir.Quota]
+	mu    sync.Mutex
+	open  map[string]*Mailbox // by directory
 
 	uses int // of the lock of all
 	idle *time.Timer
@@ -60,12 +62,21 @@ func (s *Accounts) Open(path string) (*Account, error) {
 			return nil, fmt.Errorf("mailbox: open the maildir: %w", err)
 		}
 		a = &Account{Folders: maildir.OpenRoot(dir, s.o.Ops), path: path, dir: dir, all: s, open: make(map[string]*Mailbox)}
+		a.quota.Store(&s.o.Quota)
 		s.open[path] = a
 	} else if a.uses == 0 {
 		a.idle.Stop()
 	}
 	a.uses++
 	return a, nil
+}
+
+// SetQuota says what the quota of the whole maildir is, for all its sessions from now on, in place of that of the Options; zero: what its maildirsize says.
+func (a *Account) SetQuota(q maildir.Quota) { a.quota.Store(&q) }
+
+// Usage is what is used of the quota, and its limits; zero limits: there is none.
+func (a *Account) Usage() (used, limit maildir.Quota, err error) {
+	return a.Folders.Usage(*a.quota.Load())
 }
 
 // Close ends one use of the account. What is open of it must have been closed before.

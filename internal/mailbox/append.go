@@ -40,7 +40,11 @@ func (b *Mailbox) room(octets, messages int64) (counted bool, err error) {
 	if !maildir.Counted(b.folder) {
 		return false, nil
 	}
-	counted, err = maildir.Room(b.root, b.tmp, b.quota, octets, messages, b.ops)
+	quota := b.quota
+	if b.account != nil {
+		quota = *b.account.quota.Load()
+	}
+	counted, err = maildir.Room(b.root, b.tmp, quota, octets, messages, b.ops)
 	if octets <= 0 && messages <= 0 && errors.Is(err, maildir.ErrQuota) {
 		err = nil // what makes it less is welcome
 	}

@@ -68,30 +68,34 @@ func (s *Store) Room(t Target, size int64) error {
 	return err
 }
 
+// Usage is what is used of a quota, and its limits: q, or, when that is zero, what maildirsize says. Zero limits: there is no quota, and nothing is counted.
+func (r *Root) Usage(q Quota) (used, limit Quota, err error) {
+	tmp, _, err := makeDir(r.dir, "tmp")
+	if err != nil {
+		return used, limit, fmt.Errorf("maildir: %s: tmp: %w", r.dir.Name(), err)
+	}
+	defer tmp.Close()
+	b := &box{key: r.dir.Name(), root: r.dir, tmp: tmp, ops: r.ops}
+	u, age, limited, err := b.usage(q, r.now())
+	if err != nil || !limited {
+		return used, limit, err
+	}
+	// Who asks wants to see what he has just removed, by whatever program.
+	if age > sizeFileOld {
+		if u, err = b.recount(u.limit); err != nil {
+			return used, limit, fmt.Errorf("maildir: %s: count messages for %s: %w", b.key, sizeFile, err)
+		}
+	}
+	return Quota{u.bytes, u.messages}, u.limit, nil
+}
+
 // fits checks the quota, and reports whether there is one, so that the message
 // must be counted when it is stored. A quota is kept voluntarily (Maildir++):
 // two deliveries at once may both be the last that fits.
 func (b *box) fits(q Quota, size, messages int64, now time.Time) (counted bool, err error) {
-	u, age, err := b.readSizeFile(now)
-	switch {
-	case err == unix.ENOENT && q == Quota{}:
-		return false, nil
-	case err == unix.ENOENT || err == errSizeFile || err == nil && q != Quota{} && u.limit != q:
-		if (q == Quota{}) {
-			q = u.limit
-		}
-		if (q == Quota{}) {
-			return false, nil // garbage that names no limit
-		}
-		if u, err = b.recount(q); err != nil {
-			return true, fmt.Errorf("maildir: %s: count messages for %s: %w", b.key, sizeFile, err)
-		}
-		age = 0
-	case err != nil:
-		return true, fmt.Errorf("maildir: %s: read %s: %w", b.key, sizeFile, err)
-	}
-	if u.limit.admits(u, size, messages) {
-		return true, nil
+	u, age, counted, err := b.usage(q, now)
+	if err != nil || !counted || u.limit.admits(u, size, messages) {
+		return counted, err
 	}
 	if u.lines > 1 || age > sizeFileOld {
 		if u, err = b.recount(u.limit); err != nil {
@@ -102,6 +106,29 @@ func (b *box) fits(q Quota, size, messages int64, now time.Time) (counted bool, 
 		}
 	}
 	return true, fmt.Errorf("maildir: %s: %w (%d of %d bytes, %d of %d messages)", b.key, ErrQuota, u.bytes, u.limit.Bytes, u.messages, u.limit.Messages)
+}
+
+// usage is what maildirsize says, which is computed anew when it must be, and how old that is. limited: there is a quota.
+func (b *box) usage(q Quota, now time.Time) (u usage, age time.Duration, limited bool, err error) {
+	u, age, err = b.readSizeFile(now)
+	switch {
+	case err == unix.ENOENT && q == Quota{}:
+		return u, 0, false, nil
+	case err == unix.ENOENT || err == errSizeFile || err == nil && q != Quota{} && u.limit != q:
+		if (q == Quota{}) {
+			q = u.limit
+		}
+		if (q == Quota{}) {
+			return u, 0, false, nil // garbage that names no limit
+		}
+		if u, err = b.recount(q); err != nil {
+			return u, 0, true, fmt.Errorf("maildir: %s: count messages for %s: %w", b.key, sizeFile, err)
+		}
+		return u, 0, true, nil
+	case err != nil:
+		return u, 0, true, fmt.Errorf("maildir: %s: read %s: %w", b.key, sizeFile, err)
+	}
+	return u, age, true, nil
 }
 
 // count adds stored messages to maildirsize. The file is not synced and an

@@ -171,7 +171,7 @@ func Account(c *config.Config, user string, uid, gid userdb.ID, home, value stri
 		return a, fmt.Errorf("user %s has a uid and no gid", user)
 	}
 	if len(value) > monitor.MaxValue {
-		return a, fmt.Errorf("user %s: the path of the maildir is too long", user)
+		return a, fmt.Errorf("user %s: what is to be known of the mailbox is too long", user)
 	}
 	return a, nil
 }
