@@ -1,6 +1,9 @@
 package imap
 
-import "strings"
+import (
+	"bytes"
+	"strings"
+)
 
 // GetMetadata is what GETMETADATA asks for (RFC 5464).
 type GetMetadata struct {
@@ -89,6 +92,15 @@ func (d *Decoder) EntryValues() (entries []MetadataEntry) {
 		entries = append(entries, e)
 	})
 	return entries
+}
+
+// AppendEntryValue appends entry-value = entry SP value. A NUL makes the value a literal8; nil is NIL.
+func AppendEntryValue(dst []byte, name string, value []byte, m Mode) []byte {
+	dst = append(AppendAString(dst, name, m), ' ')
+	if bytes.IndexByte(value, 0) >= 0 {
+		return append(AppendLiteralSize(dst, int64(len(value)), true), value...)
+	}
+	return AppendNString(dst, value, m)
 }
 
 // IDParam is a field of ID (RFC 2971).

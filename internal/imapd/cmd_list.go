@@ -24,7 +24,7 @@ func (u *user) cmdList(_ imap.Command, d *imap.Decoder) error {
 	if err := d.End(); err != nil {
 		return err
 	}
-	if l.Return&(imap.ListMyRights|imap.ListMetadata) != 0 {
+	if l.Return&imap.ListMyRights != 0 {
 		return imap.Bad("not offered")
 	}
 	if !l.Extended && l.Patterns[0] == "" { // section 6.3.9: the delimiter
@@ -48,6 +48,14 @@ func (u *user) cmdList(_ imap.Command, d *imap.Decoder) error {
 			if err := u.status(e.name, l.Status); err != nil {
 				u.srv.Log.Problem(u.id, "LIST: status of "+e.name, err) // RFC 5819 section 2: no STATUS then
 			}
+		}
+		if l.Return&imap.ListMetadata != 0 && e.there { // RFC 9590 section 3
+			list, err := u.annotations(e.name, l.Metadata)
+			if err != nil {
+				u.srv.Log.Problem(u.id, "LIST: metadata of "+e.name, err)
+				continue
+			}
+			u.writeMetadata(imap.GetMetadata{MaxSize: -1, Mailbox: e.name, Entries: l.Metadata}, list)
 		}
 	}
 	return nil

@@ -84,6 +84,8 @@ var userCommands = []userCommand{
 	{"RENAME", 0, (*user).cmdRename},
 	{"SUBSCRIBE", 0, (*user).cmdSubscribe},
 	{"UNSUBSCRIBE", 0, (*user).cmdSubscribe},
+	{"GETMETADATA", 0, (*user).cmdGetMetadata},
+	{"SETMETADATA", 0, (*user).cmdSetMetadata},
 	{"GETQUOTAROOT", 0, (*user).cmdGetQuotaRoot},
 	{"GETQUOTA", 0, (*user).cmdGetQuota},
 	{"SETQUOTA", 0, (*user).cmdSetQuota},

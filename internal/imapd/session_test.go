@@ -10,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strconv"
 	"strings"
@@ -23,6 +24,8 @@ import (
 )
 
 const enter = "a1 LOGIN alice secret\r\n"
+
+var literal = regexp.MustCompile(`^\* [^\r\n]*\{([0-9]+)\}\r\n`)
 
 // check goes through what a client was sent, as a strict one would: whole lines, greeted once, nothing after the last word, and no tagged response to a tag that he did
 // not send, or twice to one.

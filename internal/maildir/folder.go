@@ -283,7 +283,7 @@ func (r *Root) Rename(old, new string) error {
 }
 
 // renameInbox moves all messages of INBOX to a new folder, with the names of
-// their keywords.
+// their keywords, and copies its annotations (RFC 5464 section 4.1).
 func (r *Root) renameInbox(new string) error {
 	if err := r.Create(new); err != nil {
 		return err
@@ -293,7 +293,7 @@ func (r *Root) renameInbox(new string) error {
 		return err
 	}
 	defer to.Close()
-	err = r.copyFile(to, "dovecot-keywords")
+	err = errors.Join(r.copyFile(to, "dovecot-keywords"), r.copyFile(to, metadataFile))
 	for _, sub := range []string{"new", "cur"} {
 		if err == nil {
 			err = r.moveAll(to, sub)

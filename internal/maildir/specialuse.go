@@ -3,6 +3,7 @@ package maildir
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 )
 
@@ -31,6 +32,9 @@ func specialUse(use string) (names []string, ok bool) {
 	return names, true
 }
 
+// IsSpecialUse reports whether it is the name of a special use.
+func IsSpecialUse(use string) bool { _, ok := specialUse(use); return ok }
+
 // SpecialUse gives the special uses of folders: name to uses. What the file
 // specialuse says holds; a use that it does not give to a folder that is there
 // belongs to the first folder with a usual name.
@@ -39,7 +43,7 @@ func specialUse(use string) (names []string, ok bool) {
 //
 //	\Sent Gesendete Objekte
 func (r *Root) SpecialUse(folders []Folder) (map[string][]string, error) {
-	text, _, err := r.readList(specialUseFile)
+	text, _, err := r.readList(r.dir, specialUseFile)
 	if err != nil {
 		return nil, err
 	}
@@ -83,19 +87,34 @@ func specialUseLine(line string) (use, name string, ok bool) {
 // SetSpecialUse writes into the file specialuse that a folder has a use, and
 // no other folder has it.
 func (r *Root) SetSpecialUse(ctx context.Context, use, name string) error {
-	if _, ok := specialUse(use); !ok {
-		return ErrSpecialUse
+	return r.setSpecialUses(ctx, name, []string{use}, false)
+}
+
+// SetSpecialUses writes into the file that a folder has these uses, which no
+// other folder has then, and no others.
+func (r *Root) SetSpecialUses(ctx context.Context, name string, uses []string) error {
+	return r.setSpecialUses(ctx, name, uses, true)
+}
+
+func (r *Root) setSpecialUses(ctx context.Context, name string, uses []string, noOther bool) error {
+	for _, use := range uses {
+		if _, ok := specialUse(use); !ok {
+			return ErrSpecialUse
+		}
 	}
 	if _, err := FolderDir(name); err != nil {
 		return err
 	}
-	return r.editList(ctx, specialUseFile, func(text []byte, _ bool) ([]byte, error) {
+	return r.editList(ctx, r.dir, specialUseFile, func(text []byte, _ bool) ([]byte, error) {
 		var out []byte
 		for line := range strings.Lines(string(text)) {
-			if u, _, ok := specialUseLine(line); !ok || u != use {
+			if u, of, ok := specialUseLine(line); !ok || !slices.Contains(uses, u) && !(noOther && of == name) {
 				out = append(append(out, strings.TrimRight(line, "\r\n")...), '\n')
 			}
 		}
-		return append(out, use+" "+name+"\n"...), nil
+		for _, use := range uses {
+			out = append(out, use+" "+name+"\n"...)
+		}
+		return out, nil
 	})
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -16,9 +17,9 @@ import (
 	"postamt/internal/mutf7"
 )
 
-// The text files of a maildir that list folders. Each is read as a whole and
-// replaced as a whole, under a lock file that becomes the new one, as Dovecot
-// does with the first.
+// The text files of a maildir: those that list folders, and those of a folder.
+// Each is read as a whole and replaced as a whole, under a lock file that
+// becomes the new one, as Dovecot does with those that it has too.
 const (
 	subscriptionsFile = "subscriptions"
 	courierSubscribed = "courierimapsubscribed"
@@ -34,9 +35,10 @@ const (
 // parted by the separator.
 const subscriptionsV2 = "V\t2\n\n"
 
-// readList reads a text file of the maildir; there is nothing in a missing one.
-func (r *Root) readList(name string) (text []byte, found bool, err error) {
-	f, err := openFile(r.dir, name)
+// readList reads a text file of a folder's directory, or the maildir's; there is
+// nothing in a missing one.
+func (r *Root) readList(dir *os.File, name string) (text []byte, found bool, err error) {
+	f, err := openFile(dir, name)
 	if err == unix.ENOENT {
 		return nil, false, nil
 	}
@@ -54,24 +56,24 @@ func (r *Root) readList(name string) (text []byte, found bool, err error) {
 		err = fmt.Errorf("longer than %d bytes", listMax)
 	}
 	if err != nil {
-		return nil, true, fmt.Errorf("maildir: %s: read %s: %w", r.dir.Name(), name, err)
+		return nil, true, fmt.Errorf("maildir: %s: read %s: %w", dir.Name(), name, err)
 	}
 	return text, true, nil
 }
 
 // editList replaces a text file by what edit makes of it, and leaves it when
 // that is the same.
-func (r *Root) editList(ctx context.Context, name string, edit func(old []byte, found bool) ([]byte, error)) error {
+func (r *Root) editList(ctx context.Context, dir *os.File, name string, edit func(old []byte, found bool) ([]byte, error)) error {
 	perm, err := r.mode()
 	if err != nil {
 		return fmt.Errorf("maildir: %w", err)
 	}
-	lock, err := dotlock.Acquire(ctx, r.dir, name, dotlock.Options{Stale: listStale, Timeout: listTimeout, Content: true, Perm: perm & 0o666, Ops: r.ops})
+	lock, err := dotlock.Acquire(ctx, dir, name, dotlock.Options{Stale: listStale, Timeout: listTimeout, Content: true, Perm: perm & 0o666, Ops: r.ops})
 	if err != nil {
 		return fmt.Errorf("maildir: %w", err)
 	}
 	defer lock.Unlock()
-	old, found, err := r.readList(name)
+	old, found, err := r.readList(dir, name)
 	if err != nil {
 		return err
 	}
@@ -83,7 +85,7 @@ func (r *Root) editList(ctx context.Context, name string, edit func(old []byte, 
 		return nil
 	}
 	if err := lock.Replace(new); err != nil {
-		return fmt.Errorf("maildir: write %s/%s: %w", r.dir.Name(), name, err)
+		return fmt.Errorf("maildir: write %s/%s: %w", dir.Name(), name, err)
 	}
 	return nil
 }
@@ -127,7 +129,7 @@ func subscriptionLines(text []byte) (lines []string, v2 bool) {
 // there are such folders or not: those of Dovecot's file, or, while there is
 // none, of Courier's.
 func (r *Root) Subscriptions() ([]string, error) {
-	text, found, err := r.readList(subscriptionsFile)
+	text, found, err := r.readList(r.dir, subscriptionsFile)
 	if err == nil && !found {
 		text, err = r.courierSubscriptions()
 	}
@@ -148,7 +150,7 @@ func (r *Root) Subscriptions() ([]string, error) {
 // courierSubscriptions is Courier's file in the form of ours: its names begin
 // with INBOX.
 func (r *Root) courierSubscriptions() ([]byte, error) {
-	text, found, err := r.readList(courierSubscribed)
+	text, found, err := r.readList(r.dir, courierSubscribed)
 	if err != nil || !found {
 		return nil, err
 	}
@@ -177,7 +179,7 @@ func (r *Root) Subscribe(ctx context.Context, name string, want bool) error {
 	} else if _, err := FolderDir(name); err != nil {
 		return err
 	}
-	return r.editList(ctx, subscriptionsFile, func(text []byte, found bool) ([]byte, error) {
+	return r.editList(ctx, r.dir, subscriptionsFile, func(text []byte, found bool) ([]byte, error) {
 		if !found {
 			var err error
 			if text, err = r.courierSubscriptions(); err != nil {
