@@ -114,7 +114,7 @@ func FuzzSession(f *testing.F) {
 func TestMutatedTranscripts(t *testing.T) {
 	all := seeds(t)
 	r := rand.New(rand.NewPCG(1, 2))
-	for range 3000 {
+	for range 1000 {
 		var in []byte
 		if r.IntN(3) > 0 {
 			in = append(in, enter...)
