@@ -22,6 +22,7 @@ func (u *user) cmdCreate(_ imap.Command, d *imap.Decoder) error {
 	if err := u.account.Folders.Create(name); err != nil {
 		return err
 	}
+	defer u.account.Changed()
 	for _, use := range uses {
 		err := u.account.Folders.SetSpecialUse(u.ctx, use, name)
 		if err != nil { // RFC 6154 section 3: it is not created then
@@ -61,6 +62,7 @@ func (u *user) cmdDelete(_ imap.Command, d *imap.Decoder) error {
 	if u.view != nil && u.view.name == name {
 		u.leave()
 	}
+	u.account.Changed()
 	return nil
 }
 
@@ -75,10 +77,33 @@ func (u *user) cmdRename(_ imap.Command, d *imap.Decoder) error {
 		return imap.No(imap.AlreadyExists, "INBOX is there")
 	}
 	err := u.account.Folders.Rename(from, to)
+	u.account.Changed()
 	if errors.Is(err, fs.ErrNotExist) {
 		return imap.No(imap.NonExistent, "there is no such mailbox")
 	}
-	return err
+	if err != nil {
+		return err
+	}
+	return u.follow(from, to)
+}
+
+// follow keeps the selected mailbox if it was renamed by this session, with those above it perhaps. Of INBOX the messages have moved, as the news will tell.
+func (u *user) follow(from, to string) error {
+	v := u.view
+	if v == nil || from == maildir.Inbox {
+		return nil
+	}
+	below, ok := strings.CutPrefix(v.name, from)
+	if !ok || below != "" && below[0] != '.' {
+		return nil
+	}
+	box, err := u.account.Open(to + below)
+	if err != nil {
+		return err
+	}
+	v.box.Close()
+	v.box, v.name = box, to+below
+	return nil
 }
 
 // RFC 9051 section 6.3.7 and 6.3.8: "SUBSCRIBE" / "UNSUBSCRIBE" SP mailbox. There need be no such mailbox.
@@ -87,5 +112,7 @@ func (u *user) cmdSubscribe(cmd imap.Command, d *imap.Decoder) error {
 	if err := d.End(); err != nil {
 		return err
 	}
-	return u.account.Folders.Subscribe(u.ctx, name, cmd.Name == "SUBSCRIBE")
+	err := u.account.Folders.Subscribe(u.ctx, name, cmd.Name == "SUBSCRIBE")
+	u.account.Changed()
+	return err
 }

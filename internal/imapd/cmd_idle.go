@@ -7,6 +7,7 @@ import (
 
 	"postamt/internal/imap"
 	"postamt/internal/lineio"
+	"postamt/internal/watch"
 )
 
 // RFC 2177, RFC 9051 section 6.3.13: "IDLE", and "DONE" on a line. The goroutine waits for the client and for the mailbox at once: what is changed there wakes it.
@@ -28,7 +29,11 @@ func (u *user) cmdIdle(_ imap.Command, d *imap.Decoder) error {
 		if err := u.tell(true); err != nil {
 			return err
 		}
+		told := time.Now()
 		err := u.c.Wait()
+		if errors.Is(err, lineio.ErrWoken) { // a mailbox in which something happens all the time is told of now and then
+			time.Sleep(watch.Interval - time.Since(told))
+		}
 		if errors.Is(err, lineio.ErrWoken) && u.ctx.Err() == nil {
 			continue
 		}

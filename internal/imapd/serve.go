@@ -183,7 +183,7 @@ func (u *user) dispatch(cmd imap.Command, d *imap.Decoder) {
 	case errors.As(err, &lost):
 		u.lost(lost.error)
 		return
-	case errors.Is(err, errValidity):
+	case errors.Is(err, errValidity), errors.Is(err, errFolder):
 		u.abandon(err)
 		return
 	}
@@ -258,12 +258,16 @@ func (u *user) outcome(cmd imap.Command, err error) *imap.Status {
 
 // abandon ends the session because its view of the mailbox is not to be mended.
 func (u *user) abandon(err error) {
-	text := "the mailbox cannot be read now"
-	if errors.Is(err, errValidity) {
-		text = "all messages of the mailbox have got other UIDs"
+	switch {
+	case errors.Is(err, errFolder): // nothing is broken
+		u.bye("deleted", imap.NonExistent, "the mailbox that was selected is deleted, or has another name")
+		return
+	case errors.Is(err, errValidity):
+		u.bye("failed", imap.Unavailable, "all messages of the mailbox have got other UIDs")
+	default:
+		u.bye("failed", imap.Unavailable, "the mailbox cannot be read now")
 	}
 	u.broken = err
-	u.bye("failed", imap.Unavailable, text)
 }
 
 // say sends an untagged status response.

@@ -58,7 +58,8 @@ func find[T any](table []command[T], name string) *command[T] {
 // begin makes the session one that can be ended from outside; the function that it returns ends that.
 func (s *session) begin() func() {
 	s.c.SetWriteTimeout(cmp.Or(s.conf.writeTime, writeTime))
-	stop := context.AfterFunc(s.ctx, s.drain)
+	nc := s.c.Net() // TLS or compression may come over it: then its deadline is still theirs
+	stop := context.AfterFunc(s.ctx, func() { s.drain(nc) })
 	return func() {
 		stop()
 		s.over.Store(true)
@@ -70,8 +71,7 @@ func (s *session) begin() func() {
 
 // drain wakes a session that waits for a command, when the server stops. It goes on until the session ends: one that
 // sets its own deadline at the same moment would undo ours.
-func (s *session) drain() {
-	nc := s.c.Net()
+func (s *session) drain(nc net.Conn) {
 	for !s.over.Load() {
 		if s.waiting.Load() {
 			nc.SetReadDeadline(time.Unix(1, 0))

@@ -27,6 +27,9 @@ type view struct {
 // errValidity ends a session: its numbers mean other messages now.
 var errValidity = errors.New("imapd: the UIDVALIDITY of the mailbox has changed")
 
+// errFolder ends a session too: its mailbox was deleted, or has another name, which only who gave it knows (RFC 2180 section 3.3 and 3.4).
+var errFolder = errors.New("imapd: the mailbox is gone")
+
 // newView begins to look at a mailbox that was just opened and synced.
 func newView(box *mailbox.Mailbox, name string, readOnly bool) *view {
 	v := &view{box: box, name: name, readOnly: readOnly}
@@ -44,6 +47,9 @@ type news struct {
 
 // sync finds out what has happened. Those that are gone are told only if the command may (expunge).
 func (v *view) sync(expunge bool) (n news, err error) {
+	if v.box.Gone() {
+		return n, errFolder
+	}
 	if err := v.box.Sync(); err != nil {
 		return n, err
 	}

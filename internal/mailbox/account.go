@@ -9,6 +9,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"postamt/internal/durable"
 	"postamt/internal/maildir"
 	"postamt/internal/watch"
@@ -42,6 +44,9 @@ type Account struct {
 	quota atomic.Pointer[maildir.Quota]
 	mu    sync.Mutex
 	open  map[string]*Mailbox // by directory
+
+	followers followers
+	seen      atomic.Int64 // the time of dir that moved has seen
 
 	uses int // of the lock of all
 	idle *time.Timer
@@ -195,16 +200,12 @@ func (b *Mailbox) Gone() bool { return !b.same() }
 
 // same reports whether the folder is still what its name opens.
 func (b *Mailbox) same() bool {
-	name := b.folder
-	if name == "" {
-		name = "."
+	if b.folder == "" {
+		return true
 	}
-	f, err := durable.OpenDirAt(b.root, name)
-	if err != nil {
-		return !errors.Is(err, fs.ErrNotExist)
+	var now, then unix.Stat_t
+	if err := unix.Fstatat(int(b.root.Fd()), b.folder, &now, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return err != unix.ENOENT
 	}
-	defer f.Close()
-	now, err1 := identity(f)
-	then, err2 := identity(b.dir)
-	return err1 != nil || err2 != nil || now == then
+	return unix.Fstat(int(b.dir.Fd()), &then) != nil || now.Dev == then.Dev && now.Ino == then.Ino
 }

@@ -23,15 +23,41 @@ type followers struct {
 	timer   *time.Timer
 }
 
-// Follow has f called when something may have changed since the last Sync, in this process or elsewhere, until stop is called. f is called by
-// whoever changes the mailbox, so it must be quick and must not use it. Changes that came before are for a Sync after Follow.
+// Follow has f called when something may have changed since the last Sync, in this process or elsewhere, until stop is called; also that the folder is Gone.
+// f is called by whoever changes the mailbox, so it must be quick and must not use it. Changes that came before are for a Sync after Follow.
 func (b *Mailbox) Follow(f func()) (stop func()) {
-	s := &b.followers
+	end := b.followers.follow(f, b.watcher, []*os.File{b.cur, b.new}, b.moved)
+	if b.account == nil || b.folder == "" {
+		return end
+	}
+	// That a folder is removed or gets another name is seen in the directory above it.
+	endAbove := b.account.Follow(f)
+	return func() { end(); endAbove() }
+}
+
+// Follow has f called when a folder may have been made, removed, renamed or subscribed to, as Mailbox.Follow does for messages. Changes of INBOX's list of UIDs call
+// it too: they are in the same directory.
+func (a *Account) Follow(f func()) (stop func()) {
+	return a.followers.follow(f, a.all.watcher, []*os.File{a.dir}, a.moved)
+}
+
+// Changed tells those who follow the account that this process has changed a folder, as far as nobody else does.
+func (a *Account) Changed() { a.followers.changed() }
+
+// moved reports whether the directory may have changed since it was last asked.
+func (a *Account) moved() bool {
+	s, err := stampOf(a.dir)
+	was := a.seen.Swap(s.modified)
+	return err != nil || s.modified != was || !s.settled()
+}
+
+// follow begins to follow directories. Moved looks whether they have changed where nothing tells.
+func (s *followers) follow(f func(), w *watch.Watcher, dirs []*os.File, moved func() bool) (stop func()) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if len(s.all) == 0 {
 		s.all = make(map[*func()]struct{})
-		b.watch()
+		s.watch(w, dirs, moved)
 	}
 	key := &f
 	s.all[key] = struct{}{}
@@ -52,22 +78,24 @@ func (b *Mailbox) Follow(f func()) (stop func()) {
 }
 
 // changed tells the followers.
-func (b *Mailbox) changed() {
-	b.followers.mu.Lock()
-	defer b.followers.mu.Unlock()
-	for f := range b.followers.all {
+func (s *followers) changed() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for f := range s.all {
 		(*f)()
 	}
 }
 
+// changed tells the followers of the mailbox.
+func (b *Mailbox) changed() { b.followers.changed() }
+
 // watch: the followers are locked.
-func (b *Mailbox) watch() {
-	s := &b.followers
+func (s *followers) watch(watcher *watch.Watcher, dirs []*os.File, moved func() bool) {
 	interval := pollOnly
-	if b.watcher != nil {
+	if watcher != nil {
 		interval = poll
-		for _, d := range []*os.File{b.cur, b.new} {
-			w, err := b.watcher.Add(d, b.changed)
+		for _, d := range dirs {
+			w, err := watcher.Add(d, s.changed)
 			if err != nil { // there are only so many
 				interval = pollOnly
 				break
@@ -76,8 +104,8 @@ func (b *Mailbox) watch() {
 		}
 	}
 	s.timer = time.AfterFunc(interval, func() {
-		if b.moved() {
-			b.changed()
+		if moved() {
+			s.changed()
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()

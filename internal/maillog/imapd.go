@@ -7,7 +7,7 @@ import "time"
 // Mailbox is what a session of a user was.
 type Mailbox struct {
 	Client   Client
-	Why      string // logout, lost, timeout, limit, shutdown, failed, protocol, tls
+	Why      string // logout, lost, timeout, limit, shutdown, failed, protocol, tls, deleted
 	Error    error  // nil, or why the mailbox could not be opened, or the session went no further
 	Commands int
 	Took     time.Duration
