@@ -23,7 +23,8 @@ const (
 	AuthorizationFailed  = "AUTHORIZATIONFAILED"
 	Cannot               = "CANNOT"
 	ClientBug            = "CLIENTBUG"
-	Closed               = "CLOSED" // RFC 7162
+	Closed               = "CLOSED"            // RFC 7162
+	CompressionActive    = "COMPRESSIONACTIVE" // RFC 4978
 	ContactAdmin         = "CONTACTADMIN"
 	Corruption           = "CORRUPTION"
 	Expired              = "EXPIRED"

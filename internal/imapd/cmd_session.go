@@ -12,6 +12,7 @@ func (u *user) capabilities() []string {
 		"BINARY",
 		"CATENATE",
 		"CHILDREN",
+		"COMPRESS=DEFLATE",
 		"CONDSTORE",
 		"CREATE-SPECIAL-USE",
 		"ESEARCH",

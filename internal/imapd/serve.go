@@ -28,6 +28,8 @@ type user struct {
 	// What ENABLE and its like have changed. They hold to the end of the session.
 	rev2, condstore, qresync, uidOnly bool
 
+	compressed bool // the connection is
+
 	uidCommand bool // a command with UID is under way: its FETCH responses have UIDs
 	numbered   bool // the one under way has sequence numbers in it, which must not change while it is answered
 
@@ -93,6 +95,7 @@ var userCommands = []userCommand{
 	{"ENABLE", 0, (*user).cmdEnable},
 	{"CAPABILITY", 0, (*user).cmdCapability},
 	{"ID", 0, (*user).cmdID},
+	{"COMPRESS", 0, (*user).cmdCompress},
 	{"LOGOUT", 0, (*user).cmdLogout},
 }
 
@@ -182,6 +185,8 @@ func (u *user) dispatch(cmd imap.Command, d *imap.Decoder) {
 	switch {
 	case errors.As(err, &lost):
 		u.lost(lost.error)
+		return
+	case err == errSaid:
 		return
 	case errors.Is(err, errValidity), errors.Is(err, errFolder):
 		u.abandon(err)

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"postamt/internal/imap"
+	"postamt/internal/inflate"
 	"postamt/internal/maillog"
 )
 
@@ -132,7 +133,9 @@ func (s *session) lost(err error) {
 		s.bye("timeout", "", "idle for too long")
 	case errors.Is(err, imap.ErrLineTooLong), errors.Is(err, imap.ErrTooMuchToSkip):
 		s.bye("limit", imap.TooBig, "the command is too long")
-	case ordinary(err):
+	case errors.Is(err, inflate.ErrCorrupt):
+		s.bye("protocol", "", "this is not DEFLATE")
+	case ordinary(err), errors.Is(err, inflate.ErrEnd):
 		s.close("lost")
 	case s.c.TLS() != nil && !errors.As(err, new(syscall.Errno)):
 		// An alert of the client's, or records that are none: nothing that anybody here could mend.

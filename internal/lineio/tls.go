@@ -2,6 +2,7 @@ package lineio
 
 import (
 	"crypto/tls"
+	"net"
 	"time"
 )
 
@@ -37,12 +38,17 @@ func (c *Conn) StartTLS(conf *tls.Config, server bool) error {
 	return c.Replace(t)
 }
 
-// TLS is the state of TLS, nil when in clear.
+// TLS is the state of TLS, nil when in clear. Something else may lie above it, which says with NetConn, as a tls.Conn does, what is below.
 func (c *Conn) TLS() *tls.ConnectionState {
-	t, ok := c.Net().(*tls.Conn)
-	if !ok {
-		return nil
+	for nc := c.Net(); ; {
+		switch t := nc.(type) {
+		case *tls.Conn:
+			s := t.ConnectionState()
+			return &s
+		case interface{ NetConn() net.Conn }:
+			nc = t.NetConn()
+		default:
+			return nil
+		}
 	}
-	s := t.ConnectionState()
-	return &s
 }

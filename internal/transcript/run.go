@@ -2,6 +2,7 @@ package transcript
 
 import (
 	"bufio"
+	"compress/flate"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -196,6 +197,11 @@ func (r *runner) act(c *session, st *Step) error {
 		}
 		t.SetDeadline(time.Time{})
 		c.conn, c.r = t, bufio.NewReader(t)
+	case "compress":
+		c.waitSent()
+		d := &deflated{Conn: c.conn, r: flate.NewReader(c.r)}
+		d.w, _ = flate.NewWriter(c.conn, flate.DefaultCompression)
+		c.conn, c.r = d, bufio.NewReader(d)
 	case "close":
 		c.waitSent()
 		c.conn.Close()
@@ -224,6 +230,23 @@ func (r *runner) act(c *session, st *Step) error {
 		}
 	}
 	return nil
+}
+
+// deflated is a connection in which both sides compress (RFC 4978).
+type deflated struct {
+	net.Conn
+	r io.Reader
+	w *flate.Writer
+}
+
+func (d *deflated) Read(p []byte) (int, error) { return d.r.Read(p) }
+
+func (d *deflated) Write(p []byte) (int, error) {
+	n, err := d.w.Write(p)
+	if err == nil {
+		err = d.w.Flush()
+	}
+	return n, err
 }
 
 // flush sends what is waiting without waiting for it: a server that stops reading to write must not stop the script.

@@ -27,7 +27,7 @@
 //	S: pattern  the server's next line is this
 //	S*N pattern the next N lines are this
 //	S! pattern  no line matches this from here to the client's next line
-//	C. action   starttls, close, reset (RST), dial (a new connection), wait (until all is sent)
+//	C. action   starttls, compress, close, reset (RST), dial (a new connection), wait (until all is sent)
 //	S. closed   the server closes, and sends nothing before that
 //	== title    for the test to check
 //	-- title -- the same, with what follows up to a line "-- end --", the next title or the end of the file
@@ -239,7 +239,7 @@ func action(name string, server bool) error {
 	switch name {
 	case "closed":
 		return nil
-	case "starttls", "close", "reset", "dial", "wait":
+	case "starttls", "compress", "close", "reset", "dial", "wait":
 		if server {
 			return fmt.Errorf("%s is the client's", name)
 		}
