@@ -29,6 +29,7 @@ func (u *user) cmdIdle(_ imap.Command, d *imap.Decoder) error {
 		if err := u.tell(true); err != nil {
 			return err
 		}
+		u.c.Flush() // a wait that was ended before it began sends nothing
 		told := time.Now()
 		err := u.c.Wait()
 		if errors.Is(err, lineio.ErrWoken) { // a mailbox in which something happens all the time is told of now and then

@@ -84,7 +84,7 @@ func (e *editing) flush() {
 		if err := e.b.index.write(e.b.ops, e.frames); err != nil {
 			e.b.report(err)
 		}
-		e.b.changed()
+		e.b.news()
 	}
 	e.frames = nil
 }

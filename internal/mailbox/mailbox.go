@@ -64,6 +64,7 @@ type Mailbox struct {
 	spare   int  // spareLines, but in tests
 
 	followers followers
+	told      uint64         // the highest mod-sequence that they know of
 	watcher   *watch.Watcher // nil: nobody tells of changes by others
 	claimed   uint32         // the highest UID that a session was told of
 

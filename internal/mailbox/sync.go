@@ -37,6 +37,7 @@ func (b *Mailbox) sync(hard bool) error {
 }
 
 func (b *Mailbox) syncLocked(hard bool) error {
+	defer b.news()
 	x := b.index.x
 	if b.index.back { // what was read of the list went into an index that is no more
 		b.forgetList()
@@ -58,11 +59,19 @@ func (b *Mailbox) syncLocked(hard bool) error {
 	if len(t.frames) == 0 && b.index.good {
 		return nil
 	}
-	b.changed()
 	if err := b.index.write(b.ops, t.frames); err != nil {
 		b.report(err) // what was read is right: on a full disk there is still mail to be read
 	}
 	return nil
+}
+
+// news tells the followers that there is some, here found or by another process whose index was read. When only the state of the directories is another one there is none:
+// who follows would look again and again.
+func (b *Mailbox) news() {
+	if n := b.index.x.highest; n != b.told {
+		b.told = n
+		b.changed()
+	}
 }
 
 // look stats what a change would show in.
