@@ -27,9 +27,12 @@ func (u *user) matching(cmd imap.Command, r imap.SearchReturn, charset string, k
 	if r.Context || r.Update || r.Relevancy {
 		return nil, imap.Bad("not offered")
 	}
-	q, err := u.newQuery(charset, key)
+	if err := u.decodeKey(charset, key); err != nil {
+		return nil, err
+	}
+	q, err := u.newQuery(key)
 	if err == nil {
-		err = q.run(u.ctx, u.progress(cmd))
+		err = q.run(u.ctx, u.progress(cmd, u.view))
 	}
 	if err != nil && r.Save { // RFC 5182 section 2.1
 		u.saved = nil
@@ -52,10 +55,19 @@ func (u *user) found(cmd imap.Command, r imap.SearchReturn, q *query, uids []uin
 	if !r.Given {
 		r.All = true
 	}
-	if r.Save && !(r.Min || r.Max || r.All || r.Count || r.Partial != nil) { // RFC 5182 section 2.4: nothing is said
+	if silent(r) {
 		return
 	}
-	u.extendedResult(cmd, r, q, u.numbers(uids, cmd.UID))
+	b := append(imap.AppendString(append(u.buf[:0], "* ESEARCH (TAG "...), cmd.Tag, u.c.Mode), ')')
+	if cmd.UID {
+		b = append(b, " UID"...)
+	}
+	u.extendedResult(b, r, q, u.numbers(uids, cmd.UID))
+}
+
+// silent: RFC 5182 section 2.4, of SAVE alone nothing is said.
+func silent(r imap.SearchReturn) bool {
+	return r.Save && !(r.Min || r.Max || r.All || r.Count || r.Partial != nil)
 }
 
 // plainResult is "* SEARCH" or "* SORT" with numbers.
@@ -70,12 +82,8 @@ func (u *user) plainResult(cmd imap.Command, q *query, uids []uint32) {
 	u.send(append(b, crlf...))
 }
 
-// extendedResult is "* ESEARCH" (RFC 9051 section 7.3.4).
-func (u *user) extendedResult(cmd imap.Command, r imap.SearchReturn, q *query, numbers []uint32) {
-	b := append(imap.AppendString(append(u.buf[:0], "* ESEARCH (TAG "...), cmd.Tag, u.c.Mode), ')')
-	if cmd.UID {
-		b = append(b, " UID"...)
-	}
+// extendedResult ends an ESEARCH response (RFC 9051 section 7.3.4).
+func (u *user) extendedResult(b []byte, r imap.SearchReturn, q *query, numbers []uint32) {
 	n := len(numbers)
 	if n > 0 {
 		if r.Min {
@@ -128,9 +136,9 @@ func (u *user) save(r imap.SearchReturn, uids []uint32) {
 const progressInterval = 10 * time.Second
 
 // progress tells of a command that takes long, and ends it when its client has gone.
-func (u *user) progress(cmd imap.Command) func(done int) error {
+func (u *user) progress(cmd imap.Command, v *view) func(done int) error {
 	next := time.Now().Add(progressInterval)
-	total := len(u.view.uids)
+	total := len(v.uids)
 	return func(done int) error {
 		if err := u.ctx.Err(); err != nil {
 			return err

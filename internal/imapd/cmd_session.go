@@ -25,6 +25,7 @@ func (u *user) capabilities() []string {
 		"METADATA", "METADATA-SERVER",
 		"MOVE",
 		"MULTIAPPEND",
+		"MULTISEARCH",
 		"NAMESPACE",
 		"OBJECTID",
 		"PARTIAL",

@@ -14,14 +14,19 @@ import (
 	"postamt/internal/mailbox"
 	"postamt/internal/match"
 	"postamt/internal/message"
+	"postamt/internal/uidlist"
 )
 
 // query is search keys, made ready for a mailbox. Each message is asked in three steps, of which the later cost more, and only as long as the answer is undecided: what is
 // known of every message; what is in its facts; its file.
 type query struct {
-	u    *user
-	root condition
-	now  time.Time
+	u        *user
+	v        *view
+	keywords uidlist.Keywords
+	saved    []uint32 // "$"
+	anywhere bool     // sequence numbers may be beyond the last one (RFC 7377 section 2)
+	root     condition
+	now      time.Time
 
 	facts, file bool // some key needs them
 	modseq      bool // some key is MODSEQ: the answer has the highest mod-sequence
@@ -33,6 +38,7 @@ type query struct {
 type condition struct {
 	*imap.SearchKey
 	keys  []condition
+	set   imap.NumSet // with the numbers of the mailbox
 	flag  mailbox.Flags
 	bits  uint32 // keyword
 	text  *match.Key
@@ -66,42 +72,56 @@ type candidate struct {
 	err    error
 }
 
-// newQuery checks search keys and makes a query of them.
-func (u *user) newQuery(charset string, key *imap.SearchKey) (*query, error) {
+// newQuery makes a query of the selected mailbox, of keys that were decoded.
+func (u *user) newQuery(key *imap.SearchKey) (*query, error) {
+	q := &query{u: u, v: u.view, keywords: u.keywords, saved: u.saved}
+	return q, q.prepareAll(key)
+}
+
+// prepareAll makes the conditions. The key is not changed.
+func (q *query) prepareAll(key *imap.SearchKey) (err error) {
+	q.now = time.Now()
+	q.root, err = q.prepare(key)
+	return err
+}
+
+// decodeKey checks the charset of search keys, and makes their texts UTF-8.
+func (u *user) decodeKey(charset string, key *imap.SearchKey) error {
 	if charset != "" && u.c.Mode&imap.UTF8 != 0 && !u.rev2 { // RFC 6855 section 3
-		return nil, imap.Bad("no CHARSET after ENABLE UTF8=ACCEPT")
+		return imap.Bad("no CHARSET after ENABLE UTF8=ACCEPT")
 	}
 	switch charset {
 	case "", "UTF-8", "US-ASCII":
-		charset = ""
-	default:
-		if !message.KnownCharset(charset) {
-			return nil, imap.No(imap.CodeBadCharset([]string{"UTF-8", "US-ASCII"}), "no such charset here")
-		}
+		return nil
 	}
-	q := &query{u: u, now: time.Now()}
-	var err error
-	q.root, err = q.prepare(key, charset)
-	return q, err
+	if !message.KnownCharset(charset) {
+		return imap.No(imap.CodeBadCharset([]string{"UTF-8", "US-ASCII"}), "no such charset here")
+	}
+	return decodeTexts(charset, key)
 }
 
-func (q *query) prepare(k *imap.SearchKey, charset string) (c condition, err error) {
-	v := q.u.view
+func decodeTexts(charset string, k *imap.SearchKey) error {
+	for i := range k.Keys {
+		if err := decodeTexts(charset, &k.Keys[i]); err != nil {
+			return err
+		}
+	}
+	text, err := io.ReadAll(message.Decode(strings.NewReader(k.Text), "8bit", charset))
+	k.Text = string(text)
+	return err
+}
+
+func (q *query) prepare(k *imap.SearchKey) (c condition, err error) {
+	v := q.v
 	c.SearchKey = k
 	for i := range k.Keys {
-		sub, err := q.prepare(&k.Keys[i], charset)
+		sub, err := q.prepare(&k.Keys[i])
 		if err != nil {
 			return c, err
 		}
 		c.keys = append(c.keys, sub)
 	}
-	if k.Text != "" && charset != "" {
-		text, err := io.ReadAll(message.Decode(strings.NewReader(k.Text), "8bit", charset))
-		if err != nil {
-			return c, err
-		}
-		k.Text = string(text)
-	}
+	c.set = imap.NumSet{Ranges: slices.Clone(k.Set.Ranges), Saved: k.Set.Saved}
 	switch k.Op {
 	case imap.SearchFlag:
 		for _, s := range systemFlags {
@@ -109,7 +129,7 @@ func (q *query) prepare(k *imap.SearchKey, charset string) (c condition, err err
 				c.flag = s.flag
 			}
 		}
-		if i := q.u.keywords.Index(k.Name); i >= 0 {
+		if i := q.keywords.Index(k.Name); i >= 0 {
 			c.bits = 1 << i
 		}
 	case imap.SearchSeq:
@@ -117,10 +137,10 @@ func (q *query) prepare(k *imap.SearchKey, charset string) (c condition, err err
 			if q.u.uidOnly {
 				return c, &imap.Status{Condition: imap.ConditionBAD, Code: imap.UIDRequired, Text: "UIDs only, which was enabled"}
 			}
-			if !k.Set.Within(uint32(len(v.uids))) {
+			if !q.anywhere && !k.Set.Within(uint32(len(v.uids))) {
 				return c, imap.Bad("there is no message of that number")
 			}
-			k.Set.Resolve(uint32(len(v.uids)))
+			c.set.Resolve(uint32(len(v.uids)))
 			q.u.numbered = true // RFC 7162 section 3.2.10: with UID, too
 		}
 	case imap.SearchUID:
@@ -128,7 +148,7 @@ func (q *query) prepare(k *imap.SearchKey, charset string) (c condition, err err
 		if n := len(v.uids); n > 0 {
 			last = v.uids[n-1]
 		}
-		k.Set.Resolve(last)
+		c.set.Resolve(last)
 	case imap.SearchModSeq:
 		q.modseq = true
 	case imap.SearchHeader:
@@ -154,7 +174,7 @@ const step = 4096
 
 // run asks all messages of the view. Progress is called now and then.
 func (q *query) run(ctx context.Context, progress func(done int) error) error {
-	v := q.u.view
+	v := q.v
 	list := make([]mailbox.Message, 0, step)
 	numbers := make([]uint32, 0, step)
 	for from := 0; from < len(v.uids); from += step {
@@ -210,7 +230,7 @@ func (q *query) closer(ctx context.Context, list []mailbox.Message, numbers []ui
 			uids[i] = list[i].UID
 		}
 		at := 0
-		if err := q.u.view.box.Facts(ctx, q.u.view.validity, uids, func(uid uint32, b []byte) error {
+		if err := q.v.box.Facts(ctx, q.v.validity, uids, func(uid uint32, b []byte) error {
 			for at < len(list) && list[at].UID < uid {
 				at++
 			}
@@ -249,7 +269,7 @@ func (q *query) closer(ctx context.Context, list []mailbox.Message, numbers []ui
 
 // read opens the file of a message and asks once more.
 func (q *query) read(x *candidate) answer {
-	f, err := q.u.view.box.File(x.m.UID)
+	f, err := q.v.box.File(x.m.UID)
 	if err != nil {
 		x.err = err
 		return no
@@ -289,21 +309,21 @@ func (q *query) askOne(c *condition, x *candidate) answer {
 		return all
 	case imap.SearchFlag:
 		if c.Name == `\Recent` {
-			return answerOf(q.u.view.recent[x.m.UID])
+			return answerOf(q.v.recent[x.m.UID])
 		}
 		return answerOf(x.m.Flags&c.flag != 0 || x.m.Keywords&c.bits != 0)
 	case imap.SearchSeq:
-		if c.Set.Saved {
-			_, in := slices.BinarySearch(q.u.saved, x.m.UID)
+		if c.set.Saved {
+			_, in := slices.BinarySearch(q.saved, x.m.UID)
 			return answerOf(in)
 		}
-		return answerOf(c.Set.Contains(x.number))
+		return answerOf(c.set.Contains(x.number))
 	case imap.SearchUID:
-		if c.Set.Saved {
-			_, in := slices.BinarySearch(q.u.saved, x.m.UID)
+		if c.set.Saved {
+			_, in := slices.BinarySearch(q.saved, x.m.UID)
 			return answerOf(in)
 		}
-		return answerOf(c.Set.Contains(x.m.UID))
+		return answerOf(c.set.Contains(x.m.UID))
 	case imap.SearchModSeq:
 		return answerOf(x.m.ModSeq >= c.Number)
 	}
@@ -312,14 +332,14 @@ func (q *query) askOne(c *condition, x *candidate) answer {
 	}
 	switch c.Op {
 	case imap.SearchLarger, imap.SearchSmaller:
-		n, err := q.u.view.box.Size(x.m.UID)
+		n, err := q.v.box.Size(x.m.UID)
 		if x.err = err; err != nil {
 			return no
 		}
 		return answerOf(c.Op == imap.SearchLarger && uint64(n) > c.Number || c.Op == imap.SearchSmaller && uint64(n) < c.Number)
 	case imap.SearchBefore, imap.SearchOn, imap.SearchSince, imap.SearchOlder, imap.SearchYounger,
 		imap.SearchSavedBefore, imap.SearchSavedOn, imap.SearchSavedSince: // RFC 8514 section 4.3: the internal date, where there is no save date
-		t, err := q.u.view.box.Date(x.m.UID)
+		t, err := q.v.box.Date(x.m.UID)
 		if x.err = err; err != nil {
 			return no
 		}

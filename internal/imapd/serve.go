@@ -66,6 +66,7 @@ var userCommands = []userCommand{
 	{"IDLE", 0, (*user).cmdIdle},
 	{"STORE", selected | writable | numbers | uid, (*user).cmdStore},
 	{"SEARCH", selected | numbers | uid, (*user).cmdSearch},
+	{"ESEARCH", 0, (*user).cmdESearch},
 	{"SELECT", 0, (*user).cmdSelect},
 	{"STATUS", 0, (*user).cmdStatus},
 	{"APPEND", 0, (*user).cmdAppend},

@@ -19,6 +19,9 @@ import (
 // keep is how long a folder, or an account, stays open that no session uses: a client that comes back finds it as it was.
 const keep = time.Minute
 
+// maxIdle folders of an account stay open so: who looks at all of many in turn would keep six descriptors for each.
+const maxIdle = 8
+
 // Accounts are the maildirs that are in use in a process, each once for all sessions. It is safe for concurrent use.
 type Accounts struct {
 	o       Options
@@ -182,8 +185,15 @@ func (a *Account) release(b *Mailbox) error {
 	if b.uses--; b.uses > 0 {
 		return nil
 	}
-	if a.open[b.folder] != b {
-		return b.close()
+	idle := 0
+	for _, other := range a.open {
+		if other.uses == 0 {
+			idle++
+		}
+	}
+	if a.open[b.folder] != b || idle > maxIdle {
+		a.forget(b)
+		return nil
 	}
 	b.idle = time.AfterFunc(keep, func() {
 		a.mu.Lock()
