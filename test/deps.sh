@@ -24,6 +24,9 @@ mutt         mutt
 script       bsdutils
 claws-mail   claws-mail
 Xvfb         xvfb
+neomutt      neomutt
+mbsync       isync
+offlineimap  offlineimap3
 curl         curl
 python3      python3
 mpop         mpop

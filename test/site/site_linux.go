@@ -85,7 +85,7 @@ func New(t testing.TB, kind Kind, whole bool, more ...string) *Site {
 	for _, d := range []string{"bin", "etc", "run", "state", "home", "home/alice", "home/bob"} {
 		s.Must(os.Mkdir(dir+"/"+d, 0o755))
 	}
-	for _, p := range []string{"authd", "keyd", kind.Program} { // the tree that they were built in may be closed to others
+	for _, p := range []string{"authd", "keyd", "mailboxctl", kind.Program} { // the tree that they were built in may be closed to others
 		if os.Link(built+"/"+p, s.Bin+"/"+p) == nil {
 			continue
 		}
