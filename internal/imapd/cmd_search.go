@@ -27,10 +27,11 @@ func (u *user) matching(cmd imap.Command, r imap.SearchReturn, charset string, k
 	if r.Context || r.Update || r.Relevancy {
 		return nil, imap.Bad("not offered")
 	}
-	if err := u.decodeKey(charset, key); err != nil {
-		return nil, err
+	var q *query
+	err := u.decodeKey(charset, key)
+	if err == nil {
+		q, err = u.newQuery(key)
 	}
-	q, err := u.newQuery(key)
 	if err == nil {
 		err = q.run(u.ctx, u.progress(cmd, u.view))
 	}
