@@ -433,7 +433,8 @@ func (q *query) headerOf(x *candidate, span message.Span) []byte {
 	return b[:n]
 }
 
-// inText looks in all that is text: the bodies of text parts, decoded, and the headers above them; of TEXT in the header of the message, too.
+// inText looks in all that is text: the bodies of text parts, decoded, and for TEXT the headers above them. RFC 9051 section 6.4.4: BODY "doesn't match any header
+// fields", those of parts neither: who looks for "attachment" there does not want all that have one.
 func (q *query) inText(c *condition, x *candidate) bool {
 	root, ok := x.known.Root()
 	return ok && q.inPart(c, x, root, c.Op == imap.SearchText)
@@ -446,14 +447,14 @@ func (q *query) inPart(c *condition, x *candidate, p facts.Part, header bool) bo
 	switch {
 	case p.IsMultipart():
 		for child, ok := p.First(); ok; child, ok = child.Next(p) {
-			if q.inPart(c, x, child, true) {
+			if q.inPart(c, x, child, header) {
 				return true
 			}
 		}
 	case p.IsMessage():
 		child, ok := p.First()
-		return ok && q.inPart(c, x, child, true)
-	case equalFold(p.Type(), "text"):
+		return ok && q.inPart(c, x, child, header)
+	case equalFold(p.Type(), "text"), equalFold(p.Type(), "message"): // message/delivery-status says who did not get it
 		return q.inBody(c, x, p)
 	}
 	return false
