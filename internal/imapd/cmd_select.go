@@ -32,7 +32,7 @@ func (u *user) cmdSelect(cmd imap.Command, d *imap.Decoder) error {
 	if p.CondStore || p.QResync != nil {
 		u.condstore = true
 	}
-	u.view = newView(box, name, cmd.Name == "EXAMINE")
+	u.view, u.nameless = newView(box, name, cmd.Name == "EXAMINE"), 0
 	if u.keywords, err = box.Keywords(); err != nil {
 		u.unselect()
 		return err

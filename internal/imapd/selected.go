@@ -3,6 +3,7 @@ package imapd
 import (
 	"slices"
 	"strconv"
+	"time"
 
 	"postamt/internal/imap"
 	"postamt/internal/mailbox"
@@ -60,20 +61,32 @@ func (u *user) appendFlags(b []byte, m *mailbox.Message) []byte {
 	return append(b, ')')
 }
 
-// learn tells the client of keywords that he has not been told of, before he meets them on messages. A letter without a name is looked up once.
+// learn tells the client of keywords that he has not been told of, before he meets them on messages. Dovecot renames messages first and then gives the new letter its
+// name: a letter without one is waited for, but not for long, and looked up again once a second.
 func (u *user) learn(bits uint32) error {
-	if bits&^u.named == 0 {
+	bits &^= u.named
+	if bits == 0 || bits&^u.nameless == 0 && time.Since(u.looked) < time.Second {
 		return nil
 	}
-	k, err := u.view.box.Keywords()
-	if err != nil {
-		return err
+	until := time.Now()
+	if bits&^u.nameless != 0 && until.Sub(u.looked) > time.Second {
+		until = until.Add(100 * time.Millisecond)
 	}
-	if k != u.keywords {
-		u.keywords = k
-		u.writeFlags()
+	for {
+		k, err := u.view.box.Keywords()
+		if err != nil {
+			return err
+		}
+		if k != u.keywords {
+			u.keywords = k
+			u.writeFlags()
+		}
+		if bits &^= u.named; bits == 0 || !time.Now().Before(until) {
+			break
+		}
+		time.Sleep(5 * time.Millisecond)
 	}
-	u.named |= bits
+	u.nameless, u.looked = u.nameless|bits, time.Now()
 	return nil
 }
 

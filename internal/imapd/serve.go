@@ -22,8 +22,10 @@ type user struct {
 
 	view     *view // nil: no mailbox is selected
 	keywords uidlist.Keywords
-	named    uint32   // bits of keywords that the client was told of, or that have no name
-	saved    []uint32 // UIDs, ascending: the result of SEARCH with SAVE (RFC 5182)
+	named    uint32    // bits of keywords that the client was told of
+	nameless uint32    // of those that had no name
+	looked   time.Time // when that was
+	saved    []uint32  // UIDs, ascending: the result of SEARCH with SAVE (RFC 5182)
 
 	// What ENABLE and its like have changed. They hold to the end of the session.
 	rev2, condstore, qresync, uidOnly bool
