@@ -101,11 +101,11 @@ func (s *imapSite) mailboxctl(args ...string) string {
 	s.T.Helper()
 	c := exec.Command(s.Bin+"/mailboxctl", args...)
 	c.Dir = "/"
-	if id := uint32(site.AliceID); os.Geteuid() == 0 {
-		if s.Whole {
-			id = site.PlainID
-		}
-		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: id, Gid: id}}
+	if os.Geteuid() == 0 {
+		st, err := os.Stat(s.Alice)
+		s.Must(err)
+		own := st.Sys().(*syscall.Stat_t)
+		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: own.Uid, Gid: own.Gid}}
 	}
 	out, err := c.CombinedOutput()
 	if err != nil {
