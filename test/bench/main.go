@@ -6,7 +6,7 @@
 // The load comes from Postfix's own smtp-source where that can make it, else from the generator in source.go, and is the
 // same for every server. Each run starts a fresh server on an empty directory, sends some messages to warm it up,
 // and is then measured. The peers come from test/peers (settings there), postamt from test/suite; both log to files. The
-// servers need root. -fs ext4 and xfs make a file, mount it by loop, and remove both at the end, also
+// servers need root. Mail that is read by IMAP is of realistic form (mail.go), the same maildir for all. -fs ext4 and xfs make a file, mount it by loop, and remove both at the end, also
 // after an interrupt.
 package main
 
@@ -31,7 +31,7 @@ func main() {
 func run() int {
 	runs := flag.Int("runs", 3, "runs of each row for each server; the median counts")
 	rows := flag.String("rows", "", "comma-separated names of rows, see -list; empty: all")
-	servers := flag.String("servers", "postfix,exim,dovecot,courier,postamt", "servers to measure")
+	servers := flag.String("servers", "postfix,exim,dovecot,"+dovecotFast+",courier,postamt", "servers to measure")
 	fsKind := flag.String("fs", "root", "root: a directory in -dir; ext4 or xfs: a new file system in a file in -dir")
 	dir := flag.String("dir", os.TempDir(), "where the servers' directories are made")
 	scale := flag.Float64("scale", 1, "factor on the number of messages")

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"math"
@@ -23,35 +24,52 @@ var withDovecot = []string{"dovecot", "courier", "postamt"}
 // maildir is one of the user alice.
 type maildir struct {
 	dir, path string
+	owner     int // since withIMAP
 }
 
 // withMaildir makes a maildir of n messages of a size, calls f and removes it.
 func (b *bench) withMaildir(n, size int, f func(m *maildir) error) error {
-	b.count++
-	m := &maildir{dir: filepath.Join(b.base, fmt.Sprintf("pop%d", b.count))}
-	m.path = filepath.Join(m.dir, "alice", "Maildir")
-	for _, d := range []string{"new", "cur", "tmp"} {
-		if err := os.MkdirAll(filepath.Join(m.path, d), 0o755); err != nil {
-			return err
-		}
-	}
-	defer os.RemoveAll(m.dir)
 	body := message(size)
 	text := append([]byte("From: alice@example.test\nSubject: bench\n"), body...)
 	text = []byte(strings.ReplaceAll(string(text), "\r\n", "\n"))
-	wire := len(text) + strings.Count(string(text), "\n")
+	old := time.Now().Add(-time.Hour)
+	m, err := b.makeMaildir("alice", n, func(int) ([]byte, time.Time) { return text, old })
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(m.dir)
+	return f(m)
+}
+
+// makeMaildir makes one of n messages, which text gives, with their internal dates.
+func (b *bench) makeMaildir(user string, n int, text func(i int) ([]byte, time.Time)) (*maildir, error) {
+	b.count++
+	m := &maildir{dir: filepath.Join(b.base, fmt.Sprintf("mail%d", b.count))}
+	m.path = filepath.Join(m.dir, user, "Maildir")
+	if err := fillMaildir(m.path, n, text); err != nil {
+		os.RemoveAll(m.dir)
+		return nil, err
+	}
+	syscall.Sync()
+	return m, nil
+}
+
+func fillMaildir(path string, n int, text func(i int) ([]byte, time.Time)) error {
+	for _, d := range []string{"new", "cur", "tmp"} {
+		if err := os.MkdirAll(filepath.Join(path, d), 0o755); err != nil {
+			return err
+		}
+	}
 	for i := range n {
-		name := fmt.Sprintf("%d.Q0h2mc9x4rvk3t%06dX6b1f0c3a9d42.mx.example.test,S=%d,W=%d:2,S", 1764000000+i, i, len(text), wire)
-		if err := os.WriteFile(filepath.Join(m.path, "cur", name), text, 0o600); err != nil {
+		text, date := text(i)
+		name := fmt.Sprintf("%d.Q0h2mc9x4rvk3t%06dX6b1f0c3a9d42.mx.example.test,S=%d,W=%d:2,S", 1764000000+i, i, len(text), len(text)+bytes.Count(text, []byte("\n")))
+		file := filepath.Join(path, "cur", name)
+		if err := errors.Join(os.WriteFile(file, text, 0o600), os.Chtimes(file, date, date)); err != nil {
 			return err
 		}
 	}
 	old := time.Now().Add(-time.Hour)
-	for _, d := range []string{"new", "cur"} {
-		os.Chtimes(filepath.Join(m.path, d), old, old)
-	}
-	syscall.Sync()
-	return f(m)
+	return errors.Join(os.Chtimes(filepath.Join(path, "new"), old, old), os.Chtimes(filepath.Join(path, "cur"), old, old))
 }
 
 // own gives all of it to one owner.
@@ -133,38 +151,53 @@ func (b *bench) pop3d(dir string, uid int) (stop func(), addr string, err error)
 	}
 	addr = l.Addr().String()
 	l.Close()
+	p, err := b.access(dir, uid, []string{"alice"}, []string{"authd", "pop3d"}, "pop3d_listen "+addr+"=pop3\n")
+	if err != nil {
+		return nil, "", err
+	}
+	return p.stop, addr, nil
+}
+
+// programs are running programs of ours.
+type programs []*exec.Cmd
+
+func (p programs) stop() {
+	for _, c := range p {
+		c.Process.Signal(syscall.SIGTERM)
+		c.Wait()
+	}
+}
+
+// access starts programs for users whose homes are in a directory.
+func (b *bench) access(dir string, uid int, users, names []string, settings string) (running programs, err error) {
 	etc := filepath.Join(dir, "etc")
 	for _, d := range []string{etc, dir + "/run", dir + "/state"} {
-		if err := os.Mkdir(d, 0o755); err != nil {
-			return nil, "", err
+		if err := os.MkdirAll(d, 0o755); err != nil {
+			return nil, err
 		}
 	}
 	conf := filepath.Join(etc, "postamt.conf")
 	text := fmt.Sprintf("hostname mx.example.test\nlocal_domains example.test\nrun_dir %s/run\nstate_dir %[1]s/state\nmailbox_dir %[1]s\nlogin_user 60000:60000\n"+
-		"auth_user\nsmtpd_user\nqueue_user\nmaildir ~/Maildir\npop3d_listen %s=pop3\nlog stderr\n", dir, addr)
+		"auth_user\nsmtpd_user\nqueue_user\nmaildir ~/Maildir\nlog stderr\n%s", dir, settings)
 	// "secret", with a hash that takes no time: what a login is worth to be slow is not measured here. (authd has who has no hash at all wait as
 	// long as for one.)
-	users := fmt.Sprintf("alice:{SHA256-CRYPT}%s:%d:%[2]d::%s/alice::\n", cheap, uid, dir)
-	if err := errors.Join(os.WriteFile(conf, []byte(text), 0o644), os.WriteFile(filepath.Join(etc, "users"), []byte(users), 0o600)); err != nil {
-		return nil, "", err
+	var table strings.Builder
+	for _, user := range users {
+		fmt.Fprintf(&table, "%s:{SHA256-CRYPT}%s:%d:%[3]d::%s/%[1]s::\n", user, cheap, uid, dir)
 	}
-	var running []*exec.Cmd
-	stop = func() {
-		for _, c := range running {
-			c.Process.Signal(syscall.SIGTERM)
-			c.Wait()
-		}
+	if err := errors.Join(os.WriteFile(conf, []byte(text), 0o644), os.WriteFile(filepath.Join(etc, "users"), []byte(table.String()), 0o600)); err != nil {
+		return nil, err
 	}
-	for _, name := range []string{"authd", "pop3d"} {
+	for _, name := range names {
 		ready, w, err := os.Pipe()
 		if err != nil {
-			stop()
-			return nil, "", err
+			running.stop()
+			return nil, err
 		}
 		log, err := os.Create(filepath.Join(dir, name+".log"))
 		if err != nil {
-			stop()
-			return nil, "", err
+			running.stop()
+			return nil, err
 		}
 		c := exec.Command(filepath.Join(b.bin, name), "-C", conf, "-notify", "3")
 		c.ExtraFiles, c.Stderr = []*os.File{w}, log
@@ -180,11 +213,11 @@ func (b *bench) pop3d(dir string, uid int) (stop func(), addr string, err error)
 		}
 		ready.Close()
 		if err != nil {
-			stop()
-			return nil, "", err
+			running.stop()
+			return nil, err
 		}
 	}
-	return stop, addr, nil
+	return running, nil
 }
 
 const cheap = "$5$rounds=1000$abcdefgh$XIppta5rT8zJUu4vAOKQXrwq9uY4Ijlz6VjyOmkx5i4"

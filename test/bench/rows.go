@@ -52,6 +52,19 @@ func experiments() []experiment {
 		pop3Look(100_000, 0.4, 0.4),
 		pop3Fetch(),
 		openMaildir(),
+		imapSelect(),
+		imapFetch(),
+		imapSearch(),
+		imapBody(),
+		imapAppend(),
+		imapChange(),
+		imapResync(),
+		imapIdle(),
+		imapLogin(1, false),
+		imapLogin(50, false),
+		imapLogin(1, true),
+		imapLogin(50, true),
+		imapMemory(),
 	}
 }
 

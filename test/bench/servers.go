@@ -24,7 +24,8 @@ type bench struct {
 	base  string // directory below which servers are laid out
 	bin   string // postamt's programs
 	scale float64
-	count int // of servers so far, for their directories
+	count int              // of servers so far, for their directories
+	kept  map[int]*maildir // see letters
 }
 
 // n scales a number of messages.

@@ -40,7 +40,7 @@ func median(v []float64) float64 {
 }
 
 func printHead() {
-	fmt.Println("| figure | unit | Postfix or Dovecot | Exim or Courier | postamt | ratio | to reach | |")
+	fmt.Println("| figure | unit | Postfix or Dovecot | Exim, Courier or Dovecot tuned | postamt | ratio | to reach | |")
 	fmt.Println("|---|---|---:|---:|---:|---:|---:|---|")
 }
 
@@ -57,8 +57,10 @@ func printRow(e experiment, results map[string]*samples) {
 		if _, ok := results["dovecot"]; ok {
 			postfix = value("dovecot")
 		}
-		if _, ok := results["courier"]; ok {
-			exim = value("courier")
+		for _, kind := range []string{"courier", dovecotFast} {
+			if _, ok := results[kind]; ok {
+				exim = value(kind)
+			}
 		}
 		// The comparison is with the better peer.
 		peer := postfix
