@@ -9,8 +9,8 @@
 //
 // Numbers are little-endian.
 //
-//	snapshot: header, 128 octets
-//	    0   16  "postamt.index 2\n"
+//	snapshot: header, 132 octets
+//	    0   16  "postamt.index 3\n"
 //	   16    8  generation: random, another for each snapshot
 //	   24    4  UIDVALIDITY
 //	   28    4  UIDNEXT
@@ -19,8 +19,9 @@
 //	   44    4  octets of names
 //	   48   64  state: what was seen of cur/, new/ and dovecot-uidlist (type state)
 //	  112    8  generation of postamt.cache; 0: none
-//	  120    4  CRC-32C of records and names
-//	  124    4  CRC-32C of the header before it
+//	  120    4  CRC-32C of the records
+//	  124    4  CRC-32C of the names, which are not read to open a mailbox: it is looked at when they are all read, before a name that was not found is given up
+//	  128    4  CRC-32C of the header before it
 //	records, 56 octets each, ascending by UID
 //	    0    4  UID
 //	    4    4  keywords, a bit for each letter of the file name

@@ -159,6 +159,10 @@ func TestIndexDamaged(t *testing.T) {
 		x, ok := loadIndex(bytes.NewReader(b), int64(len(b)))
 		if at < int(ends[0]) {
 			if ok {
+				_, err := x.allNames()
+				ok = err == nil
+			}
+			if ok {
 				t.Fatalf("octet %d: taken", at)
 			}
 			return
@@ -188,6 +192,40 @@ func TestIndexDamaged(t *testing.T) {
 	same(t, b.x, c.x)
 	if !c.good || c.x.base != ends[0] {
 		t.Error("a new snapshot for a change that was cut")
+	}
+}
+
+// Names that are damaged are not noticed by who opens the mailbox, but by who wants a file: nothing is gone, and nothing has another UID.
+func TestIndexNamesDamaged(t *testing.T) {
+	b := newBox(t)
+	for range 3 {
+		b.deliver("x\n")
+	}
+	m := b.open()
+	before := view(t, m)
+	path := filepath.Join(b.dir, indexName)
+	whole, err := os.ReadFile(path)
+	must(t, err)
+	for at := headerSize + 3*recordSize; at < len(whole); at += 7 {
+		damaged := slices.Clone(whole)
+		damaged[at] ^= 1
+		must(t, os.WriteFile(path, damaged, 0o600))
+		m := b.open()
+		for _, uid := range m.UIDs() {
+			f, err := m.File(uid)
+			if err != nil {
+				t.Fatalf("octet %d: %v", at, err)
+			}
+			f.Close()
+		}
+		if after := view(t, m); len(after) != len(before) {
+			t.Errorf("octet %d: %v, before %v", at, after, before)
+		}
+		for name, x := range view(t, m) {
+			if x.UID != before[name].UID {
+				t.Errorf("octet %d: %q has UID %d, had %d", at, name, x.UID, before[name].UID)
+			}
+		}
 	}
 }
 

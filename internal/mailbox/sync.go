@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"hash/maphash"
 	"slices"
 	"strconv"
@@ -559,6 +560,9 @@ func (x *index) allNames() ([]string, error) {
 	if len(stored) > 0 {
 		if _, err := x.names.file.ReadAt(stored, x.names.start); err != nil {
 			return nil, err
+		}
+		if crc32.Checksum(stored, castagnoli) != x.names.sum {
+			return nil, errors.New("the names in the index are not those that were written")
 		}
 	}
 	text := string(stored)
