@@ -40,11 +40,16 @@ func (b *Mailbox) room(octets, messages int64) (counted bool, err error) {
 	if !maildir.Counted(b.folder) {
 		return false, nil
 	}
+	tmp, err := openOrMake(b.root, "tmp")
+	if err != nil {
+		return false, fmt.Errorf("mailbox: %w", err)
+	}
+	defer tmp.Close()
 	quota := b.quota
 	if b.account != nil {
 		quota = *b.account.quota.Load()
 	}
-	counted, err = maildir.Room(b.root, b.tmp, quota, octets, messages, b.ops)
+	counted, err = maildir.Room(b.root, tmp, quota, octets, messages, b.ops)
 	if octets <= 0 && messages <= 0 && errors.Is(err, maildir.ErrQuota) {
 		err = nil // what makes it less is welcome
 	}
@@ -153,7 +158,7 @@ func (w writer) Write(p []byte) (int, error) {
 }
 
 // openTmp opens the tmp/ of the folder: that of the maildir may be on another file system.
-func (b *Mailbox) openTmp() (*os.File, error) { return durable.OpenDirAt(b.dir, "tmp") }
+func (b *Mailbox) openTmp() (*os.File, error) { return openOrMake(b.dir, "tmp") }
 
 // mode is that of the folder, for files: who may enter a shared folder may read its messages, as Dovecot has it.
 func (b *Mailbox) mode() (os.FileMode, error) {

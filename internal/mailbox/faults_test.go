@@ -425,17 +425,22 @@ func TestM22_Tombstones(t *testing.T) {
 	if got := m.UIDs(); len(got) != 1 {
 		t.Error(got)
 	}
-	// It can be removed all the same: by who has the folder that is no more open, and by who opens it anew.
-	failed, err := m.Expunge(0, m.UIDs())
-	if len(failed) > 0 || err != nil {
-		t.Log("with the old tmp/:", failed, err)
-		if failed, err = b.open().Expunge(0, m.UIDs()); len(failed) > 0 || err != nil {
-			t.Error(failed, err)
-		}
+	// It can be removed all the same, and what needs tmp/ makes it.
+	must(t, os.RemoveAll(filepath.Join(b.dir, "tmp")))
+	if failed, err := m.Expunge(0, m.UIDs()); len(failed) > 0 || err != nil {
+		t.Error(failed, err)
 	}
-	must(t, m.Sync())
-	if _, err := m.File(1); !errors.Is(err, ErrExpunged) {
+	if l, _ := tombs(".gone"); len(l) != 1 || len(m.UIDs()) > 0 {
+		t.Error(l, m.UIDs())
+	}
+	must(t, os.RemoveAll(filepath.Join(b.dir, "tmp")))
+	if _, err := m.Append(t.Context(), strings.NewReader("x\n"), 0, []string{"new"}, time.Time{}); err != nil {
 		t.Error(err)
+	}
+	must(t, os.RemoveAll(filepath.Join(b.dir, "tmp")))
+	must(t, os.WriteFile(filepath.Join(b.dir, listName), []byte("garbage"), 0o600))
+	if must(t, m.Sync()); len(m.UIDs()) != 1 {
+		t.Error(m.UIDs())
 	}
 }
 

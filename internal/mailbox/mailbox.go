@@ -39,8 +39,7 @@ type Options struct {
 // Mailbox is one folder of a maildir, open. It is safe for concurrent use, by any number of sessions.
 type Mailbox struct {
 	root, dir, cur, new *os.File
-	folder              string   // the name of dir in root, "" is root
-	tmp                 *os.File // of root
+	folder              string // the name of dir in root, "" is root
 	ops                 *durable.Ops
 	report              func(error)
 	quota               maildir.Quota
@@ -127,23 +126,17 @@ func Open(root *os.File, folder string, o Options) (*Mailbox, error) {
 	for _, d := range []struct {
 		to   **os.File
 		name string
-	}{{&b.cur, "cur"}, {&b.new, "new"}, {&b.tmp, "tmp"}} {
-		at := b.dir
-		if d.name == "tmp" {
-			at = b.root
-		}
-		*d.to, err = durable.OpenDirAt(at, d.name)
-		if errors.Is(err, fs.ErrNotExist) {
-			if err = unix.Mkdirat(int(at.Fd()), d.name, 0o700); err == nil || err == unix.EEXIST {
-				*d.to, err = durable.OpenDirAt(at, d.name)
-			}
-		}
-		if err != nil {
+	}{{&b.cur, "cur"}, {&b.new, "new"}} {
+		if *d.to, err = openOrMake(b.dir, d.name); err != nil {
 			return nil, fmt.Errorf("mailbox: %w", err)
 		}
 	}
-	if err = unix.Mkdirat(int(b.dir.Fd()), "tmp", 0o700); err != nil && err != unix.EEXIST {
-		return nil, fmt.Errorf("mailbox: %w", &os.PathError{Op: "mkdir", Path: b.dir.Name() + "/tmp", Err: err})
+	for _, of := range []*os.File{b.root, b.dir} {
+		tmp, err := openOrMake(of, "tmp")
+		if err != nil {
+			return nil, fmt.Errorf("mailbox: %w", err)
+		}
+		tmp.Close()
 	}
 	where := b.dir
 	if o.IndexDir != "" {
@@ -157,6 +150,18 @@ func Open(root *os.File, folder string, o Options) (*Mailbox, error) {
 	return b, b.Sync()
 }
 
+// openOrMake opens cur/, new/ or tmp/ of the maildir or of a folder. Other programs think nothing of removing tmp/, so that nobody holds it open.
+func openOrMake(at *os.File, name string) (*os.File, error) {
+	f, err := durable.OpenDirAt(at, name)
+	if !errors.Is(err, fs.ErrNotExist) {
+		return f, err
+	}
+	if err := unix.Mkdirat(int(at.Fd()), name, 0o700); err != nil && err != unix.EEXIST {
+		return nil, &os.PathError{Op: "mkdir", Path: at.Name() + "/" + name, Err: err}
+	}
+	return durable.OpenDirAt(at, name)
+}
+
 // Close ends the use of it, and closes it when that was the last.
 func (b *Mailbox) Close() error {
 	if b.account != nil {
@@ -168,7 +173,7 @@ func (b *Mailbox) Close() error {
 func (b *Mailbox) close() error {
 	b.index.close()
 	b.cache.close()
-	for _, f := range []*os.File{b.root, b.dir, b.cur, b.new, b.tmp} {
+	for _, f := range []*os.File{b.root, b.dir, b.cur, b.new} {
 		if f != nil {
 			f.Close()
 		}
@@ -426,7 +431,12 @@ func (e *editing) buryAll(uids []uint32) error {
 			names = append(names, name)
 		}
 	}
-	if err := maildir.BuryMany(e.b.tmp, names, e.b.ops); err != nil {
+	tmp, err := openOrMake(e.b.root, "tmp")
+	if err != nil {
+		return fmt.Errorf("mailbox: %w", err)
+	}
+	defer tmp.Close()
+	if err := maildir.BuryMany(tmp, names, e.b.ops); err != nil {
 		return fmt.Errorf("mailbox: tombstone: %w", err)
 	}
 	e.buried = true
@@ -441,7 +451,12 @@ func (e *editing) bury(name string, st *unix.Stat_t) error {
 	if time.Since(time.Unix(st.Mtim.Unix())) >= maildir.TombstoneAge {
 		return nil
 	}
-	if err := maildir.Bury(e.b.tmp, name, e.b.ops); err != nil {
+	tmp, err := openOrMake(e.b.root, "tmp")
+	if err != nil {
+		return fmt.Errorf("mailbox: %w", err)
+	}
+	defer tmp.Close()
+	if err := maildir.Bury(tmp, name, e.b.ops); err != nil {
 		return fmt.Errorf("mailbox: tombstone: %w", err)
 	}
 	return nil

@@ -274,6 +274,11 @@ func (w opsWriter) Write(p []byte) (int, error) {
 func (t *Tx) replace(name string, second int64, text func(*bufio.Writer) error) (st unix.Stat_t, err error) {
 	l := t.l
 	tmp, err := durable.OpenDirAt(l.dir, "tmp")
+	if errors.Is(err, os.ErrNotExist) { // other programs think nothing of removing it
+		if err = unix.Mkdirat(int(l.dir.Fd()), "tmp", 0o700); err == nil || err == unix.EEXIST {
+			tmp, err = durable.OpenDirAt(l.dir, "tmp")
+		}
+	}
 	if err != nil {
 		return st, err
 	}
