@@ -47,6 +47,8 @@
 //	                 X expunge  UID, 4 zeros, mod-sequence
 //	                 S state    UIDNEXT, UIDVALIDITY, state
 //
+// Behind a new snapshot stand X of the last thousand messages that were expunged: their files may come back, and are not to get their old UIDs.
+//
 // Of two writers one waits (flock of the file, which may be empty; a new snapshot is locked before it has the name, and who waited for the old file waits
 // for the new one then). A reader takes no lock: a change is valid when its sum is, and the first that is not is the end until it is overwritten. Nothing
 // is synced.

@@ -645,3 +645,63 @@ func TestM17_UsedUp(t *testing.T) {
 		})
 	}
 }
+
+// M08, M22: a file that comes back after its message was expunged, for it is delivered again or put back from a copy, has another UID, for whoever sees it first;
+// a line that has had no file yet still holds for one.
+func TestM08_ComesBack(t *testing.T) {
+	t.Parallel()
+	b := newBox(t)
+	var bases []string
+	for range 4 {
+		bases = append(bases, b.deliver("x\n"))
+	}
+	m := b.open()
+	last := uint32(4)
+	for round, how := range []string{"who expunged it", "who opens it later", "who opens it after a new snapshot", "who reads the whole list under its lock", "who saw it go", "who has the list alone"} {
+		if how == "who saw it go" {
+			must(t, os.Remove(b.find(bases[1])))
+			must(t, m.Sync())
+		} else if failed, err := m.Expunge(0, []uint32{view(t, m)[bases[1]].UID}); len(failed) > 0 || err != nil {
+			t.Fatal(failed, err)
+		}
+		o := m
+		switch how {
+		case "who opens it later":
+			o = b.open()
+		case "who opens it after a new snapshot":
+			m.index.good = false
+			unlock, err := m.index.lock()
+			must(t, err)
+			must(t, m.index.rewrite(nil))
+			unlock()
+			o = b.open()
+		case "who reads the whole list under its lock":
+			m.forgetList()
+		}
+		must(t, os.WriteFile(filepath.Join(b.dir, "new", bases[1]), []byte("x\n"), 0o600))
+		must(t, o.Sync())
+		last++
+		if how == "who has the list alone" {
+			must(t, os.Remove(filepath.Join(b.dir, indexName)))
+		}
+		for _, o := range []*Mailbox{o, m, b.open()} {
+			must(t, o.Sync())
+			if got := view(t, o); got[bases[1]].UID != last || len(got) != 4 {
+				t.Errorf("%s, round %d: UID %d, want %d; %d messages", how, round, got[bases[1]].UID, last, len(got))
+			}
+		}
+	}
+	// Dovecot writes the line first.
+	list := filepath.Join(b.dir, listName)
+	text, err := os.ReadFile(list)
+	must(t, err)
+	must(t, os.WriteFile(list, fmt.Appendf(text, "%d :1764099999.M9P9.host\n", last+1), 0o600))
+	must(t, m.Sync())
+	must(t, os.WriteFile(filepath.Join(b.dir, "new/1764099999.M9P9.host"), []byte("x\n"), 0o600))
+	for _, o := range []*Mailbox{b.open(), m} {
+		must(t, o.Sync())
+		if got := view(t, o)["1764099999.M9P9.host"].UID; got != last+1 {
+			t.Errorf("UID %d, want %d", got, last+1)
+		}
+	}
+}

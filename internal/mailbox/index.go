@@ -148,7 +148,14 @@ type expunged struct {
 	modseq uint64
 }
 
-const maxGone = 10000
+func (e expunged) append(b []byte) []byte {
+	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(b, uint64(e.uid)), e.modseq)
+}
+
+const (
+	maxGone  = 10000
+	keptGone = 1000 // of these, in a new snapshot
+)
 
 // names finds file names: those of the snapshot in the file, those that came later in memory.
 type names struct {
@@ -363,6 +370,11 @@ func (x *index) remove(uid uint32, modseq uint64) {
 	x.gone = append(x.gone, expunged{uid, modseq})
 }
 
+// had: a message of that UID was expunged, as far as is remembered.
+func (x *index) had(uid uint32) bool {
+	return uid != 0 && uid < x.next && slices.ContainsFunc(x.gone, func(e expunged) bool { return e.uid == uid })
+}
+
 // compact: one pass for all that were removed, be it one or a hundred thousand.
 func (x *index) compact() {
 	if !x.removed {
@@ -372,7 +384,7 @@ func (x *index) compact() {
 	x.messages = slices.DeleteFunc(x.messages, func(m message) bool { return m.dead() })
 }
 
-// snapshot is the whole index as a file.
+// snapshot is the whole index as a file; the newest of the expunged are changes behind it.
 func (x *index) snapshot() ([]byte, error) {
 	names, err := x.allNames()
 	if err != nil {
@@ -400,5 +412,10 @@ func (x *index) snapshot() ([]byte, error) {
 	p = binary.LittleEndian.AppendUint32(p, crc32.Checksum(b[headerSize:headerSize+n*recordSize], castagnoli))
 	p = binary.LittleEndian.AppendUint32(p, crc32.Checksum(b[headerSize+n*recordSize:], castagnoli))
 	binary.LittleEndian.AppendUint32(p, crc32.Checksum(b[:128], castagnoli))
+	for _, e := range x.gone[max(0, len(x.gone)-keptGone):] {
+		if _, again := x.find(e.uid); !again {
+			b = x.frame(b, 'X', e.append(nil))
+		}
+	}
 	return b, nil
 }

@@ -264,11 +264,15 @@ func (t *syncing) mend(collect func(uidlist.Entry) error) (uidlist.Change, error
 	return t.b.list.Read(collect)
 }
 
-// agree sets what we know against what the list says, and returns all files that become messages now, with the UIDs that they have.
+// agree sets what we know against what the list says, and returns all files that become messages now, with the UIDs that they have. RFC 9051 section
+// 2.3.1.1: the UID of a message that was expunged does not come back with its file, which another delivery or a copy put back brings: it gets a second line, and
+// the later one holds, for Dovecot too.
 func (t *syncing) agree(fresh []found, known []string, entries []uidlist.Entry) ([]found, []uint32) {
 	given := make([]uint32, len(fresh))
 	for i := range fresh {
-		given[i] = t.b.orphan(baseOf(fresh[i].name))
+		if uid := t.b.orphan(baseOf(fresh[i].name)); !t.x.had(uid) {
+			given[i] = uid
+		}
 	}
 	if len(entries) == 0 && !t.whole {
 		return fresh, given
@@ -284,7 +288,9 @@ func (t *syncing) agree(fresh []found, known []string, entries []uidlist.Entry) 
 	says := make([]uint32, len(known))
 	for _, e := range entries { // of two lines for one name the later one holds
 		if i := theirs.find(e.Name); i >= 0 {
-			given[i] = uint32(e.UID)
+			if !t.x.had(uint32(e.UID)) {
+				given[i] = uint32(e.UID)
+			}
 		} else if i := ours.find(e.Name); i >= 0 {
 			says[i] = uint32(e.UID)
 		} else {
@@ -319,7 +325,7 @@ func (t *syncing) assign(fresh []found, given []uint32) error {
 	}
 	var read []uidlist.Entry
 	change, err := tx.Read(func(e uidlist.Entry) error {
-		if i := where.find(e.Name); i >= 0 {
+		if i := where.find(e.Name); i >= 0 && !t.x.had(uint32(e.UID)) {
 			given[i] = uint32(e.UID)
 		}
 		read = append(read, e)
@@ -520,8 +526,7 @@ func (t *syncing) expunge(uid uint32) {
 	if !t.b.index.good {
 		return
 	}
-	p := binary.LittleEndian.AppendUint64(nil, uint64(uid))
-	t.frames = t.x.frame(t.frames, 'X', binary.LittleEndian.AppendUint64(p, t.modseq))
+	t.frames = t.x.frame(t.frames, 'X', expunged{uid, t.modseq}.append(nil))
 }
 
 // state notes what the messages were read from.
