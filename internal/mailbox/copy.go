@@ -306,6 +306,9 @@ func (e *editing) moveTo(ctx context.Context, uids []uint32, in *editing) (moved
 				a.m.setPlace(placeCur)
 				a.name = rename(a.name, a.m.flags(), a.m.keywords)
 			}
+			if err := e.unlinkOthers(dir, name, &st); err != nil {
+				return err
+			}
 			if err := in.b.ops.Publish(dir, name, in.b.place(&a.m), a.name); err != nil {
 				return fmt.Errorf("mailbox: move: %w", err)
 			}

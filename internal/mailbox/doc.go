@@ -102,6 +102,10 @@
 // hide behind them. readdir(3) misses entries while others rename: a message is gone only when a reading did not show it during which
 // nothing changed.
 //
+// Two files with one base are one message. If they are names of one file, which a program that was killed between link(2) and unlink(2) leaves, one of them is
+// removed after half a minute, and the other gets the flags of both; who removes or moves the message before takes both. A file of other content is shown
+// when the first is gone.
+//
 // # Changes
 //
 // A change is a rename, a link or a removal under a name that the mailbox knows. When the file has another name by then the step fails, the

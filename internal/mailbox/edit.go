@@ -13,9 +13,10 @@ import (
 // each step names the file that it was meant for, and fails when that has another name now. Then all is read anew and the step taken again.
 type editing struct {
 	*syncing
-	validity uint32     // that the UIDs are of; 0: whatever there is
-	touched  []*os.File // directories to sync
-	buried   bool       // tombstones are there
+	validity uint32             // that the UIDs are of; 0: whatever there is
+	touched  []*os.File         // directories to sync
+	buried   bool               // tombstones are there
+	twice    map[string][]twins // by their bases; nil: not looked for yet
 }
 
 // maxTries is how often one message may be renamed under us by others before we call it an error.

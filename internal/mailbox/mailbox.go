@@ -59,8 +59,9 @@ type Mailbox struct {
 	orphans map[uint64]uint32
 	seed    maphash.Seed
 	pop     map[uint32]popLine
-	popRead bool // the whole list was read for it
-	spare   int  // spareLines, but in tests
+	popRead bool          // the whole list was read for it
+	spare   int           // spareLines, but in tests
+	young   time.Duration // youngLinks, but in tests
 
 	followers followers
 	told      uint64         // the highest mod-sequence that they know of
@@ -101,7 +102,7 @@ func Open(root *os.File, folder string, o Options) (*Mailbox, error) {
 	if strings.ContainsAny(folder, "/\x00") || folder == "." || folder == ".." {
 		return nil, fmt.Errorf("mailbox: %q is no folder", folder)
 	}
-	b := &Mailbox{folder: folder, ops: o.Ops, report: o.Report, quota: o.Quota, host: maildir.EscapeHost(o.Host), spare: spareLines,
+	b := &Mailbox{folder: folder, ops: o.Ops, report: o.Report, quota: o.Quota, host: maildir.EscapeHost(o.Host), spare: spareLines, young: youngLinks,
 		describe: o.Describe, form: o.Form, orphans: make(map[uint64]uint32), pop: make(map[uint32]popLine), seed: maphash.MakeSeed()}
 	if b.report == nil {
 		b.report = func(error) {}
@@ -405,6 +406,9 @@ func (e *editing) unlink(uid uint32) (size int64, err error) {
 		}
 		size = st.Size
 		if err := e.bury(name, &st); err != nil {
+			return err
+		}
+		if err := e.unlinkOthers(dir, name, &st); err != nil {
 			return err
 		}
 		if err := e.b.ops.Unlink(dir, name); err != nil {

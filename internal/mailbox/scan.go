@@ -99,6 +99,7 @@ type reading struct {
 	changed []change // other flags, or moved from new/
 	missing []int    // known messages that it did not show
 	fresh   []found  // files that are no known message
+	twice   []twins  // with one base
 }
 
 type change struct {
@@ -125,12 +126,16 @@ func compare(messages []message, nameOf func(int) string, files []found) reading
 			continue
 		}
 		if i := b.find(base); i >= 0 {
+			if seen[i] != 0 {
+				r.twice = append(r.twice, twins{files[seen[i]-1], f})
+			}
 			if seen[i] == 0 || better(files[seen[i]-1], f, known[i]) {
 				seen[i] = int32(k + 1)
 			}
 			continue
 		}
 		if i := others.find(base); i >= 0 {
+			r.twice = append(r.twice, twins{r.fresh[i], f})
 			if better(r.fresh[i], f, "") {
 				r.fresh[i] = f
 			}

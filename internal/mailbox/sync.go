@@ -122,6 +122,18 @@ func (t *syncing) run(listed bool) error {
 			return err
 		}
 	}
+	if len(r.twice) > 0 {
+		united, young, err := b.unite(r.twice)
+		if err != nil {
+			b.report(err)
+		}
+		if united > 0 {
+			return t.run(listed)
+		}
+		if young { // the next Sync looks again
+			t.now.cur.seen = t.now.cur.modified
+		}
+	}
 	var entries []uidlist.Entry
 	if listed || len(r.fresh) > 0 || t.x.validity == 0 {
 		if entries, err = t.list(); err == errMoved {
