@@ -275,8 +275,15 @@ func (u *user) appendStatus(b []byte, box *mailbox.Mailbox, items imap.StatusIte
 		number(imap.StatusSize, "SIZE", octets(false)),
 		number(imap.StatusDeletedStorage, "DELETED-STORAGE", octets(true)),
 		number(imap.StatusHighestModSeq, "HIGHESTMODSEQ", value(highest)),
-		number(imap.StatusAppendLimit, "APPENDLIMIT", value(uint64(u.conf.MessageLimit))),
 	)
+	if items&imap.StatusAppendLimit != 0 { // RFC 7889 section 3: NIL is no limit
+		b = append(b, "APPENDLIMIT "...)
+		if n, ok := u.appendLimit(); ok {
+			b = append(strconv.AppendUint(b, n, 10), ' ')
+		} else {
+			b = append(b, "NIL "...)
+		}
+	}
 	if items&imap.StatusHighestModSeq != 0 {
 		u.condstore = true // RFC 7162 section 3.1
 	}

@@ -1,14 +1,17 @@
 package imapd
 
 import (
+	"math"
 	"slices"
+	"strconv"
 
 	"postamt/internal/imap"
 )
 
-// capabilities are what may be used after the login.
+// capabilities are what may be used after the login. RFC 7888 section 6: LITERAL- rather than LITERAL+, with which clients send messages unasked: one of more octets than
+// APPENDLIMIT would be read to its end to be refused.
 func (u *user) capabilities() []string {
-	return append(u.session.capabilities(),
+	list := append(u.session.capabilities(),
 		"BINARY",
 		"CATENATE",
 		"CHILDREN",
@@ -43,6 +46,15 @@ func (u *user) capabilities() []string {
 		"UTF8=ACCEPT",
 		"WITHIN",
 	)
+	if n, ok := u.appendLimit(); ok { // RFC 7889 section 2
+		return append(list, "APPENDLIMIT="+strconv.FormatUint(n, 10))
+	}
+	return append(list, "APPENDLIMIT")
+}
+
+// appendLimit is the most octets of a message; false: there is no limit. RFC 7889 section 5: a number, of 32 bits.
+func (u *user) appendLimit() (n uint64, ok bool) {
+	return uint64(min(u.conf.MessageLimit, math.MaxUint32)), u.conf.MessageLimit > 0
 }
 
 func (u *user) cmdCapability(_ imap.Command, d *imap.Decoder) error {
@@ -109,6 +121,7 @@ func (u *user) enable(name string) bool {
 	case "QRESYNC": // RFC 7162 section 3.2.3
 		u.condstore, u.qresync = true, true
 	case "UTF8=ACCEPT":
+		u.utf8 = true
 		u.c.Mode |= imap.UTF8
 	case "IMAP4REV2":
 		u.rev2 = true

@@ -87,7 +87,7 @@ func (q *query) prepareAll(key *imap.SearchKey) (err error) {
 
 // decodeKey checks the charset of search keys, and makes their texts UTF-8.
 func (u *user) decodeKey(charset string, key *imap.SearchKey) error {
-	if charset != "" && u.c.Mode&imap.UTF8 != 0 && !u.rev2 { // RFC 6855 section 3
+	if charset != "" && u.utf8 { // RFC 6855 section 3
 		return imap.Bad("no CHARSET after ENABLE UTF8=ACCEPT")
 	}
 	switch charset {

@@ -28,7 +28,7 @@ type user struct {
 	saved    []uint32  // UIDs, ascending: the result of SEARCH with SAVE (RFC 5182)
 
 	// What ENABLE and its like have changed. They hold to the end of the session.
-	rev2, condstore, qresync, uidOnly bool
+	rev2, condstore, qresync, uidOnly, utf8 bool
 
 	compressed bool // the connection is
 
