@@ -50,17 +50,8 @@ func contentOf(known facts.Facts, s *imap.Section) (c content, ok bool, err erro
 
 // isWide: the charset has octets of 10 that are no line ends.
 func isWide(p facts.Part) bool {
-	name := bytes.ToLower(charsetOf(p))
+	name := bytes.ToLower(p.Charset())
 	return bytes.HasPrefix(name, []byte("utf-16")) || bytes.HasPrefix(name, []byte("utf-32")) || bytes.HasPrefix(name, []byte("utf16"))
-}
-
-func charsetOf(p facts.Part) []byte {
-	for i, params := 0, p.Params(); i < params.Len(); i++ {
-		if name, value := params.At(i); equalFold(name, "charset") {
-			return value
-		}
-	}
-	return nil
 }
 
 // open reads the section from the beginning. The file has LF or CRLF; an encoding is of lines that end in CRLF.

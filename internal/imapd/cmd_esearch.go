@@ -29,7 +29,10 @@ func (u *user) cmdESearch(cmd imap.Command, d *imap.Decoder) error {
 	case r.Context || r.Update || r.Relevancy:
 		return imap.Bad("not offered")
 	}
-	if err := u.decodeKey(charset, &key); err != nil {
+	if charset != "" && u.utf8 {
+		return errCharset
+	}
+	if err := decodeKey(charset, &key); err != nil {
 		return err
 	}
 	if here {

@@ -14,6 +14,9 @@ func (u *user) cmdSearch(cmd imap.Command, d *imap.Decoder) error {
 	if err := d.End(); err != nil {
 		return err
 	}
+	if charset != "" && u.utf8 {
+		return errCharset
+	}
 	q, err := u.matching(cmd, r, charset, &key)
 	if err != nil {
 		return err
@@ -22,13 +25,16 @@ func (u *user) cmdSearch(cmd imap.Command, d *imap.Decoder) error {
 	return nil
 }
 
+// errCharset: RFC 6855 section 3. SORT and THREAD cannot do without one.
+var errCharset = imap.Bad("no CHARSET after ENABLE UTF8=ACCEPT: it is UTF-8")
+
 // matching runs the search of SEARCH, SORT and THREAD.
 func (u *user) matching(cmd imap.Command, r imap.SearchReturn, charset string, key *imap.SearchKey) (*query, error) {
 	if r.Context || r.Update || r.Relevancy {
 		return nil, imap.Bad("not offered")
 	}
 	var q *query
-	err := u.decodeKey(charset, key)
+	err := decodeKey(charset, key)
 	if err == nil {
 		q, err = u.newQuery(key)
 	}

@@ -32,6 +32,7 @@ func (u *user) capabilities() []string {
 		"NAMESPACE",
 		"OBJECTID",
 		"PARTIAL",
+		"PREVIEW",
 		"QRESYNC",
 		"QUOTA", "QUOTA=RES-MESSAGE", "QUOTA=RES-STORAGE",
 		"REPLACE",

@@ -66,6 +66,8 @@ func (r *response) append(b []byte, item *imap.FetchItem) ([]byte, error) {
 		return append(r.known.AppendEmailID(append(b, "EMAILID ("...)), ") "...), nil
 	case imap.FetchThreadID:
 		return append(r.known.AppendThreadID(append(b, "THREADID ("...)), ") "...), nil
+	case imap.FetchPreview:
+		return r.preview(b, item.Lazy)
 	case imap.FetchSaveDate:
 		return append(b, "SAVEDATE NIL "...), nil
 	}
@@ -85,6 +87,22 @@ func (r *response) append(b []byte, item *imap.FetchItem) ([]byte, error) {
 		return b, fmt.Errorf("imapd: FETCH of kind %d", item.Kind)
 	}
 	return r.section(b, &s)
+}
+
+// preview appends a PREVIEW (RFC 8970 section 3). Section 4.1: with LAZY it is NIL rather than looked for.
+func (r *response) preview(b []byte, lazy bool) ([]byte, error) {
+	if b = append(b, "PREVIEW "...); lazy {
+		return append(b, "NIL "...), nil
+	}
+	f, err := r.open()
+	if err != nil {
+		return b, err
+	}
+	text, err := r.known.Preview(f)
+	if err != nil {
+		return b, fmt.Errorf("imapd: preview of message %d: %w", r.uid, err)
+	}
+	return append(imap.AppendString(b, text, r.u.c.Mode), ' '), nil
 }
 
 // section appends what is in a section of the message, or NIL.

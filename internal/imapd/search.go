@@ -86,10 +86,7 @@ func (q *query) prepareAll(key *imap.SearchKey) (err error) {
 }
 
 // decodeKey checks the charset of search keys, and makes their texts UTF-8.
-func (u *user) decodeKey(charset string, key *imap.SearchKey) error {
-	if charset != "" && u.utf8 { // RFC 6855 section 3
-		return imap.Bad("no CHARSET after ENABLE UTF8=ACCEPT")
-	}
+func decodeKey(charset string, key *imap.SearchKey) error {
 	switch charset {
 	case "", "UTF-8", "US-ASCII":
 		return nil
@@ -462,7 +459,7 @@ func (q *query) inPart(c *condition, x *candidate, p facts.Part, header bool) bo
 
 func (q *query) inBody(c *condition, x *candidate, p facts.Part) bool {
 	body := p.Body()
-	r := message.Decode(io.NewSectionReader(x.file, body.Offset, body.Octets), string(p.Encoding()), string(charsetOf(p)))
+	r := message.Decode(io.NewSectionReader(x.file, body.Offset, body.Octets), string(p.Encoding()), string(p.Charset()))
 	s := c.text.Scanner()
 	b := blocks.Get().(*[64 << 10]byte)
 	defer blocks.Put(b)
