@@ -29,11 +29,14 @@ func (u *user) cmdFetch(cmd imap.Command, d *imap.Decoder) error {
 	if p.Vanished && !(cmd.UID && u.qresync) {
 		return imap.Bad("VANISHED is for UID FETCH, and after ENABLE QRESYNC")
 	}
+	f := &fetch{u: u, items: p.Items, withUID: cmd.UID}
+	if f.has(imap.FetchSaveDate) {
+		return errSaveDate
+	}
 	uids, missing, err := u.set(set, cmd.UID)
 	if err != nil {
 		return err
 	}
-	f := &fetch{u: u, items: p.Items, withUID: cmd.UID}
 	if p.ChangedSince > 0 && !f.has(imap.FetchModSeq) { // RFC 7162 section 3.1.4.1: it adds MODSEQ
 		f.items = append(f.items, imap.FetchItem{Kind: imap.FetchModSeq})
 	}
@@ -68,6 +71,10 @@ func (u *user) cmdFetch(cmd imap.Command, d *imap.Decoder) error {
 	return nil
 }
 
+// RFC 8514, SAVEDATE, is not offered: nothing in a maildir keeps the date when a message came to a folder. The time of the last change of a file is another one after each change of
+// flags, a message that was moved keeps its name and so the time in it, and a date in a cache is gone with it. Who removes mail by such a date must not be told a wrong one.
+var errSaveDate = imap.Bad("SAVEDATE is not offered")
+
 func (f *fetch) has(k imap.FetchKind) bool {
 	return slices.ContainsFunc(f.items, func(i imap.FetchItem) bool { return i.Kind == k })
 }
@@ -78,7 +85,7 @@ func (f *fetch) plan() (seen bool) {
 		item := &f.items[i]
 		seen = seen || item.SetsSeen()
 		switch item.Kind {
-		case imap.FetchFlags, imap.FetchInternalDate, imap.FetchSize, imap.FetchModSeq, imap.FetchRFC822, imap.FetchSaveDate:
+		case imap.FetchFlags, imap.FetchInternalDate, imap.FetchSize, imap.FetchModSeq, imap.FetchRFC822:
 		case imap.FetchUID:
 			f.withUID = true
 		case imap.FetchSection:

@@ -146,7 +146,10 @@ func (h *loopback) end() { h.cancel(); h.l.Close(); h.running.Wait() }
 
 // newOpen is how anybody's mailboxes are opened: those of a maildir of the test.
 func newOpen(t testing.TB) func(context.Context) (*mailbox.Account, error) {
-	path := filepath.Join(t.TempDir(), "Maildir")
+	return openAt(t, filepath.Join(t.TempDir(), "Maildir"))
+}
+
+func openAt(t testing.TB, path string) func(context.Context) (*mailbox.Account, error) {
 	var d facts.Describer
 	all := mailbox.NewAccounts(nil, mailbox.Options{Describe: d.Describe, Form: facts.Form, Report: func(err error) { t.Log(err) }})
 	t.Cleanup(all.End)
@@ -175,7 +178,9 @@ func (h *loopback) serve(c net.Conn) {
 	var both sync.WaitGroup
 	both.Go(func() {
 		defer theirs.Close()
-		h.server.Serve(h.ctx, imap.NewConn(theirs), h.openUser, note)
+		c := imap.NewConn(theirs)
+		c.Limits = imap.AfterLogin()
+		h.server.Serve(h.ctx, c, h.openUser, note)
 	})
 	monitor.Pump(l.Conn.Net(), ours, ahead)
 	both.Wait()

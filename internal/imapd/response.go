@@ -68,8 +68,6 @@ func (r *response) append(b []byte, item *imap.FetchItem) ([]byte, error) {
 		return append(r.known.AppendThreadID(append(b, "THREADID ("...)), ") "...), nil
 	case imap.FetchPreview:
 		return r.preview(b, item.Lazy)
-	case imap.FetchSaveDate:
-		return append(b, "SAVEDATE NIL "...), nil
 	}
 	b = append(imap.AppendFetchName(b, item, mode), ' ')
 	s := item.Section

@@ -160,6 +160,8 @@ func (q *query) prepare(k *imap.SearchKey) (c condition, err error) {
 	case imap.SearchSentBefore, imap.SearchSentOn, imap.SearchSentSince, imap.SearchEmailID, imap.SearchThreadID, imap.SearchLarger, imap.SearchSmaller,
 		imap.SearchBefore, imap.SearchOn, imap.SearchSince, imap.SearchOlder, imap.SearchYounger:
 		q.facts = q.facts || k.Op == imap.SearchSentBefore || k.Op == imap.SearchSentOn || k.Op == imap.SearchSentSince || k.Op == imap.SearchEmailID || k.Op == imap.SearchThreadID
+	case imap.SearchSaveDateSupported, imap.SearchSavedBefore, imap.SearchSavedOn, imap.SearchSavedSince:
+		return c, errSaveDate
 	case imap.SearchFilter:
 		return c, imap.No("UNDEFINED-FILTER "+k.Text, "there is no such filter") // RFC 5466 section 3.1
 	}
@@ -287,8 +289,8 @@ func (q *query) ask(c *condition, x *candidate) answer {
 
 func (q *query) askOne(c *condition, x *candidate) answer {
 	switch c.Op {
-	case imap.SearchAll, imap.SearchSaveDateSupported:
-		return answerOf(c.Op == imap.SearchAll)
+	case imap.SearchAll:
+		return yes
 	case imap.SearchAnd, imap.SearchOr:
 		// The answer of one that decides alone; else open if one is.
 		decides, all := no, yes
@@ -334,8 +336,7 @@ func (q *query) askOne(c *condition, x *candidate) answer {
 			return no
 		}
 		return answerOf(c.Op == imap.SearchLarger && uint64(n) > c.Number || c.Op == imap.SearchSmaller && uint64(n) < c.Number)
-	case imap.SearchBefore, imap.SearchOn, imap.SearchSince, imap.SearchOlder, imap.SearchYounger,
-		imap.SearchSavedBefore, imap.SearchSavedOn, imap.SearchSavedSince: // RFC 8514 section 4.3: the internal date, where there is no save date
+	case imap.SearchBefore, imap.SearchOn, imap.SearchSince, imap.SearchOlder, imap.SearchYounger:
 		t, err := q.v.box.Date(x.m.UID)
 		if x.err = err; err != nil {
 			return no
@@ -375,9 +376,9 @@ func (q *query) dated(c *condition, t time.Time) answer {
 func compareDay(c *condition, d imap.Date) answer {
 	n := d.Compare(c.Date)
 	switch c.Op {
-	case imap.SearchBefore, imap.SearchSentBefore, imap.SearchSavedBefore:
+	case imap.SearchBefore, imap.SearchSentBefore:
 		return answerOf(n < 0)
-	case imap.SearchOn, imap.SearchSentOn, imap.SearchSavedOn:
+	case imap.SearchOn, imap.SearchSentOn:
 		return answerOf(n == 0)
 	}
 	return answerOf(n >= 0)
