@@ -6,6 +6,7 @@ import (
 
 	"postamt/internal/imap"
 	"postamt/internal/mailbox"
+	"postamt/internal/maildir"
 )
 
 // RFC 9051 section 6.3.12: "APPEND" SP mailbox 1*(append-message). RFC 3502: all of them or none.
@@ -14,7 +15,7 @@ func (u *user) cmdAppend(_ imap.Command, d *imap.Decoder) error {
 	if d.Err() != nil {
 		return d.Err()
 	}
-	to, err := u.target(name)
+	to, rights, err := u.target(name)
 	if err != nil {
 		return err
 	}
@@ -22,7 +23,7 @@ func (u *user) cmdAppend(_ imap.Command, d *imap.Decoder) error {
 	var staged []*mailbox.Staged
 	defer func() { to.Discard(staged...) }()
 	for d.More() || len(staged) == 0 {
-		s, err := u.stage(d, to, func(octets int64) error { return to.Room(octets, 1) })
+		s, err := u.stage(d, to, rights, func(octets int64) error { return to.Room(octets, 1) })
 		if s != nil {
 			staged = append(staged, s)
 		}
@@ -43,7 +44,7 @@ func (u *user) cmdAppend(_ imap.Command, d *imap.Decoder) error {
 }
 
 // stage reads one message. What is wrong with it is said before its octets are asked for, where that is possible; room says whether so many octets fit.
-func (u *user) stage(d *imap.Decoder, to *mailbox.Mailbox, room func(octets int64) error) (*mailbox.Staged, error) {
+func (u *user) stage(d *imap.Decoder, to *mailbox.Mailbox, rights maildir.Rights, room func(octets int64) error) (*mailbox.Staged, error) {
 	m := d.AppendMessage()
 	if d.Err() != nil {
 		return nil, d.Err()
@@ -52,6 +53,7 @@ func (u *user) stage(d *imap.Decoder, to *mailbox.Mailbox, room func(octets int6
 	if err != nil {
 		return nil, err
 	}
+	flags, keywords = restrict(rights, flags, keywords)
 	a := &assembly{u: u, d: d, room: room, catenate: m.Kind == imap.DataCatenate}
 	put := to.Stage
 	if !a.catenate {

@@ -60,6 +60,13 @@ func (u *user) cmdESearch(cmd imap.Command, d *imap.Decoder) error {
 
 // searchOther searches a mailbox that need not be there any more.
 func (u *user) searchOther(cmd imap.Command, r imap.SearchReturn, key *imap.SearchKey, name string) error {
+	rights, err := u.rights(name)
+	if errors.Is(err, maildir.ErrNoFolder) || err == nil && rights&maildir.Read == 0 { // RFC 7377 section 2.2: such a mailbox is passed over
+		return nil
+	}
+	if err != nil {
+		return err
+	}
 	box, err := u.account.Open(name)
 	if errors.Is(err, maildir.ErrNoFolder) {
 		return nil
@@ -71,7 +78,7 @@ func (u *user) searchOther(cmd imap.Command, r imap.SearchReturn, key *imap.Sear
 	if err := box.Sync(); err != nil {
 		return err
 	}
-	return u.searchIn(cmd, r, key, newView(box, name, true))
+	return u.searchIn(cmd, r, key, newView(box, name, true, rights))
 }
 
 // searchIn searches one mailbox, and tells what was found there, if something was.

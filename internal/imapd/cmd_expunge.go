@@ -5,11 +5,15 @@ import (
 
 	"postamt/internal/imap"
 	"postamt/internal/mailbox"
+	"postamt/internal/maildir"
 )
 
 // RFC 9051 section 6.4.3 and 6.4.9: "EXPUNGE"; "UID EXPUNGE" SP sequence-set. What has gone is told as news, before the tagged response.
 func (u *user) cmdExpunge(cmd imap.Command, d *imap.Decoder) error {
 	v := u.view
+	if v.rights&maildir.Expunge == 0 {
+		return noPerm(maildir.Expunge)
+	}
 	uids := v.uids
 	if cmd.UID {
 		set := d.SP().NumSet()

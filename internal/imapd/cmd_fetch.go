@@ -7,6 +7,7 @@ import (
 	"postamt/internal/facts"
 	"postamt/internal/imap"
 	"postamt/internal/mailbox"
+	"postamt/internal/maildir"
 )
 
 // fetch is a FETCH under way.
@@ -54,7 +55,7 @@ func (u *user) cmdFetch(cmd imap.Command, d *imap.Decoder) error {
 	if f.has(imap.FetchModSeq) {
 		u.condstore = true
 	}
-	if seen && !u.view.readOnly {
+	if seen && !u.view.readOnly && u.view.rights&maildir.KeepSeen != 0 { // RFC 4314 section 4
 		if err := f.markSeen(uids); err != nil {
 			return err
 		}

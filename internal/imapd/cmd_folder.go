@@ -19,10 +19,20 @@ func (u *user) cmdCreate(_ imap.Command, d *imap.Decoder) error {
 	if name == maildir.Inbox {
 		return imap.No(imap.AlreadyExists, "INBOX is there")
 	}
+	above, err := u.needBelow(name)
+	if err != nil {
+		return err
+	}
 	if err := u.account.Folders.Create(name); err != nil {
 		return err
 	}
 	defer u.account.Changed()
+	if above != "" { // RFC 4314 section 4
+		if err := u.account.Folders.InheritACL(u.ctx, above, name); err != nil {
+			u.account.Folders.Delete(name)
+			return err
+		}
+	}
 	for _, use := range uses {
 		err := u.account.Folders.SetSpecialUse(u.ctx, use, name)
 		if err != nil { // RFC 6154 section 3: it is not created then
@@ -56,6 +66,9 @@ func (u *user) cmdDelete(_ imap.Command, d *imap.Decoder) error {
 	if name == maildir.Inbox {
 		return imap.No(imap.Cannot, "INBOX cannot be deleted")
 	}
+	if err := u.need(name, maildir.DeleteFolder); err != nil {
+		return err
+	}
 	if err := u.account.Folders.Delete(name); err != nil {
 		return err
 	}
@@ -75,6 +88,9 @@ func (u *user) cmdRename(_ imap.Command, d *imap.Decoder) error {
 	}
 	if to == maildir.Inbox {
 		return imap.No(imap.AlreadyExists, "INBOX is there")
+	}
+	if err := u.mayRename(from, to); err != nil {
+		return err
 	}
 	err := u.account.Folders.Rename(from, to)
 	u.account.Changed()
@@ -104,6 +120,15 @@ func (u *user) follow(from, to string) error {
 	v.box.Close()
 	v.box, v.name = box, to+below
 	return nil
+}
+
+// mayRename: RFC 4314 section 4: x on what is renamed, k on what it will be below.
+func (u *user) mayRename(from, to string) error {
+	if err := u.need(from, maildir.DeleteFolder); err != nil && !errors.Is(err, maildir.ErrNoFolder) { // only a level, or half renamed
+		return err
+	}
+	_, err := u.needBelow(to)
+	return err
 }
 
 // RFC 9051 section 6.3.7 and 6.3.8: "SUBSCRIBE" / "UNSUBSCRIBE" SP mailbox. There need be no such mailbox.

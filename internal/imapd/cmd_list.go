@@ -24,9 +24,6 @@ func (u *user) cmdList(_ imap.Command, d *imap.Decoder) error {
 	if err := d.End(); err != nil {
 		return err
 	}
-	if l.Return&imap.ListMyRights != 0 {
-		return imap.Bad("not offered")
-	}
 	if !l.Extended && l.Patterns[0] == "" { // section 6.3.9: the delimiter
 		u.send(append(u.buf[:0], "* LIST (\\Noselect) \".\" \"\"\r\n"...))
 		return nil
@@ -49,7 +46,15 @@ func (u *user) cmdList(_ imap.Command, d *imap.Decoder) error {
 				u.srv.Log.Problem(u.id, "LIST: status of "+e.name, err) // RFC 5819 section 2: no STATUS then
 			}
 		}
+		if l.Return&imap.ListMyRights != 0 && e.there {
+			if err := u.writeMyRights(e.name); err != nil {
+				u.srv.Log.Problem(u.id, "LIST: rights in "+e.name, err) // RFC 8440 section 3: no MYRIGHTS then
+			}
+		}
 		if l.Return&imap.ListMetadata != 0 && e.there { // RFC 9590 section 3
+			if u.mayAnnotate(e.name) != nil {
+				continue
+			}
 			list, err := u.annotations(e.name, l.Metadata)
 			if err != nil {
 				u.srv.Log.Problem(u.id, "LIST: metadata of "+e.name, err)

@@ -32,6 +32,9 @@ func (u *user) cmdGetMetadata(_ imap.Command, d *imap.Decoder) error {
 			return imap.Bad("an entry is below /private or /shared")
 		}
 	}
+	if err := u.mayAnnotate(g.Mailbox); err != nil {
+		return err
+	}
 	list, err := u.annotations(g.Mailbox, g.Entries)
 	if err != nil {
 		return err
@@ -41,6 +44,19 @@ func (u *user) cmdGetMetadata(_ imap.Command, d *imap.Decoder) error {
 		return imap.OK(imap.CodeMetadataLongEntries(longest), "some values are longer")
 	}
 	return nil
+}
+
+// mayAnnotate: RFC 5464 section 3.3: who has l and one of these may see and set annotations.
+func (u *user) mayAnnotate(mailbox string) error {
+	if mailbox == "" {
+		return nil
+	}
+	have, err := u.rights(mailbox)
+	one := maildir.Read | maildir.KeepSeen | maildir.Write | maildir.Insert | maildir.Post
+	if err == nil && have&one == 0 {
+		err = noPerm(one)
+	}
+	return err
 }
 
 // annotations are those of a mailbox, by their entries, with the special uses if these are among the wanted ones.
@@ -143,6 +159,9 @@ func (u *user) cmdSetMetadata(_ imap.Command, d *imap.Decoder) error {
 				return imap.No(imap.UseAttr, "that special use is not known")
 			}
 		}
+	}
+	if err := u.mayAnnotate(name); err != nil {
+		return err
 	}
 	err := u.account.Folders.SetMetadata(u.ctx, name, set)
 	switch {

@@ -4,6 +4,7 @@ import (
 	"context"
 
 	"postamt/internal/imap"
+	"postamt/internal/maildir"
 )
 
 // RFC 8508 section 3: "REPLACE" SP seq-number SP mailbox append-message. Section 4.3: APPENDUID in an untagged OK, before EXPUNGE, which is told as news.
@@ -23,12 +24,15 @@ func (u *user) cmdReplace(cmd imap.Command, d *imap.Decoder) error {
 	case len(uids) == 0:
 		return imap.No(imap.NonExistent, "there is no such message")
 	}
-	to, err := u.target(name)
+	if gone := maildir.DeleteMessages | maildir.Expunge; v.rights&gone != gone { // RFC 8508 section 6
+		return noPerm(gone &^ v.rights)
+	}
+	to, rights, err := u.target(name)
 	if err != nil {
 		return err
 	}
 	defer to.Close()
-	s, err := u.stage(d, to, func(octets int64) error { return v.box.RoomInstead(uids[0], to, octets) })
+	s, err := u.stage(d, to, rights, func(octets int64) error { return v.box.RoomInstead(uids[0], to, octets) })
 	if err == nil {
 		err = d.End()
 	}

@@ -7,6 +7,7 @@ import (
 
 	"postamt/internal/imap"
 	"postamt/internal/mailbox"
+	"postamt/internal/maildir"
 )
 
 // RFC 9051 section 6.3.2 and 6.3.3: "SELECT" / "EXAMINE" SP mailbox [SP select-params]. RFC 7162 section 3.1.8 and 3.2.5: CONDSTORE, QRESYNC.
@@ -21,6 +22,13 @@ func (u *user) cmdSelect(cmd imap.Command, d *imap.Decoder) error {
 	}
 	// RFC 9051 section 6.3.2: whatever comes of it, the mailbox that was selected is no more.
 	u.unselect()
+	rights, err := u.rights(name)
+	if err != nil {
+		return err
+	}
+	if rights&maildir.Read == 0 {
+		return noPerm(maildir.Read)
+	}
 	box, err := u.account.Open(name)
 	if err != nil {
 		return err
@@ -32,7 +40,7 @@ func (u *user) cmdSelect(cmd imap.Command, d *imap.Decoder) error {
 	if p.CondStore || p.QResync != nil {
 		u.condstore = true
 	}
-	u.view, u.nameless = newView(box, name, cmd.Name == "EXAMINE"), 0
+	u.view, u.nameless = newView(box, name, cmd.Name == "EXAMINE", rights), 0
 	if u.keywords, err = box.Keywords(); err != nil {
 		u.unselect()
 		return err
@@ -199,7 +207,7 @@ func (u *user) cmdClose(_ imap.Command, d *imap.Decoder) error {
 	}
 	v := u.view
 	var err error
-	if !v.readOnly {
+	if !v.readOnly && v.rights&maildir.Expunge != 0 { // RFC 4314 section 4: else it is not expunged, and that is OK
 		_, err = u.expungeDeleted(v.uids)
 	}
 	u.leave() // RFC 7162 section 3.2.8: HIGHESTMODSEQ must not be said, for others may have changed what the client was not told of
@@ -235,6 +243,9 @@ func (u *user) cmdStatus(_ imap.Command, d *imap.Decoder) error {
 
 // status sends the STATUS response for a mailbox.
 func (u *user) status(name string, items imap.StatusItems) error {
+	if err := u.need(name, maildir.Read); err != nil {
+		return err
+	}
 	box, err := u.account.Open(name)
 	if err != nil {
 		return err

@@ -12,6 +12,7 @@ import (
 // APPENDLIMIT would be read to its end to be refused.
 func (u *user) capabilities() []string {
 	list := append(u.session.capabilities(),
+		"ACL", "RIGHTS=kxte",
 		"BINARY",
 		"CATENATE",
 		"CHILDREN",
@@ -24,6 +25,7 @@ func (u *user) capabilities() []string {
 		"INPROGRESS",
 		"LIST-EXTENDED",
 		"LIST-METADATA",
+		"LIST-MYRIGHTS",
 		"LIST-STATUS",
 		"METADATA", "METADATA-SERVER",
 		"MOVE",

@@ -67,7 +67,7 @@ func (u *user) cmdStore(cmd imap.Command, d *imap.Decoder) error {
 		since = p.UnchangedSince
 	}
 	v := u.view
-	changed, refused, err := v.box.SetFlagsUnchanged(v.validity, uids, since, op, flags, keywords)
+	changed, refused, err := u.setFlags(uids, since, op, flags, keywords)
 	if nerr := u.learnOf(changed); err == nil {
 		err = nerr
 	}

@@ -101,18 +101,25 @@ func (u *user) learnOf(list []mailbox.Message) error {
 
 // writeFlags sends FLAGS and PERMANENTFLAGS.
 func (u *user) writeFlags() {
-	var names []string
+	var names, may []string
+	flags, keywords := mayChange(u.view.rights)
 	for _, s := range systemFlags {
 		names = append(names, s.name)
+		if flags&s.flag != 0 {
+			may = append(may, s.name)
+		}
 	}
-	room := false
+	full := true
 	u.named = 0
 	for i, k := range u.keywords {
 		if k != "" {
 			names = append(names, k)
 			u.named |= 1 << i
+			if keywords {
+				may = append(may, k)
+			}
 		} else {
-			room = true
+			full = false
 		}
 	}
 	b := append(u.buf[:0], "* FLAGS ("...)
@@ -126,10 +133,10 @@ func (u *user) writeFlags() {
 	switch {
 	case u.view.readOnly:
 		u.say(imap.OK(imap.CodePermanentFlags(nil), "nothing can be changed"))
-	case room:
-		u.say(imap.OK(imap.CodePermanentFlags(append(names, `\*`)), "these flags are kept, and new ones"))
-	default:
-		u.say(imap.OK(imap.CodePermanentFlags(names), "these flags are kept"))
+	case keywords && !full:
+		u.say(imap.OK(imap.CodePermanentFlags(append(may, `\*`)), "these flags are kept, and new ones"))
+	default: // RFC 4314 section 5.1.1: of a mailbox with other rights those that may be changed
+		u.say(imap.OK(imap.CodePermanentFlags(may), "these flags are kept"))
 	}
 }
 

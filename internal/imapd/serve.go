@@ -94,6 +94,11 @@ var userCommands = []userCommand{
 	{"GETQUOTAROOT", 0, (*user).cmdGetQuotaRoot},
 	{"GETQUOTA", 0, (*user).cmdGetQuota},
 	{"SETQUOTA", 0, (*user).cmdSetQuota},
+	{"MYRIGHTS", 0, (*user).cmdMyRights},
+	{"GETACL", 0, (*user).cmdGetACL},
+	{"SETACL", 0, (*user).cmdSetACL},
+	{"DELETEACL", 0, (*user).cmdDeleteACL},
+	{"LISTRIGHTS", 0, (*user).cmdListRights},
 	{"NAMESPACE", 0, (*user).cmdNamespace},
 	{"ENABLE", 0, (*user).cmdEnable},
 	{"CAPABILITY", 0, (*user).cmdCapability},
@@ -227,6 +232,8 @@ func (u *user) allowed(c *userCommand, cmd imap.Command) error {
 		return imap.Bad("there is no such command with UID")
 	case c.needs&selected != 0 && u.view == nil:
 		return imap.Bad("no mailbox is selected")
+	case c.needs&writable != 0 && u.view.readOnly && u.view.rights&changeRights == 0: // and so it was before EXAMINE could have it so
+		return imap.No(imap.NoPerm, "you may only read the mailbox")
 	case c.needs&writable != 0 && u.view.readOnly:
 		return imap.No("", "the mailbox was opened to be read only")
 	case u.uidOnly && c.needs&uid != 0 && !cmd.UID && c.name != "EXPUNGE": // RFC 9586 section 3
@@ -255,6 +262,9 @@ func (u *user) outcome(cmd imap.Command, err error) *imap.Status {
 		return imap.No(imap.LimitReached, "the mailbox has as many keywords as it can have")
 	case errors.Is(err, uidlist.ErrKeyword):
 		return imap.No(imap.Cannot, "no keyword can have that name")
+	case errors.Is(err, fs.ErrPermission):
+		u.srv.Log.Problem(u.id, cmd.Name, err)
+		return imap.No(imap.NoPerm, "the modes of its files forbid it")
 	case errors.Is(err, mailbox.ErrExpunged):
 		return imap.No(imap.ExpungeIssued, "some of the messages are gone")
 	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"postamt/internal/mailbox"
+	"postamt/internal/maildir"
 )
 
 // view is a mailbox as its client knows it: what he was told and nothing else. The message with the sequence number n is uids[n-1].
@@ -15,6 +16,7 @@ type view struct {
 	box      *mailbox.Mailbox
 	name     string
 	readOnly bool
+	rights   maildir.Rights // when it was selected (RFC 4314 section 5.1.1)
 	validity uint32
 	uids     []uint32
 	gone     []uint32          // of uids, ascending: removed, and not told yet
@@ -31,8 +33,8 @@ var errValidity = errors.New("imapd: the UIDVALIDITY of the mailbox has changed"
 var errFolder = errors.New("imapd: the mailbox is gone")
 
 // newView begins to look at a mailbox that was just opened and synced.
-func newView(box *mailbox.Mailbox, name string, readOnly bool) *view {
-	v := &view{box: box, name: name, readOnly: readOnly}
+func newView(box *mailbox.Mailbox, name string, readOnly bool, rights maildir.Rights) *view {
+	v := &view{box: box, name: name, readOnly: readOnly || rights&changeRights == 0, rights: rights}
 	v.uids, v.validity, v.modseq = box.Snapshot()
 	return v
 }
