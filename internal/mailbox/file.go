@@ -24,7 +24,7 @@ const (
 type indexFile struct {
 	dir  *os.File
 	f    *os.File // nil: it cannot be opened or made; then all is in memory only
-	good bool     // f is an index, and x what it says
+	good bool     // f is an index, and x what it says; or there is no f, and x is all there is
 	x    *index   // never nil
 	back bool     // x may know less than it did: it was read anew
 }
@@ -42,19 +42,25 @@ func (i *indexFile) refresh() {
 		}
 		return
 	}
-	i.close()
+	if i.f != nil {
+		i.close()
+	}
 	const flags = unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NONBLOCK
 	fd, err := unix.Openat(int(i.dir.Fd()), indexName, unix.O_RDWR|unix.O_CREAT|flags, 0o600)
 	if err != nil {
 		return
 	}
 	i.f = os.NewFile(uintptr(fd), i.dir.Name()+"/"+indexName)
-	if size, ok := fileSize(i.f); ok {
-		if x, good := loadIndex(i.f, size); good {
-			i.x, i.good = x, true
-		}
-	} else {
-		i.close() // a FIFO, a device: whoever put it there knows why
+	size, ok := fileSize(i.f)
+	if !ok { // a FIFO, a device: whoever put it there knows why
+		i.f.Close()
+		i.f = nil
+		return
+	}
+	x, good := loadIndex(i.f, size)
+	if i.good = good; good {
+		i.back = i.back || i.x.validity != 0 // it was in memory only
+		i.x = x
 	}
 }
 
@@ -112,6 +118,7 @@ func flock(f *os.File, how int) error {
 // what is no longer so.
 func (i *indexFile) write(ops *durable.Ops, frames []byte) error {
 	if i.f == nil {
+		i.good = true
 		return nil
 	}
 	if !i.good || i.x.end-i.x.base+int64(len(frames)) > max(smallTail, i.x.base/tailDivide) {

@@ -382,6 +382,50 @@ func TestIndexFullDisk(t *testing.T) {
 	}
 }
 
+// A folder that the index cannot be kept in, one that may only be read, has it in memory: what was told is not told again, and changes are found.
+func TestIndexInMemory(t *testing.T) {
+	b := newBox(t)
+	bases := []string{b.deliver("x\n"), b.deliver("y\n")}
+	file := filepath.Join(b.dir, indexName)
+	must(t, os.Mkdir(file, 0o700))
+	m := b.open()
+	_, validity, seen := m.Snapshot()
+	since := func(messages, gone int) {
+		t.Helper()
+		for range 3 {
+			must(t, m.Sync())
+		}
+		c, ok := m.Since(validity, seen)
+		if !ok || len(c.Messages) != messages || len(c.Gone) != gone || !c.Whole {
+			t.Errorf("%+v, %v", c, ok)
+		}
+		seen = c.Highest
+	}
+	since(0, 0)
+	b.foreign(bases[0], "S")
+	since(1, 0)
+	b.deliver("z\n")
+	since(1, 0)
+	must(t, os.Remove(b.find(bases[1])))
+	since(0, 1)
+	if _, err := m.SetFlags(validity, []uint32{1}, Add, Draft, nil); err != nil {
+		t.Error(err)
+	}
+	since(1, 0)
+	must(t, os.Remove(file)) // and then it can be: once all is new
+	must(t, m.Sync())
+	_, _, seen = m.Snapshot()
+	since(0, 0)
+	b.foreign(bases[0], "F")
+	since(1, 0)
+	if got := view(t, b.open()); len(got) != 2 || got[bases[0]].Flags != parsed("F") {
+		t.Errorf("another process: %v", got)
+	}
+	if i, err := os.Stat(file); err != nil || i.Size() == 0 {
+		t.Errorf("no index: %v", err)
+	}
+}
+
 func parsed(letters string) Flags {
 	_, f, _ := parseName("x:2," + letters)
 	return f
