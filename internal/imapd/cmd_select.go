@@ -243,8 +243,10 @@ func (u *user) cmdStatus(_ imap.Command, d *imap.Decoder) error {
 
 // status sends the STATUS response for a mailbox.
 func (u *user) status(name string, items imap.StatusItems) error {
-	if err := u.need(name, maildir.Read); err != nil {
+	if ok, err := u.account.Folders.MayRead(name, u.client.Login); err != nil {
 		return err
+	} else if !ok {
+		return noPerm(maildir.Read)
 	}
 	box, err := u.account.Open(name)
 	if err != nil {

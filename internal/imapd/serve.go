@@ -232,7 +232,7 @@ func (u *user) allowed(c *userCommand, cmd imap.Command) error {
 		return imap.Bad("there is no such command with UID")
 	case c.needs&selected != 0 && u.view == nil:
 		return imap.Bad("no mailbox is selected")
-	case c.needs&writable != 0 && u.view.readOnly && u.view.rights&changeRights == 0: // and so it was before EXAMINE could have it so
+	case c.needs&writable != 0 && u.view.readOnly && u.view.rights&changeRights == 0:
 		return imap.No(imap.NoPerm, "you may only read the mailbox")
 	case c.needs&writable != 0 && u.view.readOnly:
 		return imap.No("", "the mailbox was opened to be read only")

@@ -257,6 +257,25 @@ func (r *Root) Rights(name, owner string) (Rights, error) {
 	return rights, nil
 }
 
+// MayRead reports whether the rights file lets the owner read a folder, at little
+// cost where there is none. What the modes forbid shows when he does.
+func (r *Root) MayRead(name, owner string) (bool, error) {
+	dir := "."
+	if !isInbox(name) {
+		dir = "." + name
+		if proper, err := FolderDir(name); err != nil {
+			return false, err
+		} else if proper != dir {
+			dir = "" // which of two spellings it has is to be found out
+		}
+	}
+	if dir != "" && unix.Faccessat(int(r.dir.Fd()), dir+"/"+aclFile, unix.F_OK, 0) == unix.ENOENT {
+		return true, nil
+	}
+	list, err := r.ACL(name)
+	return OwnersRights(list, owner)&Read != 0, err
+}
+
 // OwnersRights are what a rights file leaves the owner: all, or what the line owner
 // says, or the one with his name, less what he has not.
 func OwnersRights(list []ACLEntry, owner string) Rights {

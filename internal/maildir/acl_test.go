@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/bits"
 	"os"
+	"strings"
 	"testing"
 )
 
@@ -110,4 +111,20 @@ func TestRights(t *testing.T) {
 	if r, ok := ParseRights("lQ"); ok || r != Lookup {
 		t.Error(r, ok)
 	}
+}
+
+// FuzzACLLine: a line that is one is written and read again as the same.
+func FuzzACLLine(f *testing.F) {
+	for _, s := range []string{"owner lr", `"user=a \"b\"" lZ :read other`, `-"x`, "user=\\ l", `"\#" l`, "a\tb c"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		e, ok := aclLine(line)
+		if !ok || strings.ContainsAny(line, "\r\n") {
+			return
+		}
+		if again, ok := aclLine(e.line()); !ok || again != e {
+			t.Errorf("%q is %+v, and %q %+v", line, e, e.line(), again)
+		}
+	})
 }

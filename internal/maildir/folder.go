@@ -327,6 +327,9 @@ func (r *Root) copyFile(to *os.File, name string) error {
 
 func (r *Root) moveAll(to *os.File, sub string) error {
 	src, err := openDir(r.dir, sub)
+	if err == unix.ENOENT { // nobody has looked into this maildir yet
+		return nil
+	}
 	if err != nil {
 		return err
 	}

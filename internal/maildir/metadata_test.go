@@ -8,8 +8,12 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
+
+	"postamt/internal/durable"
 )
 
 func mustMetadata(t *testing.T, r *Root, name string) map[string]string {
@@ -168,4 +172,51 @@ func TestMetadataForeign(t *testing.T) {
 			t.Errorf("%q is gone from %q", line, lines)
 		}
 	}
+}
+
+// Many may set annotations at once, in one process or several: none is lost.
+func TestMetadataTogether(t *testing.T) {
+	_, path := newRoot(t)
+	var all sync.WaitGroup
+	for w := range 4 {
+		all.Go(func() {
+			dir, err := durable.OpenDir(path)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer dir.Close()
+			for i := range 10 {
+				if err := OpenRoot(dir, nil).SetMetadata(t.Context(), "INBOX", []Annotation{{fmt.Sprintf("/private/%d/%d", w, i), []byte("x")}}); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	r, err := durable.OpenDir(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	if got := mustMetadata(t, OpenRoot(r, nil), "INBOX"); len(got) != 40 {
+		t.Errorf("%d of 40", len(got))
+	}
+}
+
+// FuzzAnnotation: a line that is one is written and read again as the same.
+func FuzzAnnotation(f *testing.F) {
+	for _, s := range []string{`"/private/a" "x"`, `"\x00" "\u2028"`, "`a` `b`", `"a" "b`, `'a' 'b'`} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		a, ok := annotation(line)
+		if !ok {
+			return
+		}
+		again, ok := annotation(strconv.Quote(a.Entry) + " " + strconv.Quote(string(a.Value)) + "\n")
+		if !ok || again.Entry != a.Entry || !bytes.Equal(again.Value, a.Value) {
+			t.Errorf("%q is %q", a, again)
+		}
+	})
 }
