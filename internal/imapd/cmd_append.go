@@ -39,6 +39,7 @@ func (u *user) cmdAppend(_ imap.Command, d *imap.Decoder) error {
 	if err != nil {
 		return err
 	}
+	u.made(to, uids)
 	validity, _, _, _ := to.Status()
 	return imap.OK(imap.CodeAppendUID(validity, uids), "appended")
 }

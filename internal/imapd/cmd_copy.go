@@ -23,7 +23,7 @@ func (u *user) cmdCopy(cmd imap.Command, d *imap.Decoder) error {
 	if err := strip(to, rights, copied); err != nil {
 		u.srv.Log.Problem(u.id, "COPY", err) // they are there
 	}
-	return copyUID(to, copied)
+	return u.copyUID(to, copied)
 }
 
 // RFC 9051 section 6.4.8: "MOVE" SP sequence-set SP mailbox. COPYUID is sent before the messages go, in an untagged OK.
@@ -42,7 +42,7 @@ func (u *user) cmdMove(cmd imap.Command, d *imap.Decoder) error {
 		u.srv.Log.Problem(u.id, "MOVE", serr)
 	}
 	if len(moved) > 0 {
-		u.say(copyUID(to, moved))
+		u.say(u.copyUID(to, moved))
 	}
 	if err == nil && u.qresync && len(moved) > 0 {
 		_, _, highest, _ := v.box.Status()
@@ -96,7 +96,7 @@ func (u *user) target(name string) (*mailbox.Mailbox, maildir.Rights, error) {
 }
 
 // copyUID is the response to a COPY or MOVE: RFC 9051 section 7.1, COPYUID.
-func copyUID(to *mailbox.Mailbox, copied []mailbox.Copied) *imap.Status {
+func (u *user) copyUID(to *mailbox.Mailbox, copied []mailbox.Copied) *imap.Status {
 	if len(copied) == 0 {
 		return imap.OK("", "no message")
 	}
@@ -104,6 +104,7 @@ func copyUID(to *mailbox.Mailbox, copied []mailbox.Copied) *imap.Status {
 	for i, c := range copied {
 		from[i], new[i] = c.From, c.To
 	}
+	u.made(to, new)
 	validity, _, _, _ := to.Status()
 	return imap.OK(imap.CodeCopyUID(validity, from, new), "done")
 }

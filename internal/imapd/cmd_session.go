@@ -32,6 +32,7 @@ func (u *user) capabilities() []string {
 		"MULTIAPPEND",
 		"MULTISEARCH",
 		"NAMESPACE",
+		"NOTIFY",
 		"OBJECTID",
 		"PARTIAL",
 		"PREVIEW",

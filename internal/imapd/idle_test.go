@@ -18,8 +18,8 @@ import (
 	"postamt/internal/watch"
 )
 
-// watched is how mailboxes are opened with a watcher: those of a new maildir at the path.
-func watched(t testing.TB) (open func(context.Context) (*mailbox.Account, error), path string) {
+// openWatched is how mailboxes are opened with a watcher: those of a new maildir at the path.
+func openWatched(t testing.TB) (open func(context.Context) (*mailbox.Account, error), path string) {
 	w, err := watch.New()
 	if err != nil {
 		t.Skip(err)
@@ -83,7 +83,7 @@ func (c *speaker) until(begin string) (lines []string) {
 
 // I22: a mailbox that gets a message in every millisecond is told of, to the last one, and not for each.
 func TestI22_Coalesced(t *testing.T) {
-	open, path := watched(t)
+	open, path := openWatched(t)
 	c := speak(t.Context(), t, NewServer(testConfig()), open)
 	c.say("a SELECT INBOX")
 	c.until("a OK")
@@ -155,7 +155,7 @@ func TestI12_ByAnother(t *testing.T) {
 		func(path string) error { return os.Rename(path, path+"er") },
 		os.RemoveAll,
 	} {
-		open, path := watched(t)
+		open, path := openWatched(t)
 		c := speak(t.Context(), t, NewServer(testConfig()), open)
 		c.say("a CREATE work")
 		c.say("b SELECT work")

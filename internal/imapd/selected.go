@@ -140,27 +140,36 @@ func (u *user) writeFlags() {
 	}
 }
 
-// tell says what has happened in the selected mailbox since the last time. RFC 9051 section 7.5.1: expunge, whether it may be said that messages are gone.
+// tell says what has happened in the selected mailbox since the last time, as far as the client wants to know. RFC 9051 section 7.5.1: expunge, whether it may be said that
+// messages are gone.
 func (u *user) tell(expunge bool) error {
 	v := u.view
 	if v == nil {
 		return nil
+	}
+	if !u.notify.ofSelected() && !u.expunging {
+		if v.box.Gone() {
+			return errFolder
+		}
+		return nil // it waits until he wants to know, or selects it anew
 	}
 	n, err := v.sync(expunge)
 	if err != nil {
 		return err
 	}
 	u.vanished(n)
-	if n.exists {
+	if len(n.came) > 0 {
 		u.count()
 	}
-	if err := u.learnOf(n.changed); err != nil {
-		return err
+	if u.notify.flags() {
+		if err := u.learnOf(n.changed); err != nil {
+			return err
+		}
+		for i := range n.changed {
+			u.fetchFlags(&n.changed[i])
+		}
 	}
-	for i := range n.changed {
-		u.fetchFlags(&n.changed[i])
-	}
-	return nil
+	return u.fetchNew(n.came)
 }
 
 // vanished says which messages are gone.
@@ -227,7 +236,7 @@ func (u *user) beginFetch(b []byte, number, uid uint32, withUID bool) []byte {
 
 // fetchFlags says what the flags of a message are.
 func (u *user) fetchFlags(m *mailbox.Message) {
-	b := u.beginFetch(u.buf[:0], u.view.number(m.UID), m.UID, u.uidCommand || u.condstore)
+	b := u.beginFetch(u.buf[:0], u.view.number(m.UID), m.UID, u.uidCommand || u.condstore || u.notify != nil)
 	b = u.appendFlags(append(b, "FLAGS "...), m)
 	if u.condstore {
 		b = append(strconv.AppendUint(append(b, " MODSEQ ("...), m.ModSeq, 10), ')')

@@ -30,7 +30,10 @@ type user struct {
 	// What ENABLE and its like have changed. They hold to the end of the session.
 	rev2, condstore, qresync, uidOnly, utf8 bool
 
-	compressed bool // the connection is
+	compressed bool    // the connection is
+	notify     *notify // nil: NOTIFY was not used
+	attention  attention
+	expunging  bool // the command removes messages, and says which
 
 	uidCommand bool // a command with UID is under way: its FETCH responses have UIDs
 	numbered   bool // the one under way has sequence numbers in it, which must not change while it is answered
@@ -99,6 +102,7 @@ var userCommands = []userCommand{
 	{"SETACL", 0, (*user).cmdSetACL},
 	{"DELETEACL", 0, (*user).cmdDeleteACL},
 	{"LISTRIGHTS", 0, (*user).cmdListRights},
+	{"NOTIFY", 0, (*user).cmdNotify},
 	{"NAMESPACE", 0, (*user).cmdNamespace},
 	{"ENABLE", 0, (*user).cmdEnable},
 	{"CAPABILITY", 0, (*user).cmdCapability},
@@ -111,6 +115,7 @@ var userCommands = []userCommand{
 // caller closes what c is of. When ctx ends, a session that waits for a command ends.
 func (s *Server) Serve(ctx context.Context, c *imap.Conn, open func(context.Context) (*mailbox.Account, error), note Note) {
 	u := &user{note: note, session: session{srv: s, conf: s.conf.Load(), ctx: ctx, c: c, start: s.now(), id: note.Session, client: note.Client}}
+	u.attention.c = c
 	end := u.begin()
 	u.run(open)
 	end()
@@ -139,6 +144,12 @@ func (u *user) run(open func(context.Context) (*mailbox.Account, error)) {
 	u.welcome()
 	for !u.closing {
 		u.c.SetDeadline(time.Now().Add(u.conf.TimeoutIdle)) // for a whole command line, however slowly it comes
+		if u.notify != nil {
+			if err := u.wait(func() error { return u.announce(false) }); err != nil {
+				u.abandon(err)
+				return
+			}
+		}
 		cmd, d, ok := u.read()
 		u.c.SetDeadline(time.Time{})
 		if ok {
@@ -150,6 +161,7 @@ func (u *user) run(open func(context.Context) (*mailbox.Account, error)) {
 
 // end closes what is open.
 func (u *user) end() {
+	u.notify.end()
 	if u.view != nil {
 		u.leave()
 	}
@@ -178,7 +190,7 @@ func (u *user) refuse(why string, r *imap.Status) {
 
 // dispatch runs one command to its tagged response.
 func (u *user) dispatch(cmd imap.Command, d *imap.Decoder) {
-	u.uidCommand = cmd.UID
+	u.uidCommand, u.expunging = cmd.UID, cmd.Name == "EXPUNGE" || cmd.Name == "MOVE"
 	c := findUserCommand(cmd.Name)
 	u.numbered = c != nil && c.needs&numbers != 0 && !cmd.UID
 	err := u.allowed(c, cmd)
@@ -277,6 +289,9 @@ func (u *user) outcome(cmd imap.Command, err error) *imap.Status {
 // abandon ends the session because its view of the mailbox is not to be mended.
 func (u *user) abandon(err error) {
 	switch {
+	case u.c.Err() != nil:
+		u.lost(u.c.Err())
+		return
 	case errors.Is(err, errFolder): // nothing is broken
 		u.bye("deleted", imap.NonExistent, "the mailbox that was selected is deleted, or has another name")
 		return

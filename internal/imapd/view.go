@@ -23,6 +23,7 @@ type view struct {
 	modseq   uint64            // all that happened up to it is in uids and gone, and was told or is in own
 	agreed   uint64            // while some are gone: all that happened up to it was told
 	own      map[uint32]uint64 // mod-sequences that were told already, of changes that this session has made
+	made     []uint32          // messages that this session has put here, and not been told of
 	recent   map[uint32]bool   // RFC 3501 section 2.3.2: no session was told of them before
 }
 
@@ -43,7 +44,7 @@ func newView(box *mailbox.Mailbox, name string, readOnly bool, rights maildir.Ri
 type news struct {
 	gone    []uint32          // sequence numbers for EXPUNGE, each as it is after those before; highest first
 	vanish  []uint32          // the same messages as UIDs, ascending
-	exists  bool              // there are more messages
+	came    []uint32          // UIDs of messages that are new
 	changed []mailbox.Message // flags, or mod-sequence
 }
 
@@ -69,7 +70,7 @@ func (v *view) sync(expunge bool) (n news, err error) {
 			n.changed = append(n.changed, m)
 		case !known && i == len(v.uids):
 			v.uids = append(v.uids, m.UID)
-			n.exists = true
+			n.came = append(n.came, m.UID)
 		}
 		// A UID below the highest that was missing comes back when a list of another program's was read anew. It can have no sequence number between
 		// two others in this session; the next SELECT shows it.

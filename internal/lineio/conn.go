@@ -155,6 +155,13 @@ func (c *Conn) Wake() {
 	c.nc.SetReadDeadline(time.Unix(1, 0))
 }
 
+// ClearWake forgets a Wake that has ended no wait. Nobody may call Wake meanwhile.
+func (c *Conn) ClearWake() {
+	if c.woken.Swap(false) {
+		c.readArmed = unknown
+	}
+}
+
 // wokenUp is the error of a wait that has begun, and of which err is what came of it. A timeout before the deadline is of a Wake that came late: its
 // flag ended an earlier wait, or it set the deadline after the next one had.
 func (c *Conn) wokenUp(err error) error {

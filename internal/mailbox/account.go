@@ -49,7 +49,6 @@ type Account struct {
 	open  map[string]*Mailbox // by directory
 
 	followers followers
-	seen      atomic.Int64 // the time of dir that moved has seen
 
 	uses int // of the lock of all
 	idle *time.Timer

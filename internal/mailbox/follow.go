@@ -38,17 +38,23 @@ func (b *Mailbox) Follow(f func()) (stop func()) {
 // Follow has f called when a folder may have been made, removed, renamed or subscribed to, as Mailbox.Follow does for messages. Changes of INBOX's list of UIDs call
 // it too: they are in the same directory.
 func (a *Account) Follow(f func()) (stop func()) {
-	return a.followers.follow(f, a.all.watcher, []*os.File{a.dir}, a.moved)
+	seen := int64(0)
+	return a.followers.follow(f, a.all.watcher, []*os.File{a.dir}, func() bool { return a.FoldersChanged(&seen) })
 }
 
 // Changed tells those who follow the account that this process has changed a folder, as far as nobody else does.
 func (a *Account) Changed() { a.followers.changed() }
 
-// moved reports whether the directory may have changed since it was last asked.
-func (a *Account) moved() bool {
+// FoldersChanged reports whether there may be other folders or subscriptions than when it was asked with the same seen before, which begins as 0.
+func (a *Account) FoldersChanged(seen *int64) bool {
 	s, err := stampOf(a.dir)
-	was := a.seen.Swap(s.modified)
-	return err != nil || s.modified != was || !s.settled()
+	if err == nil && s.modified == *seen {
+		return false
+	}
+	if *seen = s.modified; err != nil || !s.settled() {
+		*seen = 0
+	}
+	return true
 }
 
 // follow begins to follow directories. Moved looks whether they have changed where nothing tells.

@@ -1,0 +1,340 @@
+package imapd
+
+import (
+	"errors"
+	"slices"
+	"strings"
+	"sync/atomic"
+
+	"postamt/internal/imap"
+	"postamt/internal/mailbox"
+	"postamt/internal/maildir"
+)
+
+// maxWatched mailboxes are watched for a session, besides the selected one. Each is open, with six descriptors and two watches of the system, which the sessions of a
+// user share.
+const maxWatched = 128
+
+const (
+	messageEvents = imap.EventMessageNew | imap.EventMessageExpunge | imap.EventFlagChange
+	nameEvents    = imap.EventMailboxName | imap.EventSubscriptionChange
+)
+
+// errOverflow: RFC 5465 section 3.1 and 5.8.
+var errOverflow = imap.No(imap.NotificationOverflow, "too many mailboxes")
+
+// RFC 5465 section 3.1: "NOTIFY" SP ("SET" [SP "STATUS"] SP event-groups / "NONE").
+func (u *user) cmdNotify(_ imap.Command, d *imap.Decoder) error {
+	args := d.SP().Notify()
+	if err := d.End(); err != nil {
+		return err
+	}
+	n := &notify{u: u, watched: make(map[string]*watched)}
+	for _, g := range args.Groups {
+		switch {
+		case g.Events&^(messageEvents|nameEvents) != 0:
+			return imap.No(imap.CodeBadEvent((messageEvents | nameEvents).Names()), "not all of these events are known")
+		case g.Kind <= imap.FilterSelectedDelayed:
+			n.selected = g
+		default:
+			n.groups = append(n.groups, g)
+		}
+	}
+	if err := n.begin(args.Status); err != nil {
+		n.end()
+		return err
+	}
+	u.notify.end()
+	u.notify = n
+	return nil // the news of the selected mailbox follows, as after any command
+}
+
+// notify is what a client wants to be told of. Its methods but begin are for nil, too: then nothing was said, and he wants what everybody gets.
+//
+// What if more happens than he can be told? Nothing is kept for him: what is told is how mailboxes are now, when they are not as he was told last. So a client who does not read
+// holds up his own session and no more.
+type notify struct {
+	u        *user
+	selected imap.EventGroup   // of the zero value: nothing
+	groups   []imap.EventGroup // of other mailboxes
+
+	names   map[string]entry // as he knows them
+	watched map[string]*watched
+	seen    int64  // of FoldersChanged
+	stop    func() // of following the account; nil: it is not followed
+}
+
+// watched is a mailbox that is not selected, as the client knows it.
+type watched struct {
+	box      *mailbox.Mailbox
+	stop     func()
+	changed  atomic.Bool // something may have happened
+	events   imap.Events
+	validity uint32
+	next     uint32
+	messages int
+	highest  uint64
+	unseen   uint64
+}
+
+func (n *notify) ofSelected() bool { return n == nil || n.selected.Events != 0 }
+
+func (n *notify) flags() bool { return n == nil || n.selected.Events&imap.EventFlagChange != 0 }
+
+// begin opens what is to be watched. Status: the client is told how it is now.
+func (n *notify) begin(status bool) error {
+	if len(n.groups) == 0 {
+		return nil
+	}
+	n.stop = n.u.account.Follow(n.u.attention.call)
+	all, err := n.u.entries(true)
+	if err != nil {
+		return err
+	}
+	n.names = byName(all)
+	if err := n.watch(all, false); err != nil {
+		return err
+	}
+	for i := range all {
+		if w := n.watched[all[i].name]; status && w != nil && !n.isSelected(all[i].name) {
+			if err := n.status(w, all[i].name, w.events, true, true); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func (n *notify) end() {
+	if n == nil {
+		return
+	}
+	if n.stop != nil {
+		n.stop()
+		n.stop = nil
+	}
+	for name := range n.watched {
+		n.drop(name)
+	}
+}
+
+func (n *notify) drop(name string) {
+	w := n.watched[name]
+	delete(n.watched, name)
+	w.stop()
+	w.box.Close()
+}
+
+func byName(all []entry) map[string]entry {
+	m := make(map[string]entry, len(all))
+	for _, e := range all {
+		m[e.name] = e
+	}
+	return m
+}
+
+// eventsOf are those that a mailbox is watched for. A group with NONE takes nothing away from others.
+func (n *notify) eventsOf(name string, subscribed bool) (e imap.Events) {
+	for i := range n.groups {
+		if g := &n.groups[i]; covers(&g.MailboxFilter, name, subscribed) {
+			e |= g.Events
+		}
+	}
+	return e
+}
+
+func (n *notify) isSelected(name string) bool { return n.u.view != nil && n.u.view.name == name }
+
+// watch opens those mailboxes that are to be watched, and closes the others. Of one that is new everything is news.
+func (n *notify) watch(all []entry, new bool) error {
+	wanted := make(map[string]imap.Events)
+	for i := range all {
+		if e := &all[i]; e.there {
+			if events := n.eventsOf(e.name, e.subscribed) & messageEvents; events != 0 {
+				wanted[e.name] = events
+			}
+		}
+	}
+	if len(wanted) > maxWatched {
+		return errOverflow
+	}
+	for name, w := range n.watched {
+		if _, ok := wanted[name]; !ok || w.box.Gone() {
+			n.drop(name)
+		}
+	}
+	for name, events := range wanted {
+		if w := n.watched[name]; w != nil {
+			w.events = events
+			continue
+		}
+		box, err := n.u.account.Open(name)
+		if errors.Is(err, maildir.ErrNoFolder) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		w := &watched{box: box, events: events}
+		w.stop = box.Follow(func() { w.changed.Store(true); n.u.attention.call() })
+		n.watched[name] = w
+		if err := box.Sync(); err != nil {
+			return err
+		}
+		if w.changed.Store(new); !new {
+			w.note()
+		}
+	}
+	return nil
+}
+
+// note takes down how the mailbox is, and says what is new in it.
+func (w *watched) note() (e imap.Events, unseen bool) {
+	validity, next, highest, messages := w.box.Status()
+	if validity == w.validity && highest == w.highest {
+		return 0, false
+	}
+	n := countFlags(w.box, mailbox.Seen, 0)
+	unseen = n != w.unseen
+	switch {
+	case validity != w.validity:
+		e = messageEvents
+	case next != w.next:
+		e = imap.EventMessageNew
+	case messages != w.messages:
+		e = imap.EventMessageExpunge
+	default:
+		e = imap.EventFlagChange
+	}
+	w.validity, w.next, w.highest, w.messages, w.unseen = validity, next, highest, messages, n
+	return e, unseen
+}
+
+// status tells how a watched mailbox is, for these events (RFC 5465 sections 3.1 and 5.1 to 5.3). First: for NOTIFY itself.
+func (n *notify) status(w *watched, name string, e imap.Events, unseen, first bool) error {
+	u := n.u
+	defer func(was bool) { u.condstore = was }(u.condstore) // it was not the client who has asked for mod-sequences
+	items := imap.StatusUIDValidity
+	if e&(imap.EventMessageNew|imap.EventMessageExpunge) != 0 {
+		items |= imap.StatusMessages | imap.StatusUIDNext
+	}
+	if u.condstore || first && e&imap.EventFlagChange != 0 {
+		items |= imap.StatusHighestModSeq
+	}
+	if w.events&imap.EventFlagChange != 0 && unseen {
+		items |= imap.StatusUnseen
+	}
+	b, err := u.appendStatus(imap.AppendMailbox(append(u.buf[:0], "* STATUS "...), name, u.c.Mode), w.box, items)
+	u.send(b)
+	return err
+}
+
+// announce tells the client what he wants to know, while he waits. Idle: also that messages are gone, which SELECTED-DELAYED keeps for a command, as IDLE is one.
+func (u *user) announce(idle bool) error {
+	due := u.attention.take()
+	if err := u.tell(idle || u.notify != nil && u.notify.selected.Kind == imap.FilterSelected); err != nil {
+		return err
+	}
+	n := u.notify
+	if !due || n == nil || n.stop == nil {
+		return nil
+	}
+	err := n.others()
+	if err == nil {
+		return nil
+	}
+	// RFC 5465 section 5.8: as if NOTIFY NONE was said.
+	if err != errOverflow {
+		u.srv.Log.Problem(u.id, "NOTIFY", err)
+	}
+	n.end()
+	u.notify = &notify{u: u}
+	u.say(imap.OK(imap.NotificationOverflow, "there are no notifications any more"))
+	return nil
+}
+
+// others tells of all mailboxes but the selected one.
+func (n *notify) others() error {
+	u := n.u
+	if u.account.FoldersChanged(&n.seen) {
+		all, err := u.entries(true)
+		if err != nil {
+			return err
+		}
+		n.tellNames(all)
+		if err := n.watch(all, true); err != nil {
+			return err
+		}
+	}
+	for name, w := range n.watched {
+		if !w.changed.Swap(false) || w.box.Gone() { // which the folders will say
+			continue
+		}
+		if err := w.box.Sync(); err != nil {
+			return err
+		}
+		e, unseen := w.note()
+		switch {
+		case e&w.events == 0, n.isSelected(name):
+			continue
+		case e == imap.EventFlagChange && !u.condstore && !unseen: // section 5.1: there is nothing to say
+			continue
+		}
+		if err := n.status(w, name, e, unseen, false); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// tellNames tells of mailboxes that have come, gone, or are subscribed to or no more, and of those above (sections 5.4 and 5.5). That one was renamed is told as both.
+func (n *notify) tellNames(all []entry) {
+	old, now := n.names, byName(all)
+	n.names = now
+	affected := make(map[string]bool)
+	for _, names := range []map[string]entry{old, now} {
+		for name := range names {
+			was, is := old[name], now[name]
+			events := n.eventsOf(name, was.subscribed || is.subscribed)
+			if was.there != is.there && events&imap.EventMailboxName != 0 {
+				affected[name] = true
+				if at := strings.LastIndexByte(name, '.'); at > 0 && n.eventsOf(name[:at], now[name[:at]].subscribed)&imap.EventMailboxName != 0 {
+					affected[name[:at]] = true
+				}
+			}
+			if was.subscribed != is.subscribed && events&imap.EventSubscriptionChange != 0 {
+				affected[name] = true
+			}
+		}
+	}
+	list := make([]string, 0, len(affected))
+	for name := range affected {
+		list = append(list, name)
+	}
+	slices.Sort(list)
+	for _, name := range list {
+		e := now[name]
+		e.name = name
+		n.u.writeEntry("LIST", &e, true)
+	}
+}
+
+// fetchNew gives what was asked for of messages that have come (section 5.2), but for those that this session has made. They are not seen by it.
+func (u *user) fetchNew(came []uint32) error {
+	v := u.view
+	came = slices.DeleteFunc(came, func(uid uint32) bool { return slices.Contains(v.made, uid) })
+	v.made = nil
+	if u.notify == nil || len(u.notify.selected.Fetch) == 0 || len(came) == 0 {
+		return nil
+	}
+	f := &fetch{u: u, items: u.notify.selected.Fetch}
+	f.plan()
+	return f.all(came)
+}
+
+// made notes messages that this session has put into a mailbox.
+func (u *user) made(to *mailbox.Mailbox, uids []uint32) {
+	if u.view != nil && u.view.box == to {
+		u.view.made = append(u.view.made, uids...)
+	}
+}
