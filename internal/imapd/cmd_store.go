@@ -79,12 +79,19 @@ func (u *user) cmdStore(cmd imap.Command, d *imap.Decoder) error {
 	// RFC 9051 section 6.4.6: the new value, of those too that had it before. RFC 7162 section 3.1.3: a mod-sequence that has changed is told even if the client wants silence.
 	switch {
 	case !p.Silent:
+		var list []mailbox.Message // the mailbox is locked while it tells of them, and a client may take his time
 		v.box.Each(uids, func(_ int, m *mailbox.Message) bool {
 			if _, no := slices.BinarySearch(refused, m.UID); !no {
-				u.fetchFlags(m)
+				list = append(list, *m)
 			}
 			return true
 		})
+		if nerr := u.learnOf(list); err == nil {
+			err = nerr
+		}
+		for i := range list {
+			u.fetchFlags(&list[i])
+		}
 	case u.condstore:
 		for i := range changed {
 			u.fetchModSeq(&changed[i])
