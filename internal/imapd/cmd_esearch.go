@@ -26,8 +26,11 @@ func (u *user) cmdESearch(cmd imap.Command, d *imap.Decoder) error {
 		return imap.Bad("no mailbox is selected")
 	case r.Save && (!here || len(sources) > 1):
 		return imap.Bad("SAVE is for the selected mailbox alone")
-	case r.Context || r.Update || r.Relevancy:
-		return imap.Bad("not offered")
+	case r.Update && u.view == nil:
+		return imap.Bad("UPDATE is for the selected mailbox, and none is")
+	}
+	if err := u.mayReturn(cmd, r); err != nil {
+		return err
 	}
 	if charset != "" && u.utf8 {
 		return errCharset
@@ -93,7 +96,7 @@ func (u *user) searchIn(cmd imap.Command, r imap.SearchReturn, key *imap.SearchK
 	if err := q.prepareAll(key); err != nil {
 		return err
 	}
-	if err := q.run(u.ctx, u.progress(cmd, v)); err != nil {
+	if err := q.run(u.ctx, v.uids, u.progress(cmd, v)); err != nil {
 		return err
 	}
 	if q.modseq {
@@ -102,14 +105,22 @@ func (u *user) searchIn(cmd imap.Command, r imap.SearchReturn, key *imap.SearchK
 	if r.Save {
 		u.save(r, q.matches)
 	}
-	if len(q.matches) == 0 || silent(r) {
+	if len(q.matches) > 0 && !silent(r) {
+		u.resultIn(cmd, r, q)
+	}
+	if v != u.view { // UPDATE is for the selected mailbox only
 		return nil
 	}
+	cmd.UID = true
+	return u.update(cmd, r, q, nil, q.matches)
+}
+
+// resultIn is the response of one mailbox.
+func (u *user) resultIn(cmd imap.Command, r imap.SearchReturn, q *query) {
 	b := imap.AppendString(append(u.buf[:0], "* ESEARCH (TAG "...), cmd.Tag, u.c.Mode)
-	b = imap.AppendMailbox(append(b, " MAILBOX "...), v.name, u.c.Mode)
-	b = append(imap.AppendNumber(append(b, " UIDVALIDITY "...), uint64(v.validity)), ") UID"...)
+	b = imap.AppendMailbox(append(b, " MAILBOX "...), q.v.name, u.c.Mode)
+	b = append(imap.AppendNumber(append(b, " UIDVALIDITY "...), uint64(q.v.validity)), ") UID"...)
 	u.extendedResult(b, r, q, q.matches)
-	return nil
 }
 
 // namesOf are the mailboxes that filters mean, but for the selected one, each once, in the order of LIST.

@@ -319,17 +319,45 @@ func (n *notify) tellNames(all []entry) {
 	}
 }
 
-// fetchNew gives what was asked for of messages that have come (section 5.2), but for those that this session has made. They are not seen by it.
+// fetchNew gives what was asked for of messages that have come (section 5.2), also by contexts that they have come to (section 7), but for those that this session has
+// made. They are not seen by it.
 func (u *user) fetchNew(came []uint32) error {
 	v := u.view
-	came = slices.DeleteFunc(came, func(uid uint32) bool { return slices.Contains(v.made, uid) })
+	made := v.made
 	v.made = nil
-	if u.notify == nil || len(u.notify.selected.Fetch) == 0 || len(came) == 0 {
-		return nil
+	for _, uid := range came {
+		if slices.Contains(made, uid) {
+			continue
+		}
+		f := &fetch{u: u}
+		if u.notify != nil {
+			f.items = slices.Clone(u.notify.selected.Fetch)
+		}
+		for _, c := range u.contexts {
+			if slices.Contains(c.added, uid) {
+				f.add(c.items)
+			}
+		}
+		if len(f.items) == 0 {
+			continue
+		}
+		f.plan()
+		if err := f.all([]uint32{uid}); err != nil {
+			return err
+		}
 	}
-	f := &fetch{u: u, items: u.notify.selected.Fetch}
-	f.plan()
-	return f.all(came)
+	return nil
+}
+
+// add adds those items that are not asked for already.
+func (f *fetch) add(items []imap.FetchItem) {
+	for i := range items {
+		if !slices.ContainsFunc(f.items, func(k imap.FetchItem) bool {
+			return string(imap.AppendFetchName(nil, &k, 0)) == string(imap.AppendFetchName(nil, &items[i], 0))
+		}) {
+			f.items = append(f.items, items[i])
+		}
+	}
 }
 
 // made notes messages that this session has put into a mailbox.

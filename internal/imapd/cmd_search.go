@@ -22,7 +22,7 @@ func (u *user) cmdSearch(cmd imap.Command, d *imap.Decoder) error {
 		return err
 	}
 	u.found(cmd, r, q, q.matches)
-	return nil
+	return u.update(cmd, r, q, nil, q.matches)
 }
 
 // errCharset: RFC 6855 section 3. SORT and THREAD cannot do without one.
@@ -30,8 +30,8 @@ var errCharset = imap.Bad("no CHARSET after ENABLE UTF8=ACCEPT: it is UTF-8")
 
 // matching runs the search of SEARCH, SORT and THREAD.
 func (u *user) matching(cmd imap.Command, r imap.SearchReturn, charset string, key *imap.SearchKey) (*query, error) {
-	if r.Context || r.Update || r.Relevancy {
-		return nil, imap.Bad("not offered")
+	if err := u.mayReturn(cmd, r); err != nil {
+		return nil, err
 	}
 	var q *query
 	err := decodeKey(charset, key)
@@ -39,7 +39,7 @@ func (u *user) matching(cmd imap.Command, r imap.SearchReturn, charset string, k
 		q, err = u.newQuery(key)
 	}
 	if err == nil {
-		err = q.run(u.ctx, u.progress(cmd, u.view))
+		err = q.run(u.ctx, u.view.uids, u.progress(cmd, u.view))
 	}
 	if err != nil && r.Save { // RFC 5182 section 2.1
 		u.saved = nil

@@ -194,7 +194,7 @@ func (u *user) unselect() {
 	if err := u.view.box.Close(); err != nil {
 		u.srv.Log.Problem(u.id, "close mailbox", err)
 	}
-	u.view, u.saved = nil, nil
+	u.view, u.saved, u.contexts = nil, nil, nil
 	if u.qresync || u.rev2 { // RFC 9051 section 6.3.2, RFC 7162 section 3.2.11
 		u.say(imap.OK(imap.Closed, "the mailbox that was selected is closed"))
 	}
@@ -228,7 +228,7 @@ func (u *user) leave() {
 	if err := u.view.box.Close(); err != nil {
 		u.srv.Log.Problem(u.id, "close mailbox", err)
 	}
-	u.view, u.saved = nil, nil
+	u.view, u.saved, u.contexts = nil, nil, nil
 }
 
 // RFC 9051 section 6.3.11: "STATUS" SP mailbox SP "(" status-att *(SP status-att) ")".

@@ -18,6 +18,7 @@ func (u *user) capabilities() []string {
 		"CHILDREN",
 		"COMPRESS=DEFLATE",
 		"CONDSTORE",
+		"CONTEXT=SEARCH", "CONTEXT=SORT",
 		"CREATE-SPECIAL-USE",
 		"ESEARCH",
 		"ESORT",

@@ -30,12 +30,21 @@ func (u *user) cmdSort(cmd imap.Command, d *imap.Decoder) error {
 	if err != nil {
 		return err
 	}
-	s := thread.NewSorter(criteria, len(q.matches))
-	if err := u.each(criteria, q.matches, s); err != nil {
+	sorted, err := u.sorted(criteria, q.matches)
+	if err != nil {
 		return err
 	}
-	u.found(cmd, r, q, s.Sorted())
-	return nil
+	u.found(cmd, r, q, sorted)
+	return u.update(cmd, r, q, criteria, sorted)
+}
+
+// sorted are messages in an order.
+func (u *user) sorted(criteria []thread.Criterion, uids []uint32) ([]uint32, error) {
+	s := thread.NewSorter(criteria, len(uids))
+	if err := u.each(criteria, uids, s); err != nil {
+		return nil, err
+	}
+	return s.Sorted(), nil
 }
 
 // sortKey is the key of a criterion; false: it is not offered.

@@ -24,7 +24,8 @@ type query struct {
 	v        *view
 	keywords uidlist.Keywords
 	saved    []uint32 // "$"
-	anywhere bool     // sequence numbers may be beyond the last one (RFC 7377 section 2)
+	frozen   bool
+	anywhere bool // sequence numbers may be beyond the last one (RFC 7377 section 2)
 	root     condition
 	now      time.Time
 
@@ -39,6 +40,7 @@ type condition struct {
 	*imap.SearchKey
 	keys  []condition
 	set   imap.NumSet // with the numbers of the mailbox
+	uids  []uint32    // frozen: in the place of set
 	flag  mailbox.Flags
 	bits  uint32 // keyword
 	text  *match.Key
@@ -171,13 +173,13 @@ func (q *query) prepare(k *imap.SearchKey) (c condition, err error) {
 // step is how many messages are asked together.
 const step = 4096
 
-// run asks all messages of the view. Progress is called now and then.
-func (q *query) run(ctx context.Context, progress func(done int) error) error {
+// run asks messages of the view; without freeze it must be all. Progress is called now and then.
+func (q *query) run(ctx context.Context, uids []uint32, progress func(done int) error) error {
 	v := q.v
 	list := make([]mailbox.Message, 0, step)
 	numbers := make([]uint32, 0, step)
-	for from := 0; from < len(v.uids); from += step {
-		part := v.uids[from:min(from+step, len(v.uids))]
+	for from := 0; from < len(uids); from += step {
+		part := uids[from:min(from+step, len(uids))]
 		list, numbers = list[:0], numbers[:0]
 		v.box.Each(part, func(i int, m *mailbox.Message) bool {
 			x := candidate{m: m, number: uint32(from + i + 1)}
@@ -201,6 +203,29 @@ func (q *query) run(ctx context.Context, progress func(done int) error) error {
 		}
 	}
 	return nil
+}
+
+// freeze has sequence numbers and "$" mean the messages that they mean now (RFC 5267 section 4.3).
+func (q *query) freeze() {
+	q.frozen = true
+	q.freezeIn(&q.root)
+}
+
+func (q *query) freezeIn(c *condition) {
+	switch {
+	case c.Op != imap.SearchSeq && c.Op != imap.SearchUID:
+	case c.set.Saved:
+		c.uids = slices.Clone(q.saved)
+	case c.Op == imap.SearchSeq:
+		for i, uid := range q.v.uids {
+			if c.set.Contains(uint32(i + 1)) {
+				c.uids = append(c.uids, uid)
+			}
+		}
+	}
+	for i := range c.keys {
+		q.freezeIn(&c.keys[i])
+	}
 }
 
 func (q *query) found(m *mailbox.Message) {
@@ -312,12 +337,20 @@ func (q *query) askOne(c *condition, x *candidate) answer {
 		}
 		return answerOf(x.m.Flags&c.flag != 0 || x.m.Keywords&c.bits != 0)
 	case imap.SearchSeq:
+		if q.frozen {
+			_, in := slices.BinarySearch(c.uids, x.m.UID)
+			return answerOf(in)
+		}
 		if c.set.Saved {
 			_, in := slices.BinarySearch(q.saved, x.m.UID)
 			return answerOf(in)
 		}
 		return answerOf(c.set.Contains(x.number))
 	case imap.SearchUID:
+		if c.set.Saved && q.frozen {
+			_, in := slices.BinarySearch(c.uids, x.m.UID)
+			return answerOf(in)
+		}
 		if c.set.Saved {
 			_, in := slices.BinarySearch(q.saved, x.m.UID)
 			return answerOf(in)

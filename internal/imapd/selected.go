@@ -157,6 +157,9 @@ func (u *user) tell(expunge bool) error {
 	if err != nil {
 		return err
 	}
+	for _, c := range u.contexts {
+		c.vanished(n)
+	}
 	u.vanished(n)
 	if len(n.came) > 0 {
 		u.count()
@@ -169,7 +172,20 @@ func (u *user) tell(expunge bool) error {
 			u.fetchFlags(&n.changed[i])
 		}
 	}
-	return u.fetchNew(n.came)
+	for _, c := range u.contexts {
+		if err := c.look(n); err != nil {
+			return err
+		}
+	}
+	if err := u.fetchNew(n.came); err != nil {
+		return err
+	}
+	for _, c := range u.contexts {
+		if err := c.tell(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // vanished says which messages are gone.

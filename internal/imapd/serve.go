@@ -26,6 +26,7 @@ type user struct {
 	nameless uint32    // of those that had no name
 	looked   time.Time // when that was
 	saved    []uint32  // UIDs, ascending: the result of SEARCH with SAVE (RFC 5182)
+	contexts []*searchContext
 
 	// What ENABLE and its like have changed. They hold to the end of the session.
 	rev2, condstore, qresync, uidOnly, utf8 bool
@@ -82,6 +83,7 @@ var userCommands = []userCommand{
 	{"LIST", 0, (*user).cmdList},
 	{"LSUB", 0, (*user).cmdLsub},
 	{"SORT", selected | numbers | uid, (*user).cmdSort},
+	{"CANCELUPDATE", selected, (*user).cmdCancelUpdate},
 	{"THREAD", selected | numbers | uid, (*user).cmdThread},
 	{"EXAMINE", 0, (*user).cmdSelect},
 	{"CLOSE", selected, (*user).cmdClose},

@@ -46,6 +46,7 @@ type news struct {
 	vanish  []uint32          // the same messages as UIDs, ascending
 	came    []uint32          // UIDs of messages that are new
 	changed []mailbox.Message // flags, or mod-sequence
+	touched []uint32          // UIDs of these, and of those that the session has changed itself
 }
 
 // sync finds out what has happened. Those that are gone are told only if the command may (expunge).
@@ -66,8 +67,11 @@ func (v *view) sync(expunge bool) (n news, err error) {
 	v.modseq = ch.Highest
 	for _, m := range ch.Messages {
 		switch i, known := slices.BinarySearch(v.uids, m.UID); {
-		case known && v.own[m.UID] != m.ModSeq:
-			n.changed = append(n.changed, m)
+		case known:
+			n.touched = append(n.touched, m.UID)
+			if v.own[m.UID] != m.ModSeq {
+				n.changed = append(n.changed, m)
+			}
 		case !known && i == len(v.uids):
 			v.uids = append(v.uids, m.UID)
 			n.came = append(n.came, m.UID)
