@@ -26,6 +26,7 @@ func (u *user) cmdCreate(_ imap.Command, d *imap.Decoder) error {
 	if err := u.account.Folders.Create(name); err != nil {
 		return err
 	}
+	u.notify.knows(name, func(e *entry) { e.there = true })
 	defer u.account.Changed()
 	if above != "" { // RFC 4314 section 4
 		if err := u.account.Folders.InheritACL(u.ctx, above, name); err != nil {
@@ -75,6 +76,7 @@ func (u *user) cmdDelete(_ imap.Command, d *imap.Decoder) error {
 	if u.view != nil && u.view.name == name {
 		u.leave()
 	}
+	u.notify.knows(name, func(e *entry) { e.there = false })
 	u.account.Changed()
 	return nil
 }
@@ -93,6 +95,9 @@ func (u *user) cmdRename(_ imap.Command, d *imap.Decoder) error {
 		return err
 	}
 	err := u.account.Folders.Rename(from, to)
+	if err == nil {
+		u.notify.knowsRenamed(from, to)
+	}
 	u.account.Changed()
 	if errors.Is(err, fs.ErrNotExist) {
 		return imap.No(imap.NonExistent, "there is no such mailbox")
@@ -138,6 +143,9 @@ func (u *user) cmdSubscribe(cmd imap.Command, d *imap.Decoder) error {
 		return err
 	}
 	err := u.account.Folders.Subscribe(u.ctx, name, cmd.Name == "SUBSCRIBE")
+	if err == nil {
+		u.notify.knows(name, func(e *entry) { e.subscribed = cmd.Name == "SUBSCRIBE" })
+	}
 	u.account.Changed()
 	return err
 }

@@ -2,6 +2,7 @@ package imapd
 
 import (
 	"errors"
+	"maps"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -316,6 +317,33 @@ func (n *notify) tellNames(all []entry) {
 		e := now[name]
 		e.name = name
 		n.u.writeEntry("LIST", &e, true)
+	}
+}
+
+// knows notes what the session has done to a mailbox itself: that is no news (section 5).
+func (n *notify) knows(name string, change func(*entry)) {
+	if n == nil || n.names == nil {
+		return
+	}
+	e := n.names[name]
+	e.name = name
+	change(&e)
+	n.names[name] = e
+}
+
+func (n *notify) knowsRenamed(from, to string) {
+	if n == nil {
+		return
+	}
+	for _, e := range slices.Collect(maps.Values(n.names)) {
+		below, ok := strings.CutPrefix(e.name, from)
+		if !ok || !e.there || below != "" && below[0] != '.' {
+			continue
+		}
+		n.knows(to+below, func(e *entry) { e.there = true })
+		if from != maildir.Inbox {
+			n.knows(e.name, func(e *entry) { e.there = false })
+		}
 	}
 }
 

@@ -146,7 +146,7 @@ func (u *user) run(open func(context.Context) (*mailbox.Account, error)) {
 	u.welcome()
 	for !u.closing {
 		u.c.SetDeadline(time.Now().Add(u.conf.TimeoutIdle)) // for a whole command line, however slowly it comes
-		if u.notify != nil {
+		if u.notify != nil && u.c.Buffered() == 0 {
 			if err := u.wait(func() error { return u.announce(false) }); err != nil {
 				u.abandon(err)
 				return
@@ -216,7 +216,8 @@ func (u *user) dispatch(cmd imap.Command, d *imap.Decoder) {
 	}
 	s = u.outcome(cmd, err)
 	if c != nil {
-		if err := u.tell(!u.numbered); err != nil {
+		err := u.tell(!u.numbered)
+		if u.expunging = false; err != nil {
 			u.abandon(err)
 			return
 		}
