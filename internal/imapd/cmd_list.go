@@ -16,6 +16,9 @@ type entry struct {
 	children   bool // there are mailboxes below it
 	childInfo  bool // RECURSIVEMATCH: some below it are what was asked for, and are not told themselves
 	uses       []string
+	dir        string // of its directory
+	id         uint64 // only for NOTIFY: mailbox.Account.Identity
+	oldName    string // RFC 5465 section 5.4: that it had before
 }
 
 // RFC 9051 section 6.3.9: "LIST" [SP select-opts] SP mailbox SP mbox-or-pat [SP return-opts].
@@ -133,7 +136,7 @@ func (u *user) entries(subscribed bool) ([]entry, error) {
 	get(maildir.Inbox).there = true
 	for _, f := range folders {
 		e := get(f.Name)
-		e.there, e.uses = true, uses[f.Name]
+		e.there, e.uses, e.dir = true, uses[f.Name], f.Dir
 		for at := strings.LastIndexByte(f.Name, '.'); at > 0; at = strings.LastIndexByte(f.Name[:at], '.') {
 			get(f.Name[:at]).children = true
 		}
@@ -195,6 +198,9 @@ func (u *user) writeEntry(response string, e *entry, subscribed bool) {
 	b = imap.AppendMailbox(append(b, `) "." `...), e.name, u.c.Mode)
 	if e.childInfo {
 		b = append(b, ` ("CHILDINFO" ("SUBSCRIBED"))`...)
+	}
+	if e.oldName != "" {
+		b = append(imap.AppendMailbox(append(b, ` ("OLDNAME" (`...), e.oldName, u.c.Mode), "))"...)
 	}
 	u.send(append(b, crlf...))
 }

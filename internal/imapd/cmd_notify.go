@@ -92,7 +92,7 @@ func (n *notify) begin(status bool) error {
 	if err != nil {
 		return err
 	}
-	n.names = byName(all)
+	n.names = n.byName(all)
 	if err := n.watch(all, false); err != nil {
 		return err
 	}
@@ -126,9 +126,12 @@ func (n *notify) drop(name string) {
 	w.box.Close()
 }
 
-func byName(all []entry) map[string]entry {
+func (n *notify) byName(all []entry) map[string]entry {
 	m := make(map[string]entry, len(all))
 	for _, e := range all {
+		if e.there {
+			e.id = n.u.account.Identity(e.dir)
+		}
 		m[e.name] = e
 	}
 	return m
@@ -288,36 +291,69 @@ func (n *notify) others() error {
 	return nil
 }
 
-// tellNames tells of mailboxes that have come, gone, or are subscribed to or no more, and of those above (sections 5.4 and 5.5). That one was renamed is told as both.
+// tellNames tells of mailboxes that have come, gone, got another name, or are subscribed to or no more, and of those above (sections 5.4 and 5.5).
 func (n *notify) tellNames(all []entry) {
-	old, now := n.names, byName(all)
+	old, now := n.names, n.byName(all)
 	n.names = now
+	from := renamed(old, now)
 	affected := make(map[string]bool)
+	wants := func(name string, e imap.Events) bool {
+		return n.eventsOf(name, old[name].subscribed || now[name].subscribed)&e != 0
+	}
+	for to := range from {
+		if !wants(to, imap.EventMailboxName) { // then it has gone
+			delete(from, to)
+		}
+	}
+	moved := make(map[string]bool)
+	for to, name := range from {
+		moved[to], moved[name] = true, true
+		if !withParent(from, to, name) {
+			affected[to] = true
+		}
+	}
 	for _, names := range []map[string]entry{old, now} {
 		for name := range names {
 			was, is := old[name], now[name]
-			events := n.eventsOf(name, was.subscribed || is.subscribed)
-			if was.there != is.there && events&imap.EventMailboxName != 0 {
+			if was.there != is.there && !moved[name] && wants(name, imap.EventMailboxName) {
 				affected[name] = true
-				if at := strings.LastIndexByte(name, '.'); at > 0 && n.eventsOf(name[:at], now[name[:at]].subscribed)&imap.EventMailboxName != 0 {
+				if at := strings.LastIndexByte(name, '.'); at > 0 && wants(name[:at], imap.EventMailboxName) {
 					affected[name[:at]] = true
 				}
 			}
-			if was.subscribed != is.subscribed && events&imap.EventSubscriptionChange != 0 {
+			if was.subscribed != is.subscribed && wants(name, imap.EventSubscriptionChange) {
 				affected[name] = true
 			}
 		}
 	}
-	list := make([]string, 0, len(affected))
-	for name := range affected {
-		list = append(list, name)
-	}
-	slices.Sort(list)
-	for _, name := range list {
+	for _, name := range slices.Sorted(maps.Keys(affected)) {
 		e := now[name]
-		e.name = name
+		e.name, e.oldName = name, from[name]
 		n.u.writeEntry("LIST", &e, true)
 	}
+}
+
+// renamed are the mailboxes that have another name now, with the old one.
+func renamed(old, now map[string]entry) map[string]string {
+	gone := make(map[uint64]string)
+	for name, was := range old {
+		if was.there && !now[name].there {
+			gone[was.id] = name
+		}
+	}
+	from := make(map[string]string)
+	for name, is := range now {
+		if was, ok := gone[is.id]; ok && is.there && is.id != 0 && !old[name].there {
+			from[name] = was
+		}
+	}
+	return from
+}
+
+// withParent says that a mailbox has got its name with the one above it.
+func withParent(from map[string]string, to, name string) bool {
+	i, k := strings.LastIndexByte(to, '.'), strings.LastIndexByte(name, '.')
+	return i > 0 && k > 0 && to[i:] == name[k:] && from[to[:i]] == name[:k]
 }
 
 // knows notes what the session has done to a mailbox itself: that is no news (section 5).

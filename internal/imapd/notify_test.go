@@ -52,8 +52,7 @@ func TestNotifyOfOthers(t *testing.T) {
 	if err := os.Rename(path+"/.work", path+"/.play"); err != nil {
 		t.Fatal(err)
 	}
-	c.until(`* LIST (\HasNoChildren) "." play`)
-	c.until(`* LIST (\NonExistent \Noselect \Subscribed) "." work`)
+	c.until(`* LIST (\HasNoChildren) "." play ("OLDNAME" (work))`)
 	deliver(t, path, "play", 2)
 	c.until("* STATUS play (MESSAGES 2 ")
 	c.say("b SELECT play")

@@ -5,6 +5,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"postamt/internal/watch"
 )
 
@@ -55,6 +57,15 @@ func (a *Account) FoldersChanged(seen *int64) bool {
 		*seen = 0
 	}
 	return true
+}
+
+// Identity is a number of a folder that stays with it when it is renamed, by the name of its directory; 0: there is none. One that is made after it was removed may get it.
+func (a *Account) Identity(dir string) uint64 {
+	var st unix.Stat_t
+	if unix.Fstatat(int(a.dir.Fd()), dir, &st, unix.AT_SYMLINK_NOFOLLOW) != nil {
+		return 0
+	}
+	return st.Ino
 }
 
 // follow begins to follow directories. Moved looks whether they have changed where nothing tells.
