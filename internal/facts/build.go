@@ -8,15 +8,15 @@ import (
 )
 
 const (
-	maxFields = 24 << 10 // so that there is room for what can be said in fewer octets
-	window    = 1 << 10  // how far from where it is expected a text is looked for
+	maxNarrow = 1<<16 - 1 // octets of a record with narrow words
+	window    = 1 << 10   // how far from where it is expected a text is looked for
 )
 
-// builder makes Facts. A group that does not fit is taken back.
+// builder makes Facts.
 type builder struct {
 	b     []byte
-	full  bool // something did not fit
-	near  int  // where the next text may be already
+	w     int // octets of a word
+	near  int // where the next text may be already
 	value []byte
 
 	kept  []field                    // the fields of the set
@@ -33,16 +33,34 @@ type field struct {
 func (b *builder) build(m *message.Message) (own string, refs []string) {
 	b.scan(m.Root)
 	own, refs = b.threadIDs()
-	b.b = append(b.b[:0], make([]byte, fixedSize)...)
-	b.b[0] = Form
-	clear(b.where[:])
-	binary.LittleEndian.PutUint64(b.b[atWire:], uint64(m.Wire))
-	b.group(Fields, func() { b.fields(m) })
-	b.group(Envelopes, func() { b.envelope(m.Root.Envelope()) })
-	b.group(Thread, func() { b.thread(own, refs) })
-	b.group(Structure, func() { b.structure(m.Root) })
+	e := m.Root.Envelope()
+	b.record(narrow, m, e, own, refs)
+	if b.over() || m.Wire >= 1<<32 {
+		b.record(wide, m, e, own, refs)
+	}
 	return own, refs
 }
+
+// record makes them with words of a width.
+func (b *builder) record(w int, m *message.Message, e *message.Envelope, own string, refs []string) {
+	b.w = w
+	b.b = append(b.b[:0], make([]byte, fixedSize(w))...)
+	b.b[0] = Form
+	if w == wide {
+		b.b[atFlags] |= isWide
+	}
+	if m.Truncated {
+		b.b[atFlags] |= isTruncated
+	}
+	binary.LittleEndian.PutUint64(b.b[atWire:], uint64(m.Wire))
+	b.fields()
+	b.envelope(e)
+	b.thread(own, refs)
+	b.structure(m.Root)
+}
+
+// over: they are longer than narrow words can say. What is made of them is good for nothing then, and need not be finished.
+func (b *builder) over() bool { return b.w == narrow && len(b.b) > maxNarrow }
 
 // scan finds the fields of the set.
 func (b *builder) scan(root *message.Part) {
@@ -83,53 +101,51 @@ func (b *builder) threadIDs() (own string, refs []string) {
 	return own, refs
 }
 
-// group adds what make adds, or nothing and a note of that.
-func (b *builder) group(g Group, make func()) {
-	var fixed [fixedSize]byte
-	copy(fixed[:], b.b)
-	n := len(b.b)
-	b.full = false
-	make()
-	if b.full {
-		b.b = b.b[:n]
-		copy(b.b, fixed[:])
-		b.b[atFlags] |= byte(g)
-		if g == Fields {
-			clear(b.where[:])
-		}
-	}
-}
-
 // reserve makes n octets for a table, which are 0 until they are filled.
 func (b *builder) reserve(n int) int {
 	at := len(b.b)
-	if b.full = b.full || at+n > MaxSize; !b.full {
-		b.b = append(b.b, make([]byte, n)...)
-	}
+	b.b = append(b.b, make([]byte, n)...)
 	return at
 }
 
-func (b *builder) put(at, where, n int) {
-	if !b.full {
-		binary.LittleEndian.PutUint16(b.b[at:], uint16(where))
-		binary.LittleEndian.PutUint16(b.b[at+2:], uint16(n))
+// word is where the i-th word of those at a place is.
+func (b *builder) word(at, i int) int { return at + i*b.w }
+
+func (b *builder) putWord(at, n int) {
+	if b.w == narrow {
+		binary.LittleEndian.PutUint16(b.b[at:], uint16(n))
+	} else {
+		binary.LittleEndian.PutUint32(b.b[at:], uint32(n))
 	}
 }
 
-// text puts a text at a place. It is looked for near what was used last. One with a NUL is not: it could be found in a table that is yet to be filled.
-func (b *builder) text(at int, s []byte) {
-	if b.near > 0 && len(s) > 0 && !b.full && bytes.IndexByte(s, 0) < 0 {
+func (b *builder) put(at, where, n int) {
+	b.putWord(at, where)
+	b.putWord(b.word(at, 1), n)
+}
+
+func (b *builder) putNumber(at int, n int64) {
+	if b.w == narrow {
+		binary.LittleEndian.PutUint32(b.b[at:], uint32(n))
+	} else {
+		binary.LittleEndian.PutUint64(b.b[at:], uint64(n))
+	}
+}
+
+// text puts a text at a place and returns where it is. It is looked for near what was used last. One with a NUL is not: it could be found in a table that is yet to be filled.
+func (b *builder) text(at int, s []byte) (where int) {
+	if b.near > 0 && len(s) > 0 && bytes.IndexByte(s, 0) < 0 {
 		if i := bytes.Index(b.b[b.near:min(b.near+window+len(s), len(b.b))], s); i >= 0 {
-			b.put(at, b.near+i, len(s))
-			b.near += i + len(s)
-			return
+			where = b.near + i
+			b.put(at, where, len(s))
+			b.near = where + len(s)
+			return where
 		}
 	}
-	where := len(b.b)
-	if b.full = b.full || where+len(s) > MaxSize; !b.full {
-		b.b = append(b.b, s...)
-		b.put(at, where, len(s))
-	}
+	where = len(b.b)
+	b.b = append(b.b, s...)
+	b.put(at, where, len(s))
+	return where
 }
 
 // some puts a text that is not empty.
@@ -144,22 +160,17 @@ func (b *builder) some(at int, s string) {
 func (b *builder) in(name string) { b.near = b.where[number(name)] }
 
 // fields keeps those of the set.
-func (b *builder) fields(m *message.Message) {
-	if b.full = m.Truncated; b.full {
-		return
-	}
-	at := b.reserve(fieldSize * len(b.kept))
-	b.put(atFields, at, len(b.kept))
+func (b *builder) fields() {
+	clear(b.where[:])
+	at := b.reserve(fieldSize.in(b.w) * len(b.kept))
+	b.put(b.word(atWords, wordFields), at, len(b.kept))
 	for i := range b.kept {
 		f := &b.kept[i]
 		where := len(b.b)
-		if b.full = b.full || where+2*len(f.Raw)+2 > maxFields; b.full {
-			return
-		}
 		b.b = appendWire(b.b, f.Raw)
-		b.b[at+i*fieldSize] = byte(f.name)
-		b.put(at+i*fieldSize+1, where, len(b.b)-where)
-		if b.where[f.name] == 0 {
+		b.b[at] = byte(f.name)
+		b.put(at+1, where, len(b.b)-where)
+		if at += fieldSize.in(b.w); b.where[f.name] == 0 {
 			b.where[f.name] = where
 		}
 	}
@@ -177,36 +188,36 @@ func appendWire(dst, field []byte) []byte {
 
 // envelope adds that of the message, and what is told from it.
 func (b *builder) envelope(e *message.Envelope) {
-	b.putEnvelope(atEnvelope, e, b.in)
+	b.putEnvelope(b.word(atWords, wordEnvelope), e, b.in)
 	if e.Subject != nil {
 		b.in("Subject")
-		b.text(atSubject, []byte(message.Text(string(e.Subject))))
+		where := b.text(b.word(atWords, wordSubject), []byte(message.Text(string(e.Subject))))
 		base, changed := message.BaseSubject(string(e.Subject))
-		b.near = int(binary.LittleEndian.Uint16(b.b[atSubject:])) // it is the end of that
-		b.text(atBase, []byte(base))
+		b.near = where // it is the end of that
+		b.text(b.word(atWords, wordBase), []byte(base))
 		if changed {
-			b.b[atFlags] |= byte(isReply)
+			b.b[atFlags] |= isReply
 		}
 	}
 	for _, d := range []struct {
-		at   int
+		word int
 		name string
 		list []message.Address
-	}{{atDisplayFrom, "From", e.From}, {atDisplayTo, "To", e.To}} {
+	}{{wordDisplayFrom, "From", e.From}, {wordDisplayTo, "To", e.To}} {
 		if len(d.list) > 0 {
 			b.in(d.name)
 			name := d.list[0].Name
 			if d.list[0].Kind == message.GroupBegin {
 				name = d.list[0].Mailbox
 			}
-			b.some(d.at, message.Text(name))
+			b.some(b.word(atWords, d.word), message.Text(name))
 		}
 	}
 	if t, ok := message.Date(string(e.Date)); ok {
 		_, zone := t.Zone()
 		binary.LittleEndian.PutUint64(b.b[atSent:], uint64(t.Unix()))
 		binary.LittleEndian.PutUint16(b.b[atZone:], uint16(zone/60))
-		b.b[atFlags] |= byte(hasDate)
+		b.b[atFlags] |= hasDate
 	}
 }
 
@@ -217,7 +228,7 @@ func (b *builder) putEnvelope(at int, e *message.Envelope, in func(field string)
 	}{{"Date", e.Date}, {"Subject", e.Subject}, {"In-Reply-To", e.InReplyTo}, {"Message-ID", e.MessageID}} {
 		if t.text != nil {
 			in(t.name)
-			b.text(at+4*i, t.text)
+			b.text(b.word(at, 2*i), t.text)
 		}
 	}
 	from := 0 // where its addresses are: Sender and Reply-To mostly have none of their own
@@ -236,22 +247,21 @@ func (b *builder) putEnvelope(at int, e *message.Envelope, in func(field string)
 		if i == 0 {
 			from = where
 		}
-		b.put(at+16+4*i, where, len(l.list))
+		b.put(b.word(at, envelopeLists+2*i), where, len(l.list))
 	}
 }
 
 func (b *builder) addresses(list []message.Address) int {
-	where := b.reserve(addressSize * len(list))
+	where := b.reserve(addressSize.in(b.w) * len(list))
 	for i, a := range list {
-		if b.full {
-			return where
+		if b.over() {
+			break
 		}
-		at := where + addressSize*i
+		at := where + addressSize.in(b.w)*i
 		b.b[at] = byte(a.Kind)
-		b.some(at+1, a.Name)
-		b.some(at+5, a.Route)
-		b.some(at+9, a.Mailbox)
-		b.some(at+13, a.Host)
+		for k, s := range [...]string{a.Name, a.Route, a.Mailbox, a.Host} {
+			b.some(b.word(at+1, 2*k), s)
+		}
 	}
 	return where
 }
@@ -260,30 +270,30 @@ func (b *builder) addresses(list []message.Address) int {
 func (b *builder) thread(own string, refs []string) {
 	if own != "" {
 		b.in("Message-ID")
-		b.some(atMessageID, own)
+		b.some(b.word(atWords, wordMessageID), own)
 	}
 	if b.in("References"); b.near == 0 {
 		b.in("In-Reply-To")
 	}
-	at := b.reserve(4 * len(refs))
-	b.put(atReferences, at, len(refs))
-	for i, id := range refs {
-		b.some(at+4*i, id)
+	b.texts(b.word(atWords, wordReferences), refs)
+}
+
+// texts puts a list of texts at a place.
+func (b *builder) texts(at int, list []string) {
+	if len(list) == 0 {
+		return
+	}
+	where := b.reserve(textSize.in(b.w) * len(list))
+	b.put(at, where, len(list))
+	for i, s := range list {
+		b.some(b.word(where, 2*i), s)
 	}
 }
 
 // structure adds the parts.
 func (b *builder) structure(root *message.Part) {
-	if root.Body.End() >= 1<<32 || root.Header.Wire+root.Body.Wire >= 1<<32 {
-		b.full = true
-		return
-	}
-	n := count(root)
-	at := b.reserve(n * partSize)
-	if b.full {
-		return
-	}
-	binary.LittleEndian.PutUint16(b.b[atParts:], uint16(at))
+	at := b.reserve(count(root) * partSize.in(b.w))
+	b.putWord(b.word(atWords, wordParts), at)
 	b.in("Content-Type")
 	b.part(at, root)
 }
@@ -301,33 +311,25 @@ func count(p *message.Part) int {
 
 // part puts a part and those in it, and returns where the next one is.
 func (b *builder) part(at int, p *message.Part) int {
-	next := at + partSize
-	if b.full {
+	next := at + partSize.in(b.w)
+	if b.over() {
 		return next
 	}
-	for i, n := range []int64{p.Header.Offset, p.Header.Octets, p.Header.Wire, p.Header.Lines, p.Body.Octets, p.Body.Wire, p.Body.Lines} {
-		binary.LittleEndian.PutUint32(b.b[at+partHeader+4*i:], uint32(n))
+	words := at + 1
+	for i, n := range [...]int64{p.Header.Offset, p.Header.Octets, p.Header.Wire, p.Header.Lines, p.Body.Octets, p.Body.Wire, p.Body.Lines} {
+		b.putNumber(b.word(words, partSpans+2*i), n)
 	}
 	for i, s := range [...]string{p.Type, p.Subtype, p.Encoding, p.ID, p.Description, p.MD5, p.Disposition, p.Location} {
-		b.some(at+partTexts+4*i, s)
+		b.some(b.word(words, partTexts+2*i), s)
 	}
-	b.params(at+partParams, p.Params)
-	b.params(at+partDisp, p.DispParams)
-	if len(p.Language) > 0 {
-		where := b.reserve(4 * len(p.Language))
-		b.put(at+partLanguages, where, len(p.Language))
-		for i, s := range p.Language {
-			b.some(where+4*i, s)
-		}
-	}
+	b.params(b.word(words, partLists), p.Params)
+	b.params(b.word(words, partLists+2), p.DispParams)
+	b.texts(b.word(words, partLists+4), p.Language)
 	kind := byte(0)
-	if p.Message != nil && !b.full {
+	if p.Message != nil {
 		kind = kindMessage
-		e := b.reserve(envelopeSize)
-		if b.full {
-			return next
-		}
-		binary.LittleEndian.PutUint16(b.b[at+partEnvelope:], uint16(e))
+		e := b.reserve(envelopeSize.in(b.w))
+		b.putWord(b.word(words, partEnvelope), e)
 		b.putEnvelope(e, p.Message.Envelope(), func(string) { b.near = e })
 		b.recent()
 		next = b.part(next, p.Message)
@@ -337,26 +339,23 @@ func (b *builder) part(at int, p *message.Part) int {
 		b.recent()
 		next = b.part(next, c)
 	}
-	if b.full {
-		return next
-	}
-	b.b[at+partKind] = kind
-	binary.LittleEndian.PutUint16(b.b[at+partCount:], uint16((next-at)/partSize))
+	b.b[at] = kind
+	b.putWord(b.word(words, partCount), (next-at)/partSize.in(b.w))
 	return next
 }
 
 // recent has the next texts be looked for among the last ones: parts have much in common.
-func (b *builder) recent() { b.near = max(len(b.b)-window/2, fixedSize) }
+func (b *builder) recent() { b.near = max(len(b.b)-window/2, fixedSize(b.w)) }
 
 func (b *builder) params(at int, ps message.Params) {
-	if len(ps) == 0 || b.full {
+	if len(ps) == 0 {
 		return
 	}
 	ps = ps.Joined()
-	where := b.reserve(paramSize * len(ps))
+	where := b.reserve(paramSize.in(b.w) * len(ps))
 	b.put(at, where, len(ps))
 	for i, p := range ps {
-		b.some(where+paramSize*i, p.Name)
-		b.some(where+paramSize*i+4, p.Value)
+		b.some(where+paramSize.in(b.w)*i, p.Name)
+		b.some(b.word(where+paramSize.in(b.w)*i, 2), p.Value)
 	}
 }

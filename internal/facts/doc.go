@@ -3,50 +3,54 @@
 //
 //	Describer.Describe   reads a message to its end and says what is to be known
 //	Facts                that, with a method for each value; none of them allocates or copies
-//	Name, Fields         the header fields that are in it, and that those of the set that are not in it are not in the message
+//	Name, Names          the header fields that are in it: those of the set that are not in it are not in the message
+//	Facts.Truncated      but for a header that is longer than Parse keeps: its fields are in the file
 //
 // What it is for is IMAP's; it knows none of IMAP's syntax.
 //
 // # Form
 //
-// Numbers are little-endian. No record is longer than 65,535 octets, so that two octets say where something is. A text is 2 octets where it begins in the
-// record and 2 octets how long it is; 0 and 0: there is none, as opposed to one that is empty. A list is 2 octets where its first element is and 2 octets how many
-// follow each other. Texts lie anywhere and may share their octets: most are found in the header fields, and stand there once.
+// Numbers are little-endian. A record is octets and words, which have 2 octets each, or in a record that would be longer than 65,535 octets then, 4: of
+// messages to hundreds of people, or with hundreds of parts. One octet says which; w is a word below. All that is in the record is said in words: a text is
+// where it begins and how long it is; 0 and 0: there is none, as opposed to one that is empty. A list is where its first element is and how many follow each
+// other. A number of octets or lines has two words; a message of 4 GiB has wide ones for its sake. Texts lie anywhere and may share their octets: most are
+// found in the header fields, and stand there once.
 //
-//	 0    1  form: 1
-//	 1    1  what did not fit (1 fields, 2 envelope, 4 thread, 8 structure), 16: there is a sent date, 32: the subject is of a reply or a forward
+//	 0    1  form: 2
+//	 1    1  1 words have 4 octets, 2 there is a sent date, 4 the subject is of a reply or a forward, 8 a header was longer than Parse keeps
 //	 2    2  zone of the sent date, minutes east of UTC
-//	 4    2  where the first part is
-//	 6    2  0
-//	 8    8  sent date, seconds since 1970
-//	16    8  octets of the message in wire form
-//	24   15  EMAILID
-//	39   15  THREADID
-//	54    4  header fields, a list: 1 octet number in Names, text: the whole field in wire form
-//	58   40  envelope: texts Date, Subject, In-Reply-To, Message-ID, and lists From, Sender, Reply-To, To, Cc, Bcc of addresses:
+//	 4    8  sent date, seconds since 1970
+//	12    8  octets of the message in wire form
+//	20   15  EMAILID
+//	35   15  THREADID
+//	50   1w  where the first part is
+//	     2w  header fields, a list: 1 octet number in Names, text: the whole field in wire form
+//	    20w  envelope: texts Date, Subject, In-Reply-To, Message-ID, and lists From, Sender, Reply-To, To, Cc, Bcc of addresses:
 //	         1 octet kind, texts name, route, mailbox, host
-//	98    4  text: the subject, decoded
-//	102   4  text: the base subject
-//	106   4  text: the name of the first address of From, decoded
-//	110   4  the same of To
-//	114   4  text: the message id, without its angle brackets
-//	118   4  references, a list of such texts
-//	122   ..
+//	     2w  text: the subject, decoded
+//	     2w  text: the base subject
+//	     2w  text: the name of the first address of From, decoded
+//	     2w  the same of To
+//	     2w  text: the message id, without its angle brackets
+//	     2w  references, a list of such texts
 //
-// A part, 77 octets; parts in it follow it, each before the parts in it:
+// A part; parts in it follow it, each before the parts in it:
 //
-//	 0    2  number of parts, with those in it
-//	 2    1  0 has no parts, 1 multipart, 2 message
-//	 3    2  where the envelope of the message in it is
-//	 5   16  header: first octet in the file, octets, octets in wire form, line ends
-//	21   12  body: octets, octets in wire form, line ends
-//	33   32  texts: type, subtype, encoding, id, description, md5, disposition, location
-//	65   12  lists: parameters and those of the disposition, two texts each; languages, a text each
+//	0    1  0 has no parts, 1 multipart, 2 message
+//	1   1w  number of parts, with those in it
+//	    1w  where the envelope of the message in it is
+//	    8w  header: first octet in the file, octets, octets in wire form, line ends
+//	    6w  body: octets, octets in wire form, line ends
+//	   16w  texts: type, subtype, encoding, id, description, md5, disposition, location
+//	    6w  lists: parameters and those of the disposition, two texts each; languages, a text each
 //
-// # Not all
+// # How much
 //
-// Fields longer than 24 KiB together, and whatever does not fit into the record then, are not there at all rather than in part: Has says so, and the file has
-// them. So are fields of a header that is longer than Parse keeps, and the structure of a message of 4 GiB. It takes some hundreds of addresses or parts.
+// An ordinary message has some 1,000 octets of facts. All of every message is there, as far as Parse keeps it, so none has more than MaxSize: with the defaults of
+// message.Limits headers have 1 MiB, of which 3 octets can be two addresses ("a:;"), 66 octets here; that is 23 MB. The fields of the message are there once more, at most
+// 1 MB. Of 10,000 parts and those that Parse makes up each has 153 octets, 80 for an envelope and some for texts: 3 MB. What costs octets of headers costs them only once.
+//
+// What Parse does not keep is in the file only: Truncated. Nobody writes a header of 256 KiB, or a field of 64, but to see what happens.
 //
 // # Object ids (RFC 8474)
 //

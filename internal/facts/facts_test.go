@@ -9,7 +9,6 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -28,6 +27,20 @@ func describe(t testing.TB, text string) Facts {
 	return f
 }
 
+// describeWide makes the same with wide words, whether they are needed or not.
+func describeWide(t testing.TB, text string) Facts {
+	t.Helper()
+	m, err := message.Parse(strings.NewReader(text), message.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := new(builder)
+	b.scan(m.Root)
+	own, refs := b.threadIDs()
+	b.record(wide, m, m.Root.Envelope(), own, refs)
+	return b.b
+}
+
 // values is all that can be read of Facts, as text: for comparing, and for the fuzzer.
 func values(f Facts) string {
 	var b strings.Builder
@@ -37,13 +50,9 @@ func values(f Facts) string {
 		fmt.Fprintf(&b, "%q ", f.References().At(i))
 	}
 	fmt.Fprintf(&b, "%s %s %q\n", f.AppendEmailID(nil), f.AppendThreadID(nil), f.AppendFields(nil, ^Names(0)))
-	for n := range names {
-		fmt.Fprintf(&b, "%q", f.Field(1<<n))
-	}
+	fmt.Fprintln(&b, f.Truncated())
 	envelope(&b, f.Envelope())
-	if p, ok := f.Root(); ok {
-		part(&b, p)
-	}
+	part(&b, f.Root())
 	return b.String()
 }
 
@@ -132,65 +141,61 @@ func check(t testing.TB, text string) Facts {
 	}
 	var got, want bytes.Buffer
 	e := m.Root.Envelope()
-	if f.Has(Envelopes) {
-		envelope(&got, f.Envelope())
-		wantedEnvelope(&want, e)
-		same("envelope", got.String(), want.String())
-		same("subject", string(f.Subject()), message.Text(string(e.Subject)))
-		base, reply := message.BaseSubject(string(e.Subject))
-		same("base subject", fmt.Sprint(string(f.BaseSubject()), f.IsReply()), fmt.Sprint(base, reply))
-		sent, zone, ok := f.Sent()
-		date, dated := message.Date(string(e.Date))
-		if ok != dated || ok && (date.Unix() != sent || date.Format(time.RFC3339) != date.In(time.FixedZone("", zone)).Format(time.RFC3339)) {
-			t.Fatal("sent", sent, zone, ok, date)
+	envelope(&got, f.Envelope())
+	wantedEnvelope(&want, e)
+	same("envelope", got.String(), want.String())
+	same("subject", string(f.Subject()), message.Text(string(e.Subject)))
+	base, reply := message.BaseSubject(string(e.Subject))
+	same("base subject", fmt.Sprint(string(f.BaseSubject()), f.IsReply()), fmt.Sprint(base, reply))
+	sent, zone, ok := f.Sent()
+	date, dated := message.Date(string(e.Date))
+	if ok != dated || ok && (date.Unix() != sent || date.Format(time.RFC3339) != date.In(time.FixedZone("", zone)).Format(time.RFC3339)) {
+		t.Fatal("sent", sent, zone, ok, date)
+	}
+	got.Reset()
+	want.Reset()
+	part(&got, f.Root())
+	wantedPart(&want, m.Root)
+	same("structure", got.String(), want.String())
+	got.Reset()
+	want.Reset()
+	for s := message.Scan(m.Root.Fields(), true); ; {
+		field, ok := s.Next()
+		if !ok {
+			break
+		}
+		if _, ok := Name(string(field.Name())); ok {
+			raw := strings.TrimSuffix(string(field.Raw), "\r") // without an LF it is half a line end
+			want.WriteString(wire(strings.TrimSuffix(raw, "\n") + "\n"))
 		}
 	}
-	if f.Has(Structure) {
-		got.Reset()
-		want.Reset()
-		if p, ok := f.Root(); ok {
-			part(&got, p)
-		}
-		wantedPart(&want, m.Root)
-		same("structure", got.String(), want.String())
+	same("fields", string(f.AppendFields(nil, ^Names(0))), want.String())
+	var refs []string
+	for i := range f.References().Len() {
+		refs = append(refs, string(f.References().At(i)))
 	}
-	if f.Has(Fields) {
-		got.Reset()
-		want.Reset()
-		for s := message.Scan(m.Root.Fields(), true); ; {
-			field, ok := s.Next()
-			if !ok {
-				break
-			}
-			if _, ok := Name(string(field.Name())); ok {
-				raw := strings.TrimSuffix(string(field.Raw), "\r") // without an LF it is half a line end
-				want.WriteString(wire(strings.TrimSuffix(raw, "\n") + "\n"))
-			}
+	ids := func(name string) []string {
+		field, ok := m.Root.Field(name)
+		if !ok {
+			return nil
 		}
-		same("fields", string(f.AppendFields(nil, ^Names(0))), want.String())
+		return message.MessageIDs(string(field.AppendText(nil)))
 	}
-	if f.Has(Thread) {
-		var refs []string
-		for i := range f.References().Len() {
-			refs = append(refs, string(f.References().At(i)))
-		}
-		ids := func(name string) []string {
-			field, ok := m.Root.Field(name)
-			if !ok {
-				return nil
-			}
-			return message.MessageIDs(string(field.AppendText(nil)))
-		}
-		wanted := ids("References")
-		if replies := ids("In-Reply-To"); len(wanted) == 0 && len(replies) > 0 {
-			wanted = replies[:1]
-		}
-		if !slices.Equal(refs, wanted) {
-			t.Fatal(refs, wanted)
-		}
-		if own := ids("Message-ID"); len(own) > 0 && string(f.MessageID()) != own[0] || len(own) == 0 && f.MessageID() != nil {
-			t.Fatalf("%q, want %q", f.MessageID(), own)
-		}
+	wanted := ids("References")
+	if replies := ids("In-Reply-To"); len(wanted) == 0 && len(replies) > 0 {
+		wanted = replies[:1]
+	}
+	if !slices.Equal(refs, wanted) {
+		t.Fatal(refs, wanted)
+	}
+	if own := ids("Message-ID"); len(own) > 0 && string(f.MessageID()) != own[0] || len(own) == 0 && f.MessageID() != nil {
+		t.Fatalf("%q, want %q", f.MessageID(), own)
+	}
+	w := describeWide(t, text)
+	copy(w[atEmailID:atWords], f[atEmailID:atWords])
+	same("wide", values(w), values(f))
+	if f.Truncated() != m.Truncated {
+		t.Fatal("truncated", f.Truncated(), m.Truncated)
 	}
 	return f
 }
@@ -304,39 +309,70 @@ func TestObjectIDs(t *testing.T) {
 	}
 }
 
-// What does not fit is said to be missing, and what does is there.
-func TestNotAll(t *testing.T) {
-	many := strings.Repeat("Some Body <some.body.else@example.com>,\n ", 3000) + "x@y\n"
+// Every message that the limits let through is there whole, in the narrower form that can hold it.
+func TestAll(t *testing.T) {
+	many := strings.Repeat("Some Body <some.body.else@example.com>,\n ", 1400) + "x@y\n"
 	for _, c := range []struct {
-		text    string
-		missing Group
+		what, text      string
+		wide, truncated bool
 	}{
-		{example, 0},
-		{"To: " + strings.Repeat("a@b, ", 300) + "\n", 0},
-		{"To: " + many[:30<<10] + "\nSubject: x\n", Fields},
-		{"To: " + many + "Subject: x\n", Fields | Envelopes},
-		{"Subject: " + strings.Repeat("x", 70<<10) + "\nMessage-ID: <a@b>\n", Fields | Envelopes},
-		{"References: " + strings.Repeat("<12345678901234567890@example.com>\n ", 1700) + "\nSubject: x\n", Fields},
-		{"To: " + many[:30<<10] + "\nReferences: " + strings.Repeat("<12345678901234567890@example.com>\n ", 1700) + "\nSubject: x\n", Fields | Thread},
-		{"Subject: x\nContent-Type: multipart/mixed; boundary=b\n\n" + strings.Repeat("--b\n\n\n", 2000), Structure},
-		{"Subject: x\nContent-Type: text/plain; name=" + strings.Repeat("x", 65480), Fields | Structure},
-		{"X: " + strings.Repeat("x\n ", 200<<10) + "\nSubject: x\n", Fields},
+		{"the example", example, false, false},
+		{"300 recipients", "To: " + strings.Repeat("a@b, ", 300) + "\n", false, false},
+		{"fields that take all the room", "To: " + strings.Repeat("x", 30<<10) + "\nCc: " + strings.Repeat("x", 30<<10) + "\nSubject: x\n", false, false},
+		{"2,800 recipients", "To: " + many + "Cc: " + many + "Subject: x\n", true, false},
+		{"10,001 recipients", "To: " + strings.Repeat("a@b, ", 10_001) + "\nSubject: x\n", true, false},
+		{"a long subject", "Subject: " + strings.Repeat("x", 63<<10) + "\nMessage-ID: <a@b>\n", false, false},
+		{"a subject that has no end", "Subject: " + strings.Repeat("x", 70<<10) + "\nMessage-ID: <a@b>\n", true, true},
+		{"1,200 references", "References: " + strings.Repeat("<12345678901234567890@example.com>\n ", 1200) + "\nSubject: x\n", false, false},
+		{"1,700 references", "References: " + strings.Repeat("<12345678901234567890@example.com>\n ", 1700) + "\nSubject: x\n", true, false},
+		{"many of all", "To: " + many + "Cc: " + many + "References: " + strings.Repeat("<12345678901234567890@example.com>\n ", 1700) + "\nSubject: x\n", true, false},
+		{"2,000 parts", "Subject: x\nContent-Type: multipart/mixed; boundary=b\n\n" + strings.Repeat("--b\n\n\n", 2000), true, false},
+		{"more parts than count", "Subject: x\nContent-Type: multipart/digest; boundary=b\n\n" + strings.Repeat("--b\n\n\n", 20_000), true, false},
+		{"a long parameter", "Subject: x\nContent-Type: text/plain; name=" + strings.Repeat("x", 64000), false, false},
+		{"a long value and its decoded form", "Subject: =?utf-8?q?" + strings.Repeat("=C3=A4", 10_000) + "?=\n", true, false},
+		{"a header that has no end", "X: " + strings.Repeat("x\n ", 200<<10) + "\nSubject: x\n", false, true},
+		{"many fields", "Subject: x\n" + strings.Repeat("Lines: 1\n", 20_000), true, false},
+		{"deep", "Subject: x\n" + strings.Repeat("Content-Type: message/rfc822\n\n", 150), false, false},
+		{"deep, with much in each", "Subject: x\n" + strings.Repeat("To: "+strings.Repeat("a@b, ", 200)+"\nContent-Type: message/rfc822\n\n", 150), true, false},
 	} {
 		f := check(t, c.text)
-		for _, g := range []Group{Fields, Envelopes, Thread, Structure} {
-			if f.Has(g) == (c.missing&g != 0) {
-				t.Errorf("%.40q: group %d: %v", c.text, g, f.Has(g))
-			}
+		if f.Truncated() != c.truncated || f.flag(isWide) != c.wide {
+			t.Errorf("%s: wide %v, truncated %v, %d octets", c.what, f.flag(isWide), f.Truncated(), len(f))
 		}
-		if c.missing&Envelopes == 0 && strings.Contains(c.text, "Subject: x\n") && string(f.Envelope().Subject()) != "x" {
-			t.Errorf("%.40q: %q", c.text, f.Envelope().Subject())
-		}
-		if _, ok := f.Root(); ok != f.Has(Structure) {
-			t.Errorf("%.40q: a structure that is not all", c.text)
+		if strings.Contains(c.text, "Subject: x\n") && string(f.Envelope().Subject()) != "x" {
+			t.Errorf("%s: %q", c.what, f.Envelope().Subject())
 		}
 	}
-	if Facts(nil).Has(Fields) || Facts(nil).Subject() != nil || Facts(nil).Envelope().From().Len() != 0 {
-		t.Error("nothing has something")
+}
+
+// The longest that there can be is not longer than is said, and is made in a time that is linear.
+func TestMaxSize(t *testing.T) {
+	groups := strings.Repeat("a:;", 5000) + "\n" // two addresses for three octets
+	header := ""
+	for _, name := range []string{"From", "Sender", "Reply-To", "To", "Cc", "Bcc"} {
+		header += name + ": " + groups
+	}
+	for what, text := range map[string]string{
+		"addresses":  strings.Repeat(header+"Content-Type: message/rfc822\n\n", 20),
+		"parts":      "Content-Type: multipart/digest; boundary=b\n\n" + strings.Repeat("--b\n\n\n", 20_000),
+		"parameters": "Content-Type: multipart/mixed; boundary=b\n\n" + strings.Repeat("--b\nContent-Type: a/b"+strings.Repeat(";c=", 200)+"\n\n\n", 10_000),
+		"fields":     strings.Repeat("To:\n", 64<<10),
+		"languages":  strings.Repeat("Content-Language: "+strings.Repeat("a,", 30<<10)+"\nContent-Type: message/rfc822\n\n", 20),
+		"references": "References: " + strings.Repeat("<@>", 20<<10) + "\n",
+	} {
+		if f := describe(t, text); len(f) > 24<<20 {
+			t.Errorf("%s: %d octets of facts for %d", what, len(f), len(text))
+		} else {
+			t.Log(what, len(f))
+		}
+	}
+}
+
+func TestNothing(t *testing.T) {
+	for _, f := range []Facts{nil, {}, {Form}, {Form, isWide}, make(Facts, fixedSize(narrow)), append(Facts{Form, isWide}, make(Facts, fixedSize(narrow))...)} {
+		if f.Subject() != nil || f.Envelope().From().Len() != 0 || f.Root().Type() != nil || f.Truncated() || f.Root().IsMultipart() {
+			t.Errorf("%x has something", []byte(f))
+		}
 	}
 }
 
@@ -385,7 +421,7 @@ func TestNoMemory(t *testing.T) {
 			b = append(b[:0], e.To().At(i).Name...)
 		}
 		b = f.AppendFields(b[:0], names)
-		p, _ := f.Root()
+		p := f.Root()
 		for c, ok := p.First(); ok; c, ok = c.Next(p) {
 			b = append(b[:0], c.Type()...)
 		}
@@ -408,24 +444,33 @@ func FuzzRead(f *testing.F) {
 	for _, text := range corpus() {
 		if len(text) < 4<<10 {
 			f.Add([]byte(describe(f, text)))
+			f.Add([]byte(describeWide(f, text)))
 		}
 	}
 	f.Add([]byte{1})
-	f.Fuzz(func(t *testing.T, b []byte) { values(b) })
+	f.Fuzz(func(t *testing.T, b []byte) {
+		values(b)
+		if len(b) > atFlags {
+			b = slices.Clone(b)
+			b[atFlags] ^= isWide
+			values(b)
+		}
+	})
 }
 
 // Facts that are cut or changed at any octet can be read.
 func TestDamaged(t *testing.T) {
-	whole := describe(t, example)
-	if reflect.DeepEqual(values(whole), values(whole[:fixedSize])) {
-		t.Error("this shows nothing")
-	}
-	for at := range whole {
-		values(whole[:at])
-		for _, v := range []byte{0, 1, 0x7f, 0xff} {
-			b := slices.Clone(whole)
-			b[at] = v
-			values(b)
+	for _, whole := range []Facts{describe(t, example), describeWide(t, example)} {
+		if values(whole) == values(whole[:fixedSize(whole.width())]) {
+			t.Error("this shows nothing")
+		}
+		for at := range whole {
+			values(whole[:at])
+			for _, v := range []byte{0, 1, 0x7f, 0xff} {
+				b := slices.Clone(whole)
+				b[at] = v
+				values(b)
+			}
 		}
 	}
 }
@@ -444,7 +489,11 @@ func BenchmarkDescribe(b *testing.B) {
 
 // BenchmarkRead is what an answer to a FETCH reads of each message.
 func BenchmarkRead(b *testing.B) {
-	f := describe(b, example)
+	b.Run("narrow", func(b *testing.B) { benchmarkRead(b, describe(b, example)) })
+	b.Run("wide", func(b *testing.B) { benchmarkRead(b, describeWide(b, example)) })
+}
+
+func benchmarkRead(b *testing.B, f Facts) {
 	out := make([]byte, 0, 64<<10)
 	quote := func(s []byte) { out = append(append(append(out, '"'), s...), '"') }
 	b.Run("envelope", func(b *testing.B) {
@@ -483,7 +532,7 @@ func BenchmarkRead(b *testing.B) {
 		}
 		for b.Loop() {
 			out = out[:0]
-			p, _ := f.Root()
+			p := f.Root()
 			walk(p)
 		}
 	})

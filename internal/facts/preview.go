@@ -11,14 +11,10 @@ import (
 const previewRead = 128 << 10
 
 // Preview is the preview of a message (RFC 8970), read from its file: of the first part that is text and no attachment, and of the plain one of alternatives. "": it has
-// none, or only white space. f is to have Structure.
+// none, or only white space.
 func (f Facts) Preview(file io.ReaderAt) (string, error) {
-	root, ok := f.Root()
-	if !ok {
-		return "", nil
-	}
 	var plain, html Part
-	texts(root, &plain, &html)
+	texts(f.Root(), &plain, &html)
 	for _, p := range []Part{plain, html} {
 		if p.at == 0 {
 			continue

@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 
@@ -57,11 +58,7 @@ func (r *response) append(b []byte, item *imap.FetchItem) ([]byte, error) {
 		return append(appendEnvelope(append(b, "ENVELOPE "...), r.known.Envelope(), mode), ' '), nil
 	case imap.FetchBody, imap.FetchBodyStructure:
 		b = append(imap.AppendFetchName(b, item, mode), ' ')
-		root, ok := r.known.Root()
-		if !ok {
-			return b, errNoStructure
-		}
-		return append(u.structure.append(b, root, item.Kind == imap.FetchBodyStructure, mode), ' '), nil
+		return append(u.structure.append(b, r.known.Root(), item.Kind == imap.FetchBodyStructure, mode), ' '), nil
 	case imap.FetchEmailID:
 		return append(r.known.AppendEmailID(append(b, "EMAILID ("...)), ") "...), nil
 	case imap.FetchThreadID:
@@ -158,13 +155,9 @@ func (r *original) span(s *imap.Section) (span message.Span, ok bool, err error)
 		n, err := r.box.Size(r.uid)
 		return message.Span{Octets: 1 << 62, Wire: n}, true, err
 	}
-	root, ok := r.known.Root()
-	if !ok {
-		return span, false, errNoStructure
-	}
-	p, ok := root, true
+	p := r.known.Root()
 	if len(s.Part) > 0 {
-		if p, ok = findPart(root, s.Part); !ok {
+		if p, ok = findPart(p, s.Part); !ok {
 			return span, false, nil
 		}
 		switch s.Text {
@@ -237,14 +230,14 @@ func (r *original) headerFields(s *imap.Section, span message.Span) (text []byte
 		}
 		text = appendHeaderFields(nil, header, s)
 	}
-	text = append(text, crlf...)
+	text = append(wireHeader(text), crlf...)
 	skip, count := partOf(s, int64(len(text)))
 	return text[skip : skip+count], nil
 }
 
-// knownFields are the fields if they are all known without the file.
+// knownFields are the fields if they are all known without the file. Those of a header of which not all was kept are not.
 func (r *original) knownFields(s *imap.Section) (text []byte, ok bool) {
-	if s.Text != imap.SectionHeaderFields || len(s.Part) > 0 || !r.known.Has(facts.Fields) {
+	if s.Text != imap.SectionHeaderFields || len(s.Part) > 0 || r.known.Truncated() {
 		return nil, false
 	}
 	var want facts.Names
@@ -259,7 +252,7 @@ func (r *original) knownFields(s *imap.Section) (text []byte, ok bool) {
 	return r.fields, true
 }
 
-// appendHeaderFields appends fields of a header in wire form.
+// appendHeaderFields appends fields of a header, each with a line end.
 func appendHeaderFields(dst, header []byte, s *imap.Section) []byte {
 	for fields := message.Scan(header, true); ; {
 		f, ok := fields.Next()
@@ -271,7 +264,25 @@ func appendHeaderFields(dst, header []byte, s *imap.Section) []byte {
 			named = named || f.Is(name)
 		}
 		if named == (s.Text == imap.SectionHeaderFields) {
-			dst = appendWire(dst, f.Raw)
+			dst = append(dst, f.Raw...)
+			if dst[len(dst)-1] != '\n' {
+				dst = append(dst, '\n')
+			}
 		}
 	}
+}
+
+// wireHeader gives whole lines the form of wireForm.
+func wireHeader(b []byte) []byte {
+	replace(b, 0, 0x80)
+	if n := bytes.Count(b, crlf); n == bytes.Count(b, crlf[:1]) && n == bytes.Count(b, crlf[1:]) {
+		return b // as most of the facts are
+	}
+	whole := make([]byte, 0, len(b)+len(b)/16)
+	for line := range bytes.Lines(b) {
+		line = bytes.TrimSuffix(bytes.TrimSuffix(line, crlf[1:]), crlf[:1])
+		replace(line, '\r', ' ')
+		whole = append(append(whole, line...), crlf...)
+	}
+	return whole
 }

@@ -419,11 +419,11 @@ func compareDay(c *condition, d imap.Date) answer {
 
 // header says whether a field of that name has the text in it; with an empty text, whether there is one.
 func (q *query) header(c *condition, x *candidate) answer {
-	if !c.known || !x.known.Has(facts.Fields) {
+	if !c.known || x.known.Truncated() {
 		if x.stage < 2 {
 			return undecided
 		}
-		return answerOf(q.inFields(q.headerOf(x, message.Span{Octets: 1 << 62}), c, c.Name))
+		return answerOf(q.inFields(q.headerOf(x, x.known.Root().Header()), c, c.Name))
 	}
 	q.u.fields = x.known.AppendFields(q.u.fields[:0], c.names)
 	return answerOf(q.inFields(q.u.fields, c, c.Name))
@@ -467,8 +467,7 @@ func (q *query) headerOf(x *candidate, span message.Span) []byte {
 // inText looks in all that is text: the bodies of text parts, decoded, and for TEXT the headers above them. RFC 9051 section 6.4.4: BODY "doesn't match any header
 // fields", those of parts neither: who looks for "attachment" there does not want all that have one.
 func (q *query) inText(c *condition, x *candidate) bool {
-	root, ok := x.known.Root()
-	return ok && q.inPart(c, x, root, c.Op == imap.SearchText)
+	return q.inPart(c, x, x.known.Root(), c.Op == imap.SearchText)
 }
 
 func (q *query) inPart(c *condition, x *candidate, p facts.Part, header bool) bool {

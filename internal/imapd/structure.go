@@ -87,26 +87,3 @@ func (s *structure) texts(l facts.Texts) [][]byte {
 	}
 	return s.languages[from:len(s.languages):len(s.languages)]
 }
-
-// appendWire appends a header field with CRLF at the end of each line.
-func appendWire(dst, field []byte) []byte {
-	start := len(dst)
-	dst = append(dst, field...)
-	for i := start; i < len(dst); i++ {
-		switch {
-		case dst[i] == 0:
-			dst[i] = 0x80
-		case dst[i] == '\r' && (i+1 == len(dst) || dst[i+1] != '\n'):
-			dst[i] = ' '
-		case dst[i] == '\n' && (i == start || dst[i-1] != '\r'):
-			dst = append(dst, 0)
-			copy(dst[i+1:], dst[i:])
-			dst[i] = '\r'
-			i++
-		}
-	}
-	if len(dst) > start && dst[len(dst)-1] != '\n' {
-		dst = append(dst, crlf...)
-	}
-	return dst
-}
