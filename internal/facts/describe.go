@@ -14,8 +14,8 @@ import (
 // Describer describes messages. It holds what it can use again; the zero value is ready, and safe for concurrent use.
 type Describer struct{ free sync.Pool }
 
-// Describe reads a message to its end, once, and returns its Facts and the number of its octets in wire form. The error is of r. Beside what message.Parse needs it has three times
-// as many octets as the Facts at most, and keeps for the next message what an ordinary one needs.
+// Describe reads a message to its end, once, and returns its Facts and the number of its octets in wire form. The error is of r. Beside what message.Parse needs it has twice
+// as many octets as the Facts, and keeps for the next message what an ordinary one needs.
 func (d *Describer) Describe(r io.Reader) (f []byte, wire int64, err error) {
 	w, _ := d.free.Get().(*work)
 	if w == nil {
@@ -32,6 +32,10 @@ func (d *Describer) Describe(r io.Reader) (f []byte, wire int64, err error) {
 		return nil, 0, err
 	}
 	w.ids(w.build(m))
+	if cap(w.b) > 2*maxNarrow { // too much to keep, so it need not be copied
+		f, w.b = w.b, nil
+		return f, m.Wire, nil
+	}
 	return bytes.Clone(w.b), m.Wire, nil
 }
 
@@ -48,9 +52,6 @@ type work struct {
 // forget lets go of what it was about, and of the room that only few need.
 func (w *work) forget() {
 	w.from = nil
-	if cap(w.b) > 2*maxNarrow {
-		w.b = nil
-	}
 	if cap(w.kept) > 1000 {
 		w.kept = nil
 	}

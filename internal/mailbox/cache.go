@@ -22,8 +22,8 @@ const (
 	cacheHeader  = 64
 	cacheCount   = 40 // where the number of records is
 	entrySize    = 24
-	maxFacts     = 64 << 10
-	slackEntries = 1000 // so many records may be of no message, and as many as there are messages
+	maxFacts     = 1 << 20 // longer ones are not kept
+	slackEntries = 1000    // so many records may be of no message, and as many as there are messages
 )
 
 // cacheFile is postamt.cache, open. Who has no lock reads records that are never changed; the rest is done with the index locked.
@@ -139,7 +139,7 @@ func (c *cacheFile) entry(b []byte, uid uint32) []byte {
 
 // scan calls f with every record that is whole, until there is none any more. One with a wrong sum is passed over, as long as it says where the next one is.
 func (c *cacheFile) scan(f func(at int64, uid, name uint32, wire uint64)) {
-	r := bufio.NewReaderSize(io.NewSectionReader(c.f, cacheHeader, 1<<62), 128<<10)
+	r := bufio.NewReaderSize(io.NewSectionReader(c.f, cacheHeader, 1<<62), entrySize+maxFacts)
 	for at := int64(cacheHeader); ; {
 		head, err := r.Peek(entrySize)
 		n := entryLength(head)

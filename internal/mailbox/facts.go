@@ -16,18 +16,20 @@ import (
 )
 
 const (
-	batchSize = 256     // messages that are read at a time: with 64 KiB of facts each, what one visit holds at most, twice
-	readers   = 4       // files that are described at a time: two processors, and others that wait for a disk
-	readGap   = 8 << 10 // what is not wanted between two records, and is read all the same
-	readTail  = 2 << 10 // what is read for a record of which only the beginning is known
-	readMost  = 1 << 20
+	batchSize   = 256     // messages that are read at a time
+	batchOctets = 8 << 20 // of their facts: 32 KiB each, where 1 KiB is usual
+	readers     = 4       // files that are described at a time: two processors, and others that wait for a disk
+	readGap     = 8 << 10 // what is not wanted between two records, and is read all the same
+	readTail    = 2 << 10 // what is read for a record of which only the beginning is known
+	readMost    = 1 << 20
 )
 
 // Facts calls each with what Options.Describe said of messages, in the order of the UIDs given, and with those octets for the time of the call. A message's
 // file is read if its facts are not in the cache, which it then never is again: its size and date are noted too. Messages that are gone are passed over.
 //
 // An error of each ends the visit and is returned. What keeps one message from being read is returned when the others were visited; that the cache cannot be
-// written is reported only. ErrValidity: as for Copy. Each may use the mailbox: nothing is locked while it is called. Memory is that of 512 messages' facts.
+// written is reported only. ErrValidity: as for Copy. Each may use the mailbox: nothing is locked while it is called. Memory is twice batchOctets,
+// and the longest of the facts for as long as it is the turn of its message.
 func (b *Mailbox) Facts(ctx context.Context, validity uint32, uids []uint32, each func(uid uint32, facts []byte) error) error {
 	if b.describe == nil {
 		return errors.New("mailbox: it was opened without Describe")
@@ -37,7 +39,8 @@ func (b *Mailbox) Facts(ctx context.Context, validity uint32, uids []uint32, eac
 		if err := b.load(ctx, &t, validity, uids); err != nil {
 			return err
 		}
-		return errors.Join(t.visit(each), t.err)
+		err := b.visit(ctx, &t, each)
+		return errors.Join(err, t.err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -67,7 +70,7 @@ func (b *Mailbox) Facts(ctx context.Context, validity uint32, uids []uint32, eac
 	var err, unread error
 	for t := range loaded {
 		if err == nil {
-			if err = t.visit(each); err != nil {
+			if err = b.visit(ctx, t, each); err != nil {
 				cancel()
 			}
 			if unread == nil {
@@ -87,15 +90,28 @@ type batch struct {
 	uids     []uint32
 	at       []uint64 // where the cache has them; 0: it has not
 	gone     []bool
+	alone    []bool   // there is no room for its facts here: it is a batch of its own, when its turn comes
 	facts    [][]byte // nil: not there
 	order    []int    // of those in the cache, ascending
 	octets   []byte
+	held     atomic.Int64 // octets of facts, and what was read with them
 	validity uint32
 	err      error // why one of them could not be read
 }
 
-func (t *batch) visit(each func(uint32, []byte) error) error {
+// visit calls each with the facts of a batch that was loaded.
+func (b *Mailbox) visit(ctx context.Context, t *batch, each func(uint32, []byte) error) error {
+	var one batch
 	for i, facts := range t.facts {
+		if t.alone[i] {
+			if err := b.load(ctx, &one, t.validity, t.uids[i:i+1]); err != nil {
+				return err
+			}
+			facts = one.facts[0]
+			if t.err == nil {
+				t.err = one.err
+			}
+		}
 		if facts != nil {
 			if err := each(t.uids[i], facts); err != nil {
 				return err
@@ -110,8 +126,10 @@ func (t *batch) begin(x *index, uids []uint32) {
 	n := len(uids)
 	t.uids, t.err, t.validity = uids, nil, x.validity
 	t.at, t.gone = append(t.at[:0], make([]uint64, n)...), append(t.gone[:0], make([]bool, n)...)
+	t.alone = append(t.alone[:0], make([]bool, n)...)
 	t.facts = append(t.facts[:0], make([][]byte, n)...)
 	t.octets = t.octets[:0]
+	t.held.Store(0)
 	t.find(x)
 }
 
@@ -127,7 +145,7 @@ func (t *batch) find(x *index) {
 			}
 		}
 		t.at[i] = x.messages[at].facts
-		if t.facts[i] == nil && t.at[i] >= cacheHeader && t.at[i] < 1<<62 {
+		if t.facts[i] == nil && !t.alone[i] && t.at[i] >= cacheHeader && t.at[i] < 1<<62 {
 			t.order = append(t.order, i)
 		}
 	}
@@ -141,10 +159,14 @@ func (t *batch) room(n int) []byte {
 	}
 	at := len(t.octets)
 	t.octets = t.octets[:at+n]
+	t.held.Add(int64(n))
 	return t.octets[at : at+n : at+n]
 }
 
-// read takes facts from the cache: records that are near each other with one pread.
+// fits: there is room for n octets more.
+func (t *batch) fits(n int) bool { return t.held.Load()+int64(n) <= batchOctets }
+
+// read takes facts from the cache: records that are near each other with one pread. Those for which there is no room are to be read alone.
 func (t *batch) read(c *cacheFile) {
 	at := func(k int) int64 { return int64(t.at[t.order[k]]) }
 	for k := 0; k < len(t.order); {
@@ -152,8 +174,15 @@ func (t *batch) read(c *cacheFile) {
 		for next < len(t.order) && at(next)-at(next-1) < readGap && at(next)-begin < readMost {
 			next++
 		}
-		p := t.room(int(at(next-1)-begin) + readTail)
-		n, _ := c.f.ReadAt(p, begin)
+		n := int(at(next-1)-begin) + readTail
+		if !t.fits(n) {
+			for ; k < len(t.order); k++ {
+				t.alone[t.order[k]] = true
+			}
+			return
+		}
+		p := t.room(n)
+		n, _ = c.f.ReadAt(p, begin)
 		for p = p[:n]; k < next; k++ {
 			i := t.order[k]
 			record := p[min(at(k)-begin, int64(len(p))):]
@@ -162,6 +191,10 @@ func (t *batch) read(c *cacheFile) {
 				continue
 			}
 			if length += entrySize; length > len(record) {
+				if !t.fits(length) {
+					t.alone[i] = true
+					continue
+				}
 				record = t.room(length)
 				if _, err := c.f.ReadAt(record, at(k)); err != nil {
 					continue
@@ -178,7 +211,7 @@ func (t *batch) read(c *cacheFile) {
 // missing: there are messages without facts.
 func (t *batch) missing() bool {
 	for i := range t.facts {
-		if t.facts[i] == nil && !t.gone[i] {
+		if t.facts[i] == nil && !t.gone[i] && !t.alone[i] {
 			return true
 		}
 	}
@@ -212,7 +245,7 @@ func (b *Mailbox) load(ctx context.Context, t *batch, validity uint32, uids []ui
 	if err != nil {
 		return err
 	}
-	b.describeFiles(ctx, files)
+	b.describeFiles(ctx, t, files)
 	if err := ctx.Err(); err != nil {
 		return err
 	}
@@ -253,7 +286,7 @@ func (b *Mailbox) unread(t *batch) ([]unread, error) {
 	}
 	var files []unread
 	for i, uid := range t.uids {
-		if t.facts[i] != nil || t.gone[i] {
+		if t.facts[i] != nil || t.gone[i] || t.alone[i] {
 			continue
 		}
 		k, ok := e.x.find(uid)
@@ -269,7 +302,7 @@ func (b *Mailbox) unread(t *batch) ([]unread, error) {
 }
 
 // describeFiles reads files, some at a time.
-func (b *Mailbox) describeFiles(ctx context.Context, files []unread) {
+func (b *Mailbox) describeFiles(ctx context.Context, t *batch, files []unread) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	for range min(readers, len(files)) {
@@ -277,11 +310,22 @@ func (b *Mailbox) describeFiles(ctx context.Context, files []unread) {
 			for k := int(next.Add(1)) - 1; k < len(files) && ctx.Err() == nil; k = int(next.Add(1)) - 1 {
 				if f := &files[k]; f.err == nil {
 					f.err = f.read(b.describe)
+					t.hold(f)
 				}
 			}
 		})
 	}
 	wg.Wait()
+}
+
+// hold keeps what a file said of itself, if there is room. Else it is forgotten, and the file is read again when its turn comes: so a mailbox of the longest facts
+// that there can be has some made twice, and nobody holds all of them.
+func (t *batch) hold(u *unread) {
+	n := int64(len(u.facts))
+	if t.held.Add(n) > batchOctets && len(t.uids) > 1 {
+		t.held.Add(-n)
+		u.facts, t.alone[u.i] = nil, u.err == nil
+	}
 }
 
 func (u *unread) read(describe func(io.Reader) ([]byte, int64, error)) error {
@@ -342,6 +386,7 @@ func (b *Mailbox) learn(t *batch, files []unread) error {
 			if f, u.name, u.err = b.file(u.uid); u.err == nil {
 				u.err = u.readFrom(int(f.Fd()), b.describe)
 				f.Close()
+				t.hold(u)
 			}
 		}
 		switch t.facts[u.i] = u.facts; {
@@ -375,7 +420,9 @@ func (e *editing) learn(t *batch, files []unread) error {
 	}
 	octets, count := 0, 0
 	for k := range files {
-		octets += entrySize + len(files[k].facts)
+		if n := len(files[k].facts); n <= maxFacts {
+			octets += entrySize + n
+		}
 	}
 	records := make([]byte, 0, octets)
 	var learnt []message

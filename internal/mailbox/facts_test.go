@@ -1,6 +1,7 @@
 package mailbox
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -494,6 +495,89 @@ func TestFactsTogether(t *testing.T) {
 			t.Errorf("message %d is %.20q, and said to be %.20q", uid, text, said[uid])
 		}
 	}
+}
+
+// Facts may be long: a visit holds some of them, in the order asked for, and those that are too long to be kept are made each time.
+func TestFactsLong(t *testing.T) {
+	b := newBox(t)
+	var files atomic.Int64
+	describe := func(from io.Reader) ([]byte, int64, error) {
+		files.Add(1)
+		var uid, octets int
+		_, err := fmt.Fscan(from, &uid, &octets)
+		return bytes.Repeat([]byte{byte(uid)}, octets), 1, err
+	}
+	uids, sizes := []uint32{}, []int{}
+	for i := range 2*batchSize + 60 {
+		n := 100
+		switch i % 20 {
+		case 7:
+			n = 700 << 10
+		case 13:
+			n = maxFacts
+		}
+		if i == 50 || i == 300 {
+			n = []int{maxFacts + 1, batchOctets + 1}[i/300]
+		}
+		uids, sizes = append(uids, uint32(i+1)), append(sizes, n)
+		b.deliver(fmt.Sprintln(i+1, n))
+	}
+	b.settle()
+	open := func() *Mailbox {
+		root, err := durable.OpenDir(b.dir)
+		must(t, err)
+		defer root.Close()
+		m, err := Open(root, "", Options{Describe: describe, Form: 1, Report: func(err error) { t.Log(err) }})
+		must(t, err)
+		t.Cleanup(func() { m.Close() })
+		return m
+	}
+	visit := func(m *Mailbox, uids []uint32) {
+		t.Helper()
+		i := 0
+		must(t, m.Facts(t.Context(), 0, uids, func(uid uint32, facts []byte) error {
+			if uid != uids[i] || len(facts) != sizes[uid-1] || bytes.Count(facts, []byte{byte(uid)}) != len(facts) {
+				t.Fatalf("message %d, want %d: %d octets, want %d", uid, uids[i], len(facts), sizes[uid-1])
+			}
+			i++
+			return nil
+		}))
+		if i != len(uids) {
+			t.Fatal(i, "of", len(uids))
+		}
+	}
+	m := open()
+	visit(m, uids)
+	if n := int(files.Load()); n <= len(uids) || n > len(uids)+len(uids)/10 {
+		t.Error(n, "files read: those for which there is no room twice, the others once")
+	}
+	again := func(what string, m *Mailbox, uids []uint32, want int64) {
+		t.Helper()
+		files.Store(0)
+		visit(m, uids)
+		if n := files.Load(); n != want {
+			t.Error(what, n, "files read, want", want)
+		}
+	}
+	again("again, the two that are not kept among others:", m, uids, 4)
+	again("one that is not kept:", m, uids[300:301], 1)
+	again("one that is kept:", m, uids[7:8], 0)
+	for from := 0; from < len(uids); from += batchSize {
+		var held batch
+		must(t, m.load(t.Context(), &held, 0, uids[from:min(from+batchSize, len(uids))]))
+		octets, alone := 0, 0
+		for i, facts := range held.facts {
+			octets += len(facts)
+			if held.alone[i] {
+				alone++
+			}
+		}
+		if octets+alone*maxFacts > batchOctets && alone == 0 || octets > batchOctets || cap(held.octets) > 2*batchOctets {
+			t.Errorf("%d octets in one batch, room for %d, %d of its messages alone", octets, cap(held.octets), alone)
+		}
+	}
+	must(t, os.Remove(filepath.Join(b.dir, indexName)))
+	again("without the index:", open(), uids, 4)
 }
 
 // A date is that of the file; the first that is asked for has all looked for, and none is looked for again.

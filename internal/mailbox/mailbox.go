@@ -30,8 +30,8 @@ type Options struct {
 	Host     string        // stands in the names of new files; "": localhost
 	Ops      *durable.Ops  // nil but in tests, which make its steps fail
 
-	// Describe says what Facts is to give of a message, at most 64 KiB, and the number of its octets in wire form. It may be called by several at a
-	// time. Form is the number of the form of what it says: what another form has left is made anew.
+	// Describe says what Facts is to give of a message, and the number of its octets in wire form. It may be called by several at a time. What is longer than 1 MiB
+	// is not kept. Form is the number of the form of what it says: what another form has left is made anew.
 	Describe func(io.Reader) (facts []byte, wire int64, err error)
 	Form     uint32
 }
