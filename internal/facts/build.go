@@ -3,6 +3,7 @@ package facts
 import (
 	"bytes"
 	"encoding/binary"
+	"sync"
 
 	"postamt/internal/message"
 )
@@ -29,13 +30,16 @@ type field struct {
 	name int
 }
 
-// build leaves them in b.b, but for the object ids, for which it returns the message ids: the message's own, and those that it refers to.
-func (b *builder) build(m *message.Message) (own string, refs []string) {
+// build leaves them in b.b, but for the object ids, for which it returns the message ids: the message's own, and those that it refers to. Who makes wide
+// ones has large locked: what they may need of memory nobody is to need several times at once.
+func (b *builder) build(m *message.Message, large sync.Locker) (own string, refs []string) {
 	b.scan(m.Root)
 	own, refs = b.threadIDs()
 	e := m.Root.Envelope()
 	b.record(narrow, m, e, own, refs)
 	if b.over() || m.Wire >= 1<<32 {
+		large.Lock()
+		defer large.Unlock()
 		b.record(wide, m, e, own, refs)
 	}
 	return own, refs

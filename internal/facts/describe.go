@@ -12,10 +12,13 @@ import (
 )
 
 // Describer describes messages. It holds what it can use again; the zero value is ready, and safe for concurrent use.
-type Describer struct{ free sync.Pool }
+type Describer struct {
+	free  sync.Pool
+	large sync.Mutex
+}
 
 // Describe reads a message to its end, once, and returns its Facts and the number of its octets in wire form. The error is of r. Beside what message.Parse needs it has twice
-// as many octets as the Facts, and keeps for the next message what an ordinary one needs.
+// as many octets as the Facts, for one long record at a time, and keeps for the next message what an ordinary one needs.
 func (d *Describer) Describe(r io.Reader) (f []byte, wire int64, err error) {
 	w, _ := d.free.Get().(*work)
 	if w == nil {
@@ -31,7 +34,7 @@ func (d *Describer) Describe(r io.Reader) (f []byte, wire int64, err error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	w.ids(w.build(m))
+	w.ids(w.build(m, &d.large))
 	if cap(w.b) > 2*maxNarrow { // too much to keep, so it need not be copied
 		f, w.b = w.b, nil
 		return f, m.Wire, nil

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/iotest"
 	"time"
@@ -365,6 +366,21 @@ func TestMaxSize(t *testing.T) {
 		} else {
 			t.Log(what, len(f))
 		}
+	}
+}
+
+// A message of 4 GiB has numbers that narrow words have no room for.
+func TestHuge(t *testing.T) {
+	m, err := message.Parse(strings.NewReader("Subject: x\n\nx\n"), message.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Wire, m.Root.Body.Octets, m.Root.Body.Wire, m.Root.Body.Lines = 1<<32, 1<<32-20, 1<<32-13, 1<<31
+	b := new(builder)
+	b.build(m, new(sync.Mutex))
+	f := Facts(b.b)
+	if !f.Valid() || f.Wire() != m.Wire || f.Root().Header() != m.Root.Header || f.Root().Body() != m.Root.Body || string(f.Subject()) != "x" {
+		t.Errorf("%v, want %v", f.Root().Body(), m.Root.Body)
 	}
 }
 
