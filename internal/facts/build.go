@@ -136,7 +136,8 @@ func (b *builder) putNumber(at int, n int64) {
 	}
 }
 
-// text puts a text at a place and returns where it is. It is looked for near what was used last. One with a NUL is not: it could be found in a table that is yet to be filled.
+// text puts a text at a place and returns where it is. It is looked for near what was used last. One with a NUL is not: it could be found in a table
+// that is yet to be filled.
 func (b *builder) text(at int, s []byte) (where int) {
 	if b.near > 0 && len(s) > 0 && bytes.IndexByte(s, 0) < 0 {
 		if i := bytes.Index(b.b[b.near:min(b.near+window+len(s), len(b.b))], s); i >= 0 {

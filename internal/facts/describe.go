@@ -17,8 +17,8 @@ type Describer struct {
 	large sync.Mutex
 }
 
-// Describe reads a message to its end, once, and returns its Facts and the number of its octets in wire form. The error is of r. Beside what message.Parse needs it has twice
-// as many octets as the Facts, for one long record at a time, and keeps for the next message what an ordinary one needs.
+// Describe reads a message to its end, once, and returns its Facts and the number of its octets in wire form. The error is of r. Memory is what message.Parse
+// needs, and twice that of the Facts; of those with wide words one is made at a time. What an ordinary message needs is kept for the next one.
 func (d *Describer) Describe(r io.Reader) (f []byte, wire int64, err error) {
 	w, _ := d.free.Get().(*work)
 	if w == nil {

@@ -46,11 +46,11 @@
 //
 // # How much
 //
-// An ordinary message has some 1,000 octets of facts. All of every message is there, as far as Parse keeps it, so none has more than MaxSize: with the defaults of
-// message.Limits headers have 1 MiB, of which 3 octets can be two addresses ("a:;"), 66 octets here; that is 23 MB. The fields of the message are there once more, at most
-// 1 MB. Of 10,000 parts and those that Parse makes up each has 153 octets, 80 for an envelope and some for texts: 3 MB. What costs octets of headers costs them only once.
+// An ordinary message has some 1,000 octets of facts. What Parse keeps of a message is all there, so there is no more than MaxSize: with the defaults of
+// message.Limits headers have 1 MiB together, of which 3 octets can be two addresses ("a:;"), 66 octets here: 23 MB. The fields of the message's own header, of
+// 256 KiB, are there once more: 1 MB. 10,000 parts and those that Parse makes up have 153 octets each, 80 for an envelope, and their texts: 3 MB.
 //
-// What Parse does not keep is in the file only: Truncated. Nobody writes a header of 256 KiB, or a field of 64, but to see what happens.
+// What Parse does not keep, of a header longer than 256 KiB or a field longer than 64, is in the file only: Truncated. Nobody writes those but to see what happens.
 //
 // # Object ids (RFC 8474)
 //

@@ -209,14 +209,18 @@ func TestLargeFacts(t *testing.T) {
 		}
 	}
 	for search, want := range map[string]string{
-		"HEADER To p1999@example.com": " 1", "HEADER Bcc p3999@": " 1", "HEADER Cc last@example.org": " 1", "TO p49@example.com": "", "HEADER Subject \"the last\"": " 4", "CC v@x": " 4",
-		"HEADER X-Late \"\"": " 4", "HEADER References <1199.long": " 3", "HEADER References <last@x>": " 3", "NOT HEADER Subject \"\"": "", "TEXT \"body 1499\"": " 2", "BODY innermost": " 5",
+		"HEADER To p1999@example.com": " 1", "HEADER Bcc p3999@": " 1", "HEADER Cc last@example.org": " 1",
+		"TO p49@example.com": "", "HEADER Subject \"the last\"": " 4", "CC v@x": " 4",
+		"HEADER X-Late \"\"": " 4", "HEADER References <1199.long": " 3", "HEADER References <last@x>": " 3",
+		"NOT HEADER Subject \"\"": "", "TEXT \"body 1499\"": " 2", "BODY innermost": " 5",
 		"TEXT \"at depth 29\"": " 5", "FROM example.org": " 1 2 3 4 5 6", "NOT TO last@": " 2 3 4 5 6",
 	} {
 		same(search, ask("SEARCH "+search), "* SEARCH"+want+"\r\n")
 	}
 	// Of the fourth nothing is kept of what is behind its 256 KiB: it has no subject and no Cc to be sorted by.
-	for sort, want := range map[string]string{"FROM": " 4 3 2 5 1 6", "REVERSE FROM": " 6 1 5 2 3 4", "TO": " 4 1 5 6 2 3", "SUBJECT": " 4 5 2 3 6 1", "DISPLAYFROM": " 4 3 2 5 1 6", "CC": " 2 3 4 5 6 1"} {
+	for sort, want := range map[string]string{
+		"FROM": " 4 3 2 5 1 6", "REVERSE FROM": " 6 1 5 2 3 4", "TO": " 4 1 5 6 2 3", "SUBJECT": " 4 5 2 3 6 1", "DISPLAYFROM": " 4 3 2 5 1 6", "CC": " 2 3 4 5 6 1",
+	} {
 		same(sort, ask("SORT ("+sort+") UTF-8 ALL"), "* SORT"+want+"\r\n")
 	}
 }

@@ -63,8 +63,9 @@
 // # postamt.cache
 //
 // What a message's file says is read once, by Options.Describe, of which the mailbox knows nothing but that it gives octets, the facts. Messages never
-// change, nor do records: they are appended, and what is of messages that are gone is dropped when it is most of the file. Facts of more than 1 MiB are made each time that
-// they are asked for: 20,000 recipients or 5,000 parts have less, and who sends more than that fills nobody's disk with 30 times what he has sent.
+// change, nor do records: they are appended, and what is of messages that are gone is dropped when it is most of the file.
+// Facts of more than 1 MiB are made each time that they are asked for: 10,000 recipients or 5,000 parts have less, and what was sent to have more
+// fills no disk with twenty times its own size.
 //
 //	header, 64 octets
 //	    0   16  "postamt.cache 1\n"
