@@ -67,7 +67,7 @@ func (u *user) describe(name string) error {
 	u.count()
 	u.writeFlags()
 	if u.revision1() {
-		if n := u.firstUnseen(); n != 0 {
+		if n := v.number(v.box.FirstUnseen()); n != 0 {
 			u.say(imap.OK(imap.CodeUnseen(n), "the first message that was not seen"))
 		}
 	}
@@ -84,16 +84,6 @@ func (u *user) describe(name string) error {
 		return u.writeName(name)
 	}
 	return nil
-}
-
-func (u *user) firstUnseen() (number uint32) {
-	u.view.box.Each(u.view.uids, func(i int, m *mailbox.Message) bool {
-		if m.Flags&mailbox.Seen == 0 {
-			number = uint32(i + 1)
-		}
-		return number == 0
-	})
-	return number
 }
 
 // resynchronize tells a client what has changed since it was last here (RFC 7162 section 3.2.5).

@@ -18,7 +18,7 @@ type view struct {
 	readOnly bool
 	rights   maildir.Rights // when it was selected (RFC 4314 section 5.1.1)
 	validity uint32
-	uids     []uint32
+	uids     []uint32          // shared with other sessions: to be appended to, but never changed
 	gone     []uint32          // of uids, ascending: removed, and not told yet
 	modseq   uint64            // all that happened up to it is in uids and gone, and was told or is in own
 	agreed   uint64            // while some are gone: all that happened up to it was told
@@ -121,7 +121,7 @@ func (v *view) loseMissing() {
 // expunge takes messages out, and returns their sequence numbers from the highest down: so each is right when the client comes to it.
 func (v *view) expunge(uids []uint32) (numbers []uint32) {
 	numbers = make([]uint32, 0, len(uids))
-	kept, k := v.uids[:0], 0
+	kept, k := make([]uint32, 0, len(v.uids)-len(uids)), 0
 	for i, uid := range v.uids {
 		if k < len(uids) && uids[k] == uid {
 			numbers = append(numbers, uint32(i+1))

@@ -178,16 +178,54 @@ func (b *Mailbox) Since(validity uint32, modseq uint64) (c Changes, ok bool) {
 	return c, true
 }
 
-// Snapshot is the UIDs of all messages, ascending, with UIDVALIDITY and the highest mod-sequence of that moment.
+// Snapshot is the UIDs of all messages, ascending, with UIDVALIDITY and the highest mod-sequence of that moment. All sessions share it: it must not
+// be changed.
 func (b *Mailbox) Snapshot() (uids []uint32, validity uint32, highest uint64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	x := b.index.x
-	uids = make([]uint32, len(x.messages))
-	for i := range uids {
-		uids[i] = x.messages[i].uid
+	x, t := b.index.x, &b.told
+	if t.of != x || t.members != x.members || t.uids == nil {
+		t.begin(x)
+		t.members, t.uids = x.members, make([]uint32, len(x.messages))
+		for i := range t.uids {
+			t.uids[i] = x.messages[i].uid
+		}
 	}
-	return uids, x.validity, x.highest
+	return t.uids[:len(t.uids):len(t.uids)], x.validity, x.highest
+}
+
+// FirstUnseen is the first message that nobody has seen, 0: there is none.
+func (b *Mailbox) FirstUnseen() uint32 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	x, t := b.index.x, &b.told
+	if t.of != x || t.changes != x.changes {
+		t.begin(x)
+		t.changes, t.unseen = x.changes, 0
+		for i := range x.messages {
+			if m := &x.messages[i]; m.flags()&Seen == 0 {
+				t.unseen = m.uid
+				break
+			}
+		}
+	}
+	return t.unseen
+}
+
+// told is what was told of an index: who opens a mailbox that has not changed is not to wait for a look at each message.
+type told struct {
+	of      *index
+	members uint64 // when uids were made
+	changes uint64 // when unseen was found
+	uids    []uint32
+	unseen  uint32
+}
+
+// begin forgets what is of another index.
+func (t *told) begin(x *index) {
+	if t.of != x {
+		*t = told{of: x, changes: ^uint64(0)}
+	}
 }
 
 // Recent are those in new/ that no session of this process has claimed (RFC 3501 section 2.3.2); claim: from now on one has.

@@ -137,9 +137,11 @@ type index struct {
 	gone       []expunged
 	since      uint64 // the mod-sequence from which on gone has all
 	names      names
-	near       int   // where the last UID that was looked for stands
-	end        int64 // octets of the file that are valid
-	base       int64 // of these, the snapshot
+	members    uint64 // counts messages that have come and gone
+	changes    uint64 // and those that have changed, too
+	near       int    // where the last UID that was looked for stands
+	end        int64  // octets of the file that are valid
+	base       int64  // of these, the snapshot
 }
 
 // expunged is a message that is no more. The newest are remembered, for clients that were away (QRESYNC).
@@ -344,10 +346,12 @@ func (x *index) find(uid uint32) (i int, ok bool) {
 // put adds a message or replaces what was known of it.
 func (x *index) put(m message, name string) {
 	m.setName(x.names.add(name), len(name))
+	x.changes++
 	i, ok := x.find(m.uid)
 	if ok {
 		x.messages[i] = m
 	} else {
+		x.members++
 		x.messages = append(x.messages, message{})
 		copy(x.messages[i+1:], x.messages[i:])
 		x.messages[i] = m
@@ -381,6 +385,8 @@ func (x *index) compact() {
 		return
 	}
 	x.removed = false
+	x.members++
+	x.changes++
 	x.messages = slices.DeleteFunc(x.messages, func(m message) bool { return m.dead() })
 }
 

@@ -63,6 +63,8 @@ type Mailbox struct {
 	spare   int           // spareLines, but in tests
 	young   time.Duration // youngLinks, but in tests
 
+	told told
+
 	followers followers
 	told      uint64         // the highest mod-sequence that they know of
 	watcher   *watch.Watcher // nil: nobody tells of changes by others
