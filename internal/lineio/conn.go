@@ -56,6 +56,7 @@ type Conn struct {
 
 	out  *block // out.b[:n] is to be sent
 	n    int
+	bulk bool  // more was written at once than fits into a medium block: the next is a large one
 	werr error // the first failure to write; after it nothing is written
 
 	readTimeout, writeTimeout time.Duration

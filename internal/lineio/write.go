@@ -18,6 +18,7 @@ func (c *Conn) Write(p []byte) (int, error) {
 		if err := c.Flush(); err != nil {
 			return 0, err
 		}
+		c.bulk = true
 		c.outRoom()
 	}
 	c.n += copy(c.out.b[c.n:], p)
@@ -48,6 +49,7 @@ func (c *Conn) Err() error { return c.werr }
 
 // Flush sends what was gathered.
 func (c *Conn) Flush() error {
+	c.bulk = false
 	if c.werr != nil {
 		return c.werr
 	}
@@ -60,7 +62,11 @@ func (c *Conn) Flush() error {
 // outRoom is the free space of the write buffer, of which there is one afterwards.
 func (c *Conn) outRoom() int {
 	if c.out == nil {
-		c.out = getBlock(medium)
+		size := medium
+		if c.bulk {
+			size = large
+		}
+		c.out = getBlock(size)
 	}
 	return len(c.out.b) - c.n
 }
