@@ -62,15 +62,16 @@ func (u *user) appendFlags(b []byte, m *mailbox.Message) []byte {
 }
 
 // learn tells the client of keywords that he has not been told of, before he meets them on messages. Dovecot renames messages first and then gives the new letter its
-// name: a letter without one is waited for, but not for long, and looked up again once a second.
+// name: a letter without one is waited for once, not for long, and looked up again when it is met.
 func (u *user) learn(bits uint32) error {
 	bits &^= u.named
-	if bits == 0 || bits&^u.nameless == 0 && time.Since(u.looked) < time.Second {
+	const wait = 100 * time.Millisecond
+	if bits == 0 || bits&^u.nameless == 0 && time.Since(u.looked) < wait { // not for each message of a FETCH
 		return nil
 	}
 	until := time.Now()
-	if bits&^u.nameless != 0 && until.Sub(u.looked) > time.Second {
-		until = until.Add(100 * time.Millisecond)
+	if bits&^u.nameless != 0 && until.Sub(u.looked) > wait {
+		until = until.Add(wait)
 	}
 	for {
 		k, err := u.view.box.Keywords()
