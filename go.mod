@@ -3,6 +3,7 @@ module postamt
 go 1.26.0
 
 require (
+	github.com/emersion/go-imap/v2 v2.0.0-beta.8 // tests: independent IMAP client
 	github.com/emersion/go-maildir v0.6.0 // tests: independent maildir reader
 	github.com/emersion/go-message v0.18.2
 	github.com/emersion/go-smtp v0.25.1 // tests: independent SMTP and LMTP peer

@@ -239,6 +239,7 @@ func TestIdleWithDovecot(t *testing.T) {
 		idle, at *wire
 	}{{"ours", b.session(), b.theirs()}, {"Dovecot's", b.theirs(), b.session()}} {
 		t.Run(x.name, func(t *testing.T) {
+			x.idle.T, x.at.T = t, t
 			x.idle.do("SELECT INBOX")
 			x.at.do("SELECT INBOX")
 			x.idle.Say("i IDLE")
@@ -259,7 +260,9 @@ func TestIdleWithDovecot(t *testing.T) {
 			see("2 EXISTS")
 			x.at.do("NOOP")
 			x.at.do(`STORE 2 +FLAGS (\Flagged red)`)
-			see("2 FETCH", `\Flagged`, " red")
+			see("2 FETCH", `\Flagged`)
+			x.at.do(`STORE 2 +FLAGS (\Answered)`)
+			see("2 FETCH", `\Answered`, " red") // which Dovecot has named after the message had it
 			x.at.do(`STORE 2 +FLAGS.SILENT (\Deleted)`)
 			x.at.do("EXPUNGE")
 			see("2 EXPUNGE")
