@@ -52,6 +52,10 @@ testssl: all ## let testssl.sh rate the listeners of smtpd, pop3d and imapd; no 
 	DEPS=testssl ./test/deps.sh
 	TESTSSL=1 $(GO) test -count=1 -timeout 60m -parallel 3 -run TestTestSSL -v ./test/tls
 
+roundcube: all ## a webmail in a browser on imapd and smtpd; root; 420 MB below .cache
+	DEPS=roundcube ./test/deps.sh
+	ROUNDCUBE=1 $(GO) test -count=1 -run TestRoundcube -v ./test/webmail
+
 fuzz: ## every fuzz target for FUZZTIME
 	@for p in $$(grep -rl '^func Fuzz' --include='*_test.go' internal cmd | xargs -n1 dirname | sort -u); do \
 	  for f in $$(grep -rhoE '^func Fuzz[A-Za-z0-9_]+' $$p/*_test.go | sed 's/func //'); do \
@@ -109,4 +113,4 @@ clean: ## remove what was built; ./run (the demo's mail) stays
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
 
-.PHONY: all run test deps check race crash testssl fuzz powercut backlog soak bench bench-start imports install uninstall clean help
+.PHONY: all run test deps check race crash testssl roundcube fuzz powercut backlog soak bench bench-start imports install uninstall clean help

@@ -6,7 +6,8 @@
 # $PEERS_DIR (default: .cache/peers in this tree, ignored by git), where test/peers finds them. The only trace
 # of them outside is the account Debian-exim, whose name is compiled into Debian's Exim.
 #
-# DEPS=testssl names the needs of "make testssl" instead.
+# DEPS=testssl names the needs of "make testssl" instead, DEPS=roundcube those of "make roundcube": a webmail with PHP, and a browser, some
+# 130 MB, which are unpacked below $PEERS_DIR/roundcube with all that is missing for them.
 #
 # Without root or apt: names what is missing and exits 1; with SKIP_MISSING=1 it names it and exits 0, and the
 # tests that need it skip themselves. Prints nothing when nothing is missing.
@@ -60,12 +61,15 @@ svlogd       runit
 tcpserver    ucspi-tcp
 tcpsvd       ipsvd
 '
-# For one target only: DEPS=testssl.
+# For one target only.
 case ${DEPS:-} in
 testssl) needs='
 testssl      testssl.sh
 ps           procps
 hexdump      bsdextrautils
+' ;;
+roundcube) needs='
+curl         curl
 ' ;;
 esac
 
@@ -80,6 +84,9 @@ done <<END
 $needs
 END
 missing_peers= missing_account=
+if [ "${DEPS:-}" = roundcube ]; then
+	[ -x "$PEERS_DIR/roundcube/usr/lib/chromium/chromium" ] || missing_peers=' roundcube-core+roundcube-sqlite3+php-cli+php-sqlite3+chromium'
+fi
 if [ -z "${DEPS:-}" ]; then
 	# smtplib needs more than Debian's python3-minimal.
 	if command -v python3 >/dev/null && ! [ -e "$(echo /usr/lib/python3*/smtplib.py)" ]; then
@@ -151,11 +158,14 @@ for peer in $missing_peers; do
 	# shellcheck disable=SC2046 # a list
 	apt install --download-only -o Dir::Cache::archives="$debs" $(echo "$peer" | tr + ' ') || give_up "download of $peer failed"
 	to=$PEERS_DIR
-	[ "$peer" != exim4-daemon-heavy ] || to=$PEERS_DIR/heavy
+	case $peer in
+	exim4-daemon-heavy) to=$PEERS_DIR/heavy ;;
+	roundcube*) to=$PEERS_DIR/roundcube ;;
+	esac
 	for deb in "$debs"/*.deb; do
-		case ${deb##*/} in
-		lib*-dev_*) ;;
-		lib* | postfix_* | exim4-base_* | exim4-daemon-* | dovecot-* | courier-* | gamin_* | *inetd_*) dpkg -x "$deb" "$to" || give_up "cannot unpack $deb" ;;
+		case $peer/${deb##*/} in
+		*/lib*-dev_* | roundcube*/*apache2* | roundcube*/dbconfig*) ;;
+		roundcube*/* | */lib* | */postfix_* | */exim4-base_* | */exim4-daemon-* | */dovecot-* | */courier-* | */gamin_* | */*inetd_*) dpkg -x "$deb" "$to" || give_up "cannot unpack $deb" ;;
 		esac
 	done
 	rm -rf "$debs"
