@@ -3,6 +3,7 @@ package pop3d
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"testing/iotest"
 	"time"
 
+	"postamt/internal/login"
 	"postamt/internal/maillog"
 )
 
@@ -483,6 +485,37 @@ func TestNote(t *testing.T) {
 			t.Errorf("%q is %+v", bad, n)
 		}
 	}
+}
+
+// slowly judges when it is told to.
+type slowly struct {
+	*accounts
+	now chan bool
+}
+
+func (s slowly) Authenticate(ctx context.Context, q login.Request, ask func([]byte) ([]byte, error)) (login.User, error) {
+	select {
+	case <-s.now:
+	case <-ctx.Done():
+	}
+	return s.accounts.Authenticate(ctx, q, ask)
+}
+
+// What was said to a guess does not wait for the next one, which came with it, to be judged.
+func TestGuessesAtOnce(t *testing.T) {
+	conf := testConfig()
+	auth := slowly{&accounts{}, make(chan bool)}
+	conf.Auth = auth
+	p := dial(t, newLoopback(t, POP3, conf))
+	io.WriteString(p, "USER alice\r\nPASS wrong\r\nUSER alice\r\nPASS secret\r\nQUIT\r\n")
+	p.expect("+OK")
+	auth.now <- true
+	p.expect("-ERR [AUTH]")
+	p.expect("+OK")
+	auth.now <- true
+	p.expect("+OK")
+	p.expect("+OK bye")
+	p.ends()
 }
 
 // RFC 2449 section 6.5: who comes back too soon, and a table that does not grow with who came long ago.
