@@ -73,7 +73,7 @@
 // see what its logged-in clients see (imapd, pop3d). What it cannot: open a file, connect anywhere, read a mailbox nobody has
 // logged in to, make the monitor act for root or a system account, execute anything, signal its siblings.
 // What a captured worker can do: what its user may; ask whether a name is of that user. Not more.
-// If the front ends, everything ends, with an error so that a supervisor starts it again; if a worker ends, its connections break and
+// If the front ends, everything ends within two seconds, with an error so that a supervisor starts it again; if a worker ends, its connections break and
 // nothing else; if the monitor ends, the kernel ends the others (PDEATHSIG), and their sockets break.
 //
 // Without root there are the same processes, all as the one user who started them, and names of any other uid are refused.

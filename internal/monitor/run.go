@@ -20,6 +20,9 @@ import (
 	"postamt/internal/privilege"
 )
 
+// crashTime is how long workers may take to finish when the front has died: until they have, a supervisor starts no other, and nobody is served.
+const crashTime = 2 * time.Second
+
 // roomTime is how long somebody who has logged in waits for room for a worker.
 const roomTime = 5 * time.Second
 
@@ -156,7 +159,7 @@ func (m *Monitor) Reload(text string, lookup func(string) (Account, error)) {
 }
 
 // Run serves the children until ctx ends and they have finished, at most for Grace. The error says that the front ended by itself;
-// nothing is left then either.
+// nothing is left then either, after crashTime at most.
 func (m *Monitor) Run(ctx context.Context) error {
 	var exit error
 	go func() {
@@ -166,20 +169,20 @@ func (m *Monitor) Run(ctx context.Context) error {
 	serving := make(chan error, 1)
 	go func() { serving <- m.serveFront() }()
 	var err error
-	ended := false
+	ended, grace := false, m.opt.Grace
 	select {
 	case <-ctx.Done():
 		m.front.tell(order{kind: kindStop}, nil)
 		if m.opt.Tickets != nil { // what the front still carries ends with the workers' sessions; it has no more to give them
-			m.stopWorkers()
+			m.stopWorkers(m.opt.Grace)
 		}
-		m.await(m.ended)
+		m.await(m.ended, m.opt.Grace)
 	case <-m.ended:
 		ended = true
 	case err = <-serving:
 		// ECONNRESET: it died with answers unread.
 		if ended = errors.Is(err, io.EOF) || errors.Is(err, unix.ECONNRESET); ended {
-			m.await(m.ended)
+			m.await(m.ended, crashTime)
 		}
 	}
 	m.front.cmd.Process.Kill()
@@ -191,14 +194,15 @@ func (m *Monitor) Run(ctx context.Context) error {
 		default:
 		}
 		err = fmt.Errorf("monitor: the front ended: %s", how)
+		grace = min(grace, crashTime)
 	}
-	m.stopWorkers()
+	m.stopWorkers(grace)
 	m.front.sock.close()
 	return err
 }
 
-func (m *Monitor) await(done <-chan struct{}) {
-	t := time.NewTimer(m.opt.Grace)
+func (m *Monitor) await(done <-chan struct{}, most time.Duration) {
+	t := time.NewTimer(most)
 	defer t.Stop()
 	select {
 	case <-done:

@@ -199,8 +199,8 @@ func (m *Monitor) buried(w *worker, exit error) {
 	m.event("died", w, state(exit))
 }
 
-// stopWorkers tells them to finish and waits for them, at most for Grace; then it ends those that we may end.
-func (m *Monitor) stopWorkers() {
+// stopWorkers tells them to finish and waits for them, but not for ever; then it ends those that we may end.
+func (m *Monitor) stopWorkers(grace time.Duration) {
 	m.mu.Lock()
 	m.stopping = true
 	var gone chan struct{}
@@ -215,7 +215,7 @@ func (m *Monitor) stopWorkers() {
 	if gone == nil {
 		return
 	}
-	m.await(gone)
+	m.await(gone, grace)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	for w := range m.alive {

@@ -119,7 +119,7 @@ func TestPartsEnd(t *testing.T) {
 	for _, role := range []string{"front", "monitor"} {
 		t.Run(role, func(t *testing.T) {
 			t.Parallel()
-			s := newSite(t, false, "drain_timeout 1s").All() // c's worker waits for QUIT
+			s := newSite(t, false, "drain_timeout 1h").All() // c's worker would wait for QUIT
 			s.Put(texts(1)...)
 			c, d := s.login(false), s.login2(true)
 			c.Do("DELE 1", "+OK")
