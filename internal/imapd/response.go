@@ -84,9 +84,9 @@ func (r *response) append(b []byte, item *imap.FetchItem) ([]byte, error) {
 	return r.section(b, &s)
 }
 
-// preview appends a PREVIEW (RFC 8970 section 3). Section 4.1: with LAZY it is NIL rather than looked for.
+// preview appends a PREVIEW (RFC 8970 section 3). Section 4.1: with LAZY it is NIL rather than that a file is opened for it.
 func (r *response) preview(b []byte, lazy bool) ([]byte, error) {
-	if b = append(b, "PREVIEW "...); lazy {
+	if b = append(b, "PREVIEW "...); lazy && r.file == nil {
 		return append(b, "NIL "...), nil
 	}
 	f, err := r.open()

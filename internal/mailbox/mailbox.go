@@ -66,7 +66,7 @@ type Mailbox struct {
 	told told
 
 	followers followers
-	told      uint64         // the highest mod-sequence that they know of
+	announced uint64         // the highest mod-sequence that they know of
 	watcher   *watch.Watcher // nil: nobody tells of changes by others
 	claimed   uint32         // the highest UID that a session was told of
 

@@ -69,8 +69,8 @@ func (b *Mailbox) syncLocked(hard bool) error {
 // news tells the followers that there is some, here found or by another process whose index was read. When only the state of the directories is another one there is none:
 // who follows would look again and again.
 func (b *Mailbox) news() {
-	if n := b.index.x.highest; n != b.told {
-		b.told = n
+	if n := b.index.x.highest; n != b.announced {
+		b.announced = n
 		b.changed()
 	}
 }

@@ -12,8 +12,8 @@ import (
 const PreviewLength = 200
 
 // Preview is how a text begins, in UTF-8, on one line: white space is one space, characters that nobody sees are left out, and of HTML its tags. Lines that quote another message come only
-// when there is nothing else: who reads on knows them, and what is new is what they would hide.
-func Preview(text []byte, isHTML bool) string {
+// when there is nothing else: who reads on knows them, and what is new is what they would hide. Whole: there is no more text than this.
+func Preview(text []byte, isHTML, whole bool) string {
 	var p previewer
 	if isHTML {
 		p.line([]byte(html.UnescapeString(string(htmlText(text)))))
@@ -26,7 +26,7 @@ func Preview(text []byte, isHTML bool) string {
 			p.line(line)
 		}
 	}
-	if p.n == 0 {
+	if p.n == 0 && whole {
 		p.line(text)
 	}
 	return p.b.String()
@@ -48,9 +48,11 @@ func (p *previewer) line(s []byte) {
 			p.space = p.n > 0
 		case unicode.Is(unicode.Cf, r) && r != '\u200d' || r == '\u034f': // newsletters fill their first line with these; a joiner makes one emoji of two
 		default:
-			if p.space && p.n+1 < PreviewLength {
+			if p.space {
+				if p.n++; p.n == PreviewLength {
+					return
+				}
 				p.b.WriteByte(' ')
-				p.n++
 			}
 			p.space = false
 			p.b.WriteRune(r)
