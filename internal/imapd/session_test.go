@@ -31,6 +31,9 @@ var literal = regexp.MustCompile(`^\* [^\r\n]*\{([0-9]+)\}\r\n`)
 // not send, or twice to one.
 func check(t *testing.T, in []byte, out string) {
 	t.Helper()
+	if before, _, ok := strings.Cut(out, "OK DEFLATE active\r\n"); ok {
+		out = before + "OK DEFLATE active\r\n"
+	}
 	greeting, rest, _ := strings.Cut(out, "\r\n")
 	if !strings.HasSuffix(out, "\r\n") || !strings.HasPrefix(greeting, "* OK [CAPABILITY IMAP4rev1 ") {
 		t.Fatalf("%q: %q", in, out)
