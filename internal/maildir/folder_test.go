@@ -16,6 +16,8 @@ import (
 
 	"pgregory.net/rapid"
 
+	"golang.org/x/sys/unix"
+
 	"postamt/internal/durable"
 	"postamt/internal/mutf7"
 )
@@ -212,6 +214,36 @@ func TestDeleteWhileAMessageArrives(t *testing.T) {
 		t.Error(left)
 	}
 	if left, _ := filepath.Glob(path + "/..*"); left != nil {
+		t.Error(left)
+	}
+}
+
+// A message and its copy are one file. That the first is removed gives the other a younger time, and makes no arrival of it.
+func TestDeleteOfCopies(t *testing.T) {
+	r, path := newRoot(t)
+	mkfolder(t, path+"/.lists")
+	first := path + "/.lists/new/1.a"
+	os.WriteFile(first, nil, 0o600)
+	for _, n := range []string{"2.b", "3.c", "4.d"} {
+		if err := os.Link(first, path+"/.lists/new/"+n); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctime := func(name string) (st unix.Stat_t) {
+		if err := unix.Stat(name, &st); err != nil {
+			t.Fatal(err)
+		}
+		return st
+	}
+	// Until the clock of the file system has ticked, now is then.
+	then := ctime(first)
+	for now := then; now.Ctim == then.Ctim; now = ctime(path + "/tmp/now") {
+		os.WriteFile(path+"/tmp/now", nil, 0o600)
+	}
+	if err := r.Delete("lists"); err != nil {
+		t.Fatal(err)
+	}
+	if left, _ := filepath.Glob(path + "/new/*"); left != nil {
 		t.Error(left)
 	}
 }

@@ -91,6 +91,19 @@ func (r *Root) empty(folder *os.File, sub string, gone time.Time) error {
 		return err
 	}
 	defer dir.Close()
+	// Who came before is asked before anything is removed: a copy may be a link to the same file, and the end of one changes the time of the other.
+	old := make(map[string]bool)
+	if sub == "new" {
+		err := scan(folder, sub, func(name string) error {
+			var st unix.Stat_t
+			err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+			old[name] = err == nil && time.Unix(st.Ctim.Unix()).Before(gone)
+			return ignoreMissing(err)
+		})
+		if err != nil {
+			return err
+		}
+	}
 	for range 10 {
 		err := scan(folder, sub, func(name string) error {
 			var st unix.Stat_t
@@ -100,7 +113,7 @@ func (r *Root) empty(folder *os.File, sub string, gone time.Time) error {
 			if st.Mode&unix.S_IFMT == unix.S_IFDIR {
 				return nil // for removeAll
 			}
-			if sub == "new" && !time.Unix(st.Ctim.Unix()).Before(gone) {
+			if sub == "new" && !old[name] && !time.Unix(st.Ctim.Unix()).Before(gone) {
 				return r.rescue(dir, name)
 			}
 			if r.now().Sub(time.Unix(st.Mtim.Unix())) < tempAge {
