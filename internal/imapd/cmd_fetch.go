@@ -64,7 +64,7 @@ func (u *user) cmdFetch(cmd imap.Command, d *imap.Decoder) error {
 		return err
 	}
 	switch {
-	case f.failed != nil:
+	case f.failed != nil && !(cmd.UID && errors.Is(f.failed, mailbox.ErrExpunged)):
 		return f.failed
 	case missing:
 		return imap.No(imap.ExpungeIssued, "some of the messages are gone")

@@ -9,7 +9,7 @@ import (
 )
 
 // set is the messages of the selected mailbox that a command names: UIDs, ascending. RFC 9051 section 9, seq-number: a sequence number that no message has is BAD; of UIDs
-// that does not matter. Messages that are gone, and of which the client was not told, are left out: missing says so.
+// that does not matter. Messages that are gone, and of which the client was not told, are left out: missing says so of numbers; RFC 9051 section 6.4.9: of UIDs nothing is said.
 func (u *user) set(s imap.NumSet, byUID bool) (uids []uint32, missing bool, err error) {
 	v := u.view
 	switch {
@@ -36,7 +36,7 @@ func (u *user) set(s imap.NumSet, byUID bool) (uids []uint32, missing bool, err 
 	if len(v.gone) > 0 {
 		uids = slices.DeleteFunc(uids, func(uid uint32) bool { _, gone := slices.BinarySearch(v.gone, uid); return gone })
 	}
-	return uids, len(uids) < n, nil
+	return uids, !byUID && len(uids) < n, nil
 }
 
 // RFC 9051 section 6.4.6: "STORE" SP sequence-set SP store-att-flags. RFC 7162 section 3.1.3: UNCHANGEDSINCE.
