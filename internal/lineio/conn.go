@@ -158,9 +158,8 @@ func (c *Conn) Wake() {
 
 // ClearWake forgets a Wake that has ended no wait. Nobody may call Wake meanwhile.
 func (c *Conn) ClearWake() {
-	if c.woken.Swap(false) {
-		c.readArmed = unknown
-	}
+	c.woken.Store(false)
+	c.readArmed = unknown // its deadline may be there still, when its flag has ended a wait
 }
 
 // wokenUp is the error of a wait that has begun, and of which err is what came of it. A timeout before the deadline is of a Wake that came late: its
