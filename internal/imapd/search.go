@@ -128,7 +128,15 @@ func (q *query) prepare(k *imap.SearchKey) (c condition, err error) {
 				c.flag = s.flag
 			}
 		}
-		if i := q.keywords.Index(k.Name); i >= 0 {
+		i := q.keywords.Index(k.Name)
+		if i < 0 && c.flag == 0 { // one of another session, of which the client has not been told, is as good
+			all, err := v.box.Keywords()
+			if err != nil {
+				return c, err
+			}
+			i = all.Index(k.Name)
+		}
+		if i >= 0 {
 			c.bits = 1 << i
 		}
 	case imap.SearchSeq:
