@@ -40,6 +40,7 @@ type client struct {
 	saved    []*modelMessage
 	unsure   bool // what is saved is not known
 	idle     string
+	late     bool // responses may have been sent a while ago
 
 	// Of the command under way.
 	expunge   bool            // EXPUNGE and VANISHED may come
@@ -122,8 +123,9 @@ func (c *client) finish(tag string, literals ...string) response1 {
 		case "*":
 			c.apply(r)
 		case tag:
-			if c.r.Buffered() > 0 {
-				c.fail("more behind the tagged response")
+			if n := c.r.Buffered(); n > 0 {
+				b, _ := c.r.Peek(n)
+				c.fail("more behind the tagged response: %q", b)
 			}
 			if r.code == "HIGHESTMODSEQ" {
 				c.setHighest(r)

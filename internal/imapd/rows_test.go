@@ -285,6 +285,45 @@ func TestI19_Append(t *testing.T) {
 	}
 }
 
+// TestI22_Done: a change at the moment of DONE ends no session.
+func TestI22_Done(t *testing.T) {
+	h := mailboxLoopback(t, 1)
+	a, b := h.talker(), h.talker()
+	a.want("SELECT INBOX", "OK ")
+	b.want("SELECT INBOX", "OK ")
+	begin, done := make(chan bool), make(chan bool)
+	go func() {
+		defer close(done)
+		for i := range 300 {
+			if !<-begin {
+				return
+			}
+			b.do([]string{"STORE 1 +FLAGS (\\Seen)", "STORE 1 -FLAGS (\\Seen)"}[i%2])
+		}
+	}()
+	for range 300 {
+		a.c.SetDeadline(time.Now().Add(20 * time.Second))
+		io.WriteString(a.c, "i IDLE\r\n")
+		for s := ""; !strings.HasPrefix(s, "+ "); {
+			var err error
+			if s, err = readRaw(a.r); err != nil {
+				t.Fatal(err)
+			}
+		}
+		begin <- true
+		io.WriteString(a.c, "DONE\r\n")
+		for s := ""; !strings.HasPrefix(s, "i OK "); {
+			var err error
+			if s, err = readRaw(a.r); err != nil || strings.HasPrefix(s, "* BYE ") {
+				t.Fatal(s, err)
+			}
+		}
+	}
+	close(begin)
+	<-done
+	a.want("NOOP", "OK ")
+}
+
 // TestI23_Keywords: there are as many as a folder has letters, and names that can be told again.
 func TestI23_Keywords(t *testing.T) {
 	h := mailboxLoopback(t, 1)
