@@ -92,3 +92,16 @@ func TestWake(t *testing.T) {
 		})
 	}
 }
+
+// A Wake that was cleared ends no wait: the deadline is again what was set.
+func TestClearWake(t *testing.T) {
+	ours, theirs := tcpPair(t)
+	c := New(ours)
+	c.SetReadTimeout(time.Minute)
+	c.Wake()
+	c.ClearWake()
+	go io.WriteString(theirs, "x\r\n")
+	if line, err := c.ReadLine(MaxLine); string(line) != "x" || err != nil {
+		t.Errorf("%q, %v", line, err)
+	}
+}

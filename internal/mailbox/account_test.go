@@ -2,6 +2,7 @@ package mailbox
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -208,6 +209,94 @@ func TestRecent(t *testing.T) {
 	}
 	if r := m.Recent(true); len(r) != 0 {
 		t.Error(r)
+	}
+}
+
+// Who follows a folder, or the account, is told when folders come and go, and when one is subscribed to; and not for ever after.
+func TestFollowFolders(t *testing.T) {
+	t.Parallel()
+	for _, watched := range []bool{true, false} {
+		b := newBox(t)
+		var w *watch.Watcher
+		if watched {
+			var err error
+			if w, err = watch.New(); err != nil {
+				t.Skip(err)
+			}
+			defer w.Close()
+		}
+		a := newAccount(t, b, w)
+		a.Folders.Create("Sent")
+		m, err := a.Open("Sent")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer m.Close()
+		var told [2]chan struct{}
+		for i, follow := range []func(func()) func(){a.Follow, m.Follow} {
+			c := make(chan struct{}, 1)
+			told[i] = c
+			defer follow(func() {
+				select {
+				case c <- struct{}{}:
+				default:
+				}
+			})()
+		}
+		seen := int64(0)
+		for a.FoldersChanged(&seen) {
+			time.Sleep(time.Millisecond) // until a change would have another time
+		}
+		id := a.Identity(".Sent")
+		for _, change := range []func() error{
+			func() error { return a.Folders.Subscribe(t.Context(), "Sent", true) },
+			func() error { return a.Folders.Create("Other") },
+			func() error { return a.Folders.Rename("Sent", "Old") },
+		} {
+			for _, c := range told {
+				select {
+				case <-c:
+				default:
+				}
+			}
+			if err := change(); err != nil {
+				t.Fatal(err)
+			}
+			for i, c := range told {
+				select {
+				case <-c:
+				case <-time.After(20 * time.Second):
+					t.Fatalf("%d was not told, watched %v", i, watched)
+				}
+			}
+			if !a.FoldersChanged(&seen) {
+				t.Error("nothing has changed")
+			}
+		}
+		if !m.Gone() || id == 0 || a.Identity(".Old") != id || a.Identity(".Sent") != 0 {
+			t.Errorf("gone %v, %d is %d", m.Gone(), id, a.Identity(".Old"))
+		}
+	}
+}
+
+// Of many folders that were looked at few stay open.
+func TestAccountIdle(t *testing.T) {
+	a := newAccount(t, newBox(t), nil)
+	for i := range 3 * maxIdle {
+		name := fmt.Sprintf("f%d", i)
+		if err := a.Folders.Create(name); err != nil {
+			t.Fatal(err)
+		}
+		m, err := a.Open(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		m.Close()
+	}
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if len(a.open) > maxIdle {
+		t.Errorf("%d are open", len(a.open))
 	}
 }
 
