@@ -31,7 +31,7 @@ func mutt(program string) func(*visit) {
 		v.session().do("CREATE Saved")
 		url := "imap" + v.either("", "s") + "://alice@127.0.0.1:" + v.port
 		v.file("rc", "set imap_pass=secret ssl_force_tls=yes ssl_starttls=yes certificate_file="+v.dir+"/cert.pem ssl_verify_host=no ssl_usesystemcerts=no\n"+
-			"set folder="+url+"/ spoolfile="+url+"/INBOX header_cache="+v.dir+"/hc record='' confirmcreate=no confirmappend=no delete=yes quit=yes wait_key=no sort=mailbox-order resolve=no mark_old=no timeout=1\n"+
+			"set folder="+url+"/ spoolfile="+url+"/INBOX header_cache="+v.dir+"/hc record='' confirmcreate=no confirmappend=no delete=yes quit=yes wait_key=no sort=mailbox-order resolve=no mark_old=no sleep_time=0 timeout=1\n"+
 			`push "<first-entry><flag-message><next-entry><save-message>=Saved<enter><last-entry><delete-message><sync-mailbox><first-entry><display-message><exit><tag-pattern>~A<enter><tag-prefix><copy-message>`+v.dir+`/mbox<enter><quit>"`+"\n")
 		out := v.keys(program + " -n -F rc")
 		v.holds("INBOX", "first:seen,flagged")

@@ -153,7 +153,7 @@ func TestSharedWithDovecot(t *testing.T) {
 	t.Parallel()
 	b := newBoth(t)
 	b.session().do("CREATE Other")
-	long := 8 * time.Second
+	long := 5 * time.Second
 	if s := os.Getenv("SHARED"); s != "" {
 		var err error
 		long, err = time.ParseDuration(s)

@@ -150,7 +150,7 @@ func mbsync(v *visit) {
 		return v.dir + "/mail/." + name
 	}}
 	v.Must(os.Mkdir(v.dir+"/mail", 0o700))
-	v.file("rc", "IMAPAccount alice\nHost mx.example.test\nTunnel \"socat - TCP:127.0.0.1:"+v.port+"\"\nUser alice\nPass secret\nSSLType "+v.either("STARTTLS", "IMAPS")+"\nCertificateFile cert.pem\n"+
+	v.file("rc", "FSync no\n\nIMAPAccount alice\nHost mx.example.test\nTunnel \"socat - TCP:127.0.0.1:"+v.port+"\"\nUser alice\nPass secret\nSSLType "+v.either("STARTTLS", "IMAPS")+"\nCertificateFile cert.pem\n"+
 		"\nIMAPStore far\nAccount alice\n\nMaildirStore near\nInbox "+v.dir+"/mail\nSubFolders Maildir++\n"+
 		"\nChannel all\nFar :far:\nNear :near:\nPatterns *\nCreate Both\nExpunge Both\nSyncState *\n")
 	once := func() string { return v.run("mbsync", "-V", "-c", "rc", "all") }
