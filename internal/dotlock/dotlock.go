@@ -84,7 +84,7 @@ func Acquire(ctx context.Context, dir *os.File, file string, o Options) (*Lock, 
 		ctx, cancel = context.WithTimeoutCause(ctx, o.Timeout, ErrTimeout)
 		defer cancel()
 	}
-	for wait := time.Millisecond; ; wait = min(2*wait, 128*time.Millisecond) {
+	for wait := time.Millisecond; ; wait = min(2*wait, 16*time.Millisecond) {
 		err := l.create(o)
 		if err == nil {
 			return l, nil

@@ -469,7 +469,7 @@ func (t *syncing) add(fresh []found, given []uint32) {
 // the times that are noted are those of the first reading, so that the next Sync looks again.
 func (t *syncing) again(known []string) (reading, error) {
 	var r reading
-	for range 5 {
+	for range 2 {
 		before, err := t.b.look()
 		if err == nil && !before.quiet() {
 			time.Sleep(grain)
