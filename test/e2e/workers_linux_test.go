@@ -82,7 +82,7 @@ func TestD19_WorkersKilledUnderLoad(t *testing.T) {
 			}
 			for _, pid := range proc.Tree(s.Pid("deliver")) {
 				title, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-				if bytes.HasPrefix(title, []byte("deliver: worker")) && rand.IntN(2) == 0 {
+				if bytes.HasPrefix(title, []byte("deliver: worker")) && (kills == 0 || rand.IntN(2) == 0) { // after each there is none for a second
 					syscall.Kill(pid, syscall.SIGKILL)
 					kills++
 				}

@@ -17,7 +17,7 @@ type stranger struct {
 
 var strangers = []stranger{
 	{"mbsync", true, []string{"mbsync", "socat"}, mbsync},
-	{"offlineimap", true, []string{"offlineimap", "openssl"}, offlineimap},
+	{"offlineimap", true, []string{"offlineimap", "openssl"}, offlineimap}, // in clear and not with STARTTLS: that waits for itself in one run of four: no octet comes after the handshake
 	{"dsync", true, nil, dsync},
 	{"mutt", false, []string{"mutt", "script"}, mutt("mutt")},
 	{"neomutt", false, []string{"neomutt", "script"}, mutt("neomutt")},

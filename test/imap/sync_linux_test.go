@@ -166,7 +166,7 @@ func mbsync(v *visit) {
 
 func offlineimap(v *visit) {
 	s := &synced{v, func(name string) string { return v.dir + "/mail/" + name }}
-	cert := "ssl = no\nstarttls = yes\n"
+	cert := "ssl = no\nstarttls = no\n"
 	if v.secure {
 		cert = "ssl = yes\n"
 	}
