@@ -83,16 +83,9 @@ func (u *user) target(name string) (*mailbox.Mailbox, maildir.Rights, error) {
 	}
 	to, err := u.account.Open(name)
 	if errors.Is(err, maildir.ErrNoFolder) {
-		return nil, 0, imap.No(imap.TryCreate, "there is no such mailbox")
+		err = imap.No(imap.TryCreate, "there is no such mailbox")
 	}
-	if err != nil {
-		return nil, 0, err
-	}
-	if err := to.Sync(); err != nil {
-		to.Close()
-		return nil, 0, err
-	}
-	return to, rights, nil
+	return to, rights, err
 }
 
 // copyUID is the response to a COPY or MOVE: RFC 9051 section 7.1, COPYUID.

@@ -10,6 +10,7 @@ import (
 	"io"
 	"os"
 	"strconv"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -188,7 +189,8 @@ func (b *Mailbox) Discard(staged ...*Staged) {
 	}
 }
 
-// Publish makes messages of what was staged, all of them or none, and gives them ascending UIDs. Ctx ends the wait for the list's lock.
+// Publish makes messages of what was staged, all of them or none, and gives them ascending UIDs. Calls that come while another is under way are published
+// together when it ends: the directories and the list are synced once for all of them. So the ctx that ends the wait for the list's lock is that of one of them.
 func (b *Mailbox) Publish(ctx context.Context, staged ...*Staged) (uids []uint32, err error) {
 	return b.publishInstead(ctx, 0, 0, staged...)
 }
@@ -201,10 +203,9 @@ func (b *Mailbox) publishInstead(ctx context.Context, freedOctets, freedMessages
 	}
 	counted, err := b.room(octets-freedOctets, int64(len(staged))-freedMessages)
 	if err == nil {
-		err = b.edit(0, func(e *editing) (err error) {
-			uids, err = e.publish(ctx, staged)
-			return err
-		})
+		p := &publication{staged: staged}
+		b.publications.do(p, func(all []*publication) { b.publish(ctx, all) })
+		uids, err = p.uids, p.err
 	}
 	if err != nil {
 		b.Discard(staged...)
@@ -216,6 +217,52 @@ func (b *Mailbox) publishInstead(ctx context.Context, freedOctets, freedMessages
 	return uids, nil
 }
 
+// publication is one call of Publish.
+type publication struct {
+	staged []*Staged
+	done   bool
+	came   []arrival
+	uids   []uint32
+	err    error
+}
+
+// publications are those that wait.
+type publications struct {
+	turn sync.Mutex // of the one that is under way, before Mailbox.mu
+	mu   sync.Mutex
+	all  []*publication
+}
+
+// do returns when p is done, by publish here or in another call.
+func (q *publications) do(p *publication, publish func([]*publication)) {
+	q.mu.Lock()
+	q.all = append(q.all, p)
+	q.mu.Unlock()
+	q.turn.Lock()
+	defer q.turn.Unlock()
+	if p.done {
+		return
+	}
+	q.mu.Lock()
+	all := q.all
+	q.all = nil
+	q.mu.Unlock()
+	publish(all)
+	for _, p := range all {
+		p.done = true
+	}
+}
+
+// publish runs publications, of which one may fail alone.
+func (b *Mailbox) publish(ctx context.Context, all []*publication) {
+	err := b.edit(0, func(e *editing) error { return e.publish(ctx, all) })
+	for _, p := range all {
+		if p.err == nil {
+			p.err = err
+		}
+	}
+}
+
 // arrival is a file that has come to cur/ or new/ and has no UID yet.
 type arrival struct {
 	m     message
@@ -223,37 +270,64 @@ type arrival struct {
 	facts []byte // nil: not known
 }
 
-func (e *editing) publish(ctx context.Context, staged []*Staged) (uids []uint32, err error) {
-	if len(staged) == 0 {
-		return nil, nil
-	}
+func (e *editing) publish(ctx context.Context, all []*publication) (err error) {
 	b := e.b
 	tmp, err := b.openTmp()
 	if err != nil {
-		return nil, fmt.Errorf("mailbox: %w", err)
+		return fmt.Errorf("mailbox: %w", err)
 	}
 	defer tmp.Close()
-	tx, err := e.lockList(ctx, len(staged))
+	n := 0
+	for _, p := range all {
+		n += len(p.staged)
+	}
+	tx, err := e.lockList(ctx, n)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer tx.Unlock()
 	k, err := b.list.Keywords()
 	if err != nil {
-		return nil, fmt.Errorf("mailbox: %w", err)
+		return fmt.Errorf("mailbox: %w", err)
 	}
-	var came []arrival
 	defer func() {
-		if err != nil {
-			for i := range came {
-				b.ops.Unlink(b.place(&came[i].m), came[i].name)
+		for _, p := range all {
+			if err != nil || p.err != nil {
+				e.withdraw(p)
 			}
 		}
 	}()
-	for _, s := range staged {
-		bits, err := b.bitsOf(tx, &k, s.keywords)
+	var came []arrival
+	for _, p := range all {
+		if p.err = e.arrive(tx, &k, tmp, p); p.err == nil {
+			came = append(came, p.came...)
+		}
+	}
+	if len(came) == 0 {
+		return nil
+	}
+	if err := e.sync(); err != nil {
+		return err
+	}
+	uids, err := e.number(tx, came)
+	if err != nil {
+		return err
+	}
+	for _, p := range all {
+		if p.err == nil {
+			p.uids, uids = uids[:len(p.came):len(p.came)], uids[len(p.came):]
+		}
+	}
+	return nil
+}
+
+// arrive gives what was staged its names.
+func (e *editing) arrive(tx *uidlist.Tx, k *uidlist.Keywords, tmp *os.File, p *publication) error {
+	b := e.b
+	for _, s := range p.staged {
+		bits, err := b.bitsOf(tx, k, s.keywords)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		a := arrival{name: s.base, facts: s.facts, m: message{modseq: e.modseq, size: s.size, wire: s.wire, date: s.date, keywords: bits}}
 		a.m.setFlags(s.flags)
@@ -264,15 +338,19 @@ func (e *editing) publish(ctx context.Context, staged []*Staged) (uids []uint32,
 		}
 		dir := b.place(&a.m)
 		if err := b.ops.Publish(tmp, s.temp, dir, a.name); err != nil {
-			return nil, fmt.Errorf("mailbox: append: %w", err)
+			return fmt.Errorf("mailbox: append: %w", err)
 		}
-		came = append(came, a)
+		p.came = append(p.came, a)
 		e.touch(dir)
 	}
-	if err := e.sync(); err != nil {
-		return nil, err
+	return nil
+}
+
+// withdraw removes what has come of a publication that failed.
+func (e *editing) withdraw(p *publication) {
+	for i := range p.came {
+		e.b.ops.Unlink(e.b.place(&p.came[i].m), p.came[i].name)
 	}
-	return e.number(tx, came)
 }
 
 // number gives UIDs to files that are there for good.

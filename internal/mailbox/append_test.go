@@ -9,6 +9,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -265,5 +266,54 @@ func TestFirstAppendKeepsUID(t *testing.T) {
 		if _, there := m.Message(uid); !there || len(m.UIDs()) != i+1 {
 			t.Fatalf("Append said %d, the UIDs are %d", uid, m.UIDs())
 		}
+	}
+}
+
+// Many publish at once: each gets UIDs of its own, ascending, in one go or in several, and one that fails takes no other with it.
+func TestPublishTogether(t *testing.T) {
+	b := newBox(t)
+	m := b.open()
+	const many = 20
+	got := make([][]uint32, many)
+	var wg sync.WaitGroup
+	for i := range many {
+		var staged []*Staged
+		for k := range 2 {
+			s, err := m.Stage(strings.NewReader(fmt.Sprintf("%d %d\n", i, k)), 0, nil, time.Time{})
+			must(t, err)
+			staged = append(staged, s)
+		}
+		if i == many/2 { // its second file is gone
+			must(t, os.Remove(filepath.Join(b.dir, "tmp", staged[1].temp)))
+		}
+		wg.Go(func() {
+			var err error
+			if got[i], err = m.Publish(t.Context(), staged...); (err != nil) != (i == many/2) {
+				t.Errorf("%d: %v, %v", i, got[i], err)
+			}
+		})
+	}
+	wg.Wait()
+	if n := len(m.UIDs()); n != 2*many-2 {
+		t.Fatalf("%d messages", n)
+	}
+	for i, uids := range got {
+		if i == many/2 {
+			continue
+		}
+		for k, uid := range uids {
+			f, err := m.File(uid)
+			must(t, err)
+			if text, err := io.ReadAll(f); string(text) != fmt.Sprintf("%d %d\n", i, k) || err != nil {
+				t.Errorf("UID %d is %q, %v", uid, text, err)
+			}
+			f.Close()
+		}
+		if len(uids) != 2 || uids[0] >= uids[1] {
+			t.Errorf("%d: %v", i, uids)
+		}
+	}
+	if left, err := os.ReadDir(filepath.Join(b.dir, "new")); len(left) != 2*many-2 || err != nil {
+		t.Errorf("%d files in new/, %v", len(left), err)
 	}
 }

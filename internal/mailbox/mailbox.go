@@ -65,6 +65,8 @@ type Mailbox struct {
 
 	told told
 
+	publications publications
+
 	followers followers
 	announced uint64         // the highest mod-sequence that they know of
 	watcher   *watch.Watcher // nil: nobody tells of changes by others
