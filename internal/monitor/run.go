@@ -23,8 +23,11 @@ import (
 // crashTime is how long workers may take to finish when the front has died: until they have, a supervisor starts no other, and nobody is served.
 const crashTime = 2 * time.Second
 
-// roomTime is how long somebody who has logged in waits for room for a worker.
-const roomTime = 5 * time.Second
+// How long somebody who has logged in waits: for room for a worker; for one that has not read the connections before his.
+const (
+	roomTime = 5 * time.Second
+	busyTime = time.Second
+)
 
 // Monitor is the root of a program that is split.
 type Monitor struct {
@@ -309,9 +312,16 @@ func (m *Monitor) forFront(r request, f *os.File) error {
 			o.value = name
 		}
 		theirs, err = m.connect(a, o, f)
-		// A ticket cannot be shown again, so it is we who wait until those that are idle have made room.
-		for end := time.Now().Add(roomTime); errors.Is(err, errFull) && m.opt.Tickets != nil && time.Now().Before(end); {
-			time.Sleep(50 * time.Millisecond)
+		// A ticket cannot be shown again, so it is we who wait until those that are idle have made room; and, not as long, until a worker has read what it was given:
+		// some forty connections find room while it starts, and after a restart all of a user's clients come at once.
+		begun := time.Now()
+		for wait := roomTime; m.opt.Tickets != nil && time.Since(begun) < wait; {
+			if errors.Is(err, unix.EAGAIN) {
+				wait = busyTime
+			} else if !errors.Is(err, errFull) {
+				break
+			}
+			time.Sleep(20 * time.Millisecond)
 			theirs, err = m.connect(a, o, f)
 		}
 	}

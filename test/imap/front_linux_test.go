@@ -192,6 +192,25 @@ func TestWorkerKilled(t *testing.T) {
 	}
 }
 
+// More clients of one user than the socket of his worker has room for wait until it reads: after a restart all come at once.
+func TestManyAtOnce(t *testing.T) {
+	s := newSite(t, false, "imapd_user_limit 0").All()
+	s.login("alice", false)
+	worker := s.Part("worker")
+	s.Must(syscall.Kill(worker, syscall.SIGSTOP))
+	var clients []*site.Client
+	for range 64 {
+		c := s.Dial(false)
+		c.Say("a LOGIN alice secret")
+		clients = append(clients, c)
+	}
+	s.Await("the logins", func() bool { return strings.Count(s.Log(), ": login ") > len(clients) })
+	s.Must(syscall.Kill(worker, syscall.SIGCONT))
+	for _, c := range clients {
+		c.Want("a OK ")
+	}
+}
+
 // While authd is dead nobody is told that his password is wrong, nor that he can never log in; who has logged in goes on; with the next authd logins work.
 func TestAuthdDead(t *testing.T) {
 	site.Both(t, func(t *testing.T, whole bool) {
