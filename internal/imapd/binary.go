@@ -66,7 +66,7 @@ func (c *content) open(f io.ReaderAt) io.Reader {
 
 // measure counts octets from skip on, at most count of them, and looks for a NUL.
 func measure(r io.Reader, skip, count int64) (n int64, nul bool, err error) {
-	b := blocks.Get().(*[64 << 10]byte)
+	b := blocks.Get().(*[block]byte)
 	defer blocks.Put(b)
 	for n < count {
 		k, err := r.Read(b[:])

@@ -199,7 +199,7 @@ func newSpanReader(file io.Reader, skip, count int64) *spanReader {
 
 // Read implements io.Reader. It gives as many octets as were asked for, or fails.
 func (s *spanReader) Read(p []byte) (int, error) {
-	b := blocks.Get().(*[64 << 10]byte)
+	b := blocks.Get().(*[block]byte)
 	defer blocks.Put(b)
 	for s.buf.Len() == 0 {
 		if s.form.left == 0 {

@@ -502,7 +502,7 @@ func (q *query) inBody(c *condition, x *candidate, p facts.Part) bool {
 	body := p.Body()
 	r := message.Decode(io.NewSectionReader(x.file, body.Offset, body.Octets), string(p.Encoding()), string(p.Charset()))
 	s := c.text.Scanner()
-	b := blocks.Get().(*[64 << 10]byte)
+	b := blocks.Get().(*[block]byte)
 	defer blocks.Put(b)
 	for {
 		n, err := r.Read(b[:])

@@ -17,14 +17,19 @@ type wireForm struct {
 	err  error // of w
 }
 
-// blocks are buffers to read files. They are this package's only state, and the garbage collector empties it.
-var blocks = sync.Pool{New: func() any { return new([64 << 10]byte) }}
+// blocks are buffers to read files, wide for the wire form of a block, however many lines it has. They are this package's only state, and the garbage collector empties it.
+var (
+	blocks = sync.Pool{New: func() any { return new([block]byte) }}
+	wide   = sync.Pool{New: func() any { return new([2 * block]byte) }}
+)
+
+const block = 64 << 10
 
 // copySpan sends the wire form of octets of r, from skip on, at most count of them, and returns how many are missing of these; a negative number says that there
 // were more in octets. The error is of reading or of w.
 func copySpan(w io.Writer, r io.ReaderAt, offset, octets, skip, count int64) (missing int64, err error) {
 	f := &wireForm{w: w, skip: skip, left: count}
-	b := blocks.Get().(*[64 << 10]byte)
+	b := blocks.Get().(*[block]byte)
 	defer blocks.Put(b)
 	for octets > 0 && f.left > 0 && f.err == nil {
 		n, err := r.ReadAt(b[:min(octets, int64(len(b)))], offset)
@@ -62,6 +67,10 @@ var crlf = []byte("\r\n")
 // write takes more octets of the file; it may change them.
 func (f *wireForm) write(b []byte) {
 	replace(b, 0, 0x80)
+	if f.skip == 0 && !f.cr && len(b) <= block && int64(len(b)+bytes.Count(b, crlf[1:])) <= f.left && bytes.IndexByte(b, '\r') < 0 {
+		f.whole(b)
+		return
+	}
 	for len(b) > 0 {
 		if f.left == 0 {
 			f.more = true
@@ -93,6 +102,24 @@ func (f *wireForm) write(b []byte) {
 			f.emit(crlf)
 		}
 	}
+}
+
+// whole takes octets that are all wanted, and have no CR: what most blocks of most messages are.
+func (f *wireForm) whole(b []byte) {
+	out := wide.Get().(*[2 * block]byte)
+	defer wide.Put(out)
+	n := 0
+	for len(b) > 0 {
+		i := bytes.IndexByte(b, '\n')
+		if i < 0 {
+			n += copy(out[n:], b)
+			break
+		}
+		n += copy(out[n:], b[:i])
+		n += copy(out[n:], crlf)
+		b = b[i+1:]
+	}
+	f.emit(out[:n])
 }
 
 func (f *wireForm) emit(b []byte) {
