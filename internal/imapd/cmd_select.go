@@ -156,21 +156,29 @@ func (u *user) agreed(q *imap.QResync) (uid uint32) {
 	return uid
 }
 
-// missing are the UIDs of a set, above from, that no message has.
+// missing are the UIDs of a set, above from, that messages had and none has. One that has come since this session was last told is there, and a client may have its UID from
+// another session; one that has gone since will be told.
 func (u *user) missing(known imap.NumSet, from uint32) (gone []imap.NumRange) {
-	v := u.view
+	last := u.lastUID()
+	now, _, _ := u.view.box.Snapshot()
+	uids := slices.Clip(u.view.uids)
+	if len(uids) > 0 {
+		i, _ := slices.BinarySearch(now, uids[len(uids)-1]+1)
+		now = now[i:]
+	}
+	uids = append(uids, now...)
 	for _, r := range known.Ranges {
-		at := max(r.First, from+1)
-		i, _ := slices.BinarySearch(v.uids, at)
-		for ; at <= r.Last && at != 0; i++ {
-			if i == len(v.uids) || v.uids[i] > r.Last {
-				gone = append(gone, imap.NumRange{First: at, Last: r.Last})
+		at, end := max(r.First, from+1), min(r.Last, last)
+		i, _ := slices.BinarySearch(uids, at)
+		for ; at <= end && at != 0; i++ {
+			if i == len(uids) || uids[i] > end {
+				gone = append(gone, imap.NumRange{First: at, Last: end})
 				break
 			}
-			if v.uids[i] > at {
-				gone = append(gone, imap.NumRange{First: at, Last: v.uids[i] - 1})
+			if uids[i] > at {
+				gone = append(gone, imap.NumRange{First: at, Last: uids[i] - 1})
 			}
-			at = v.uids[i] + 1
+			at = uids[i] + 1
 		}
 	}
 	return gone
