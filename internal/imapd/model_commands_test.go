@@ -278,7 +278,7 @@ func (m *model) appendTo(c *client) {
 		}
 		return
 	}
-	f.settle()
+	m.notice(c, f)
 	from := f.next
 	for _, x := range came {
 		f.add(x)
@@ -286,6 +286,15 @@ func (m *model) appendTo(c *client) {
 	r := m.do(c, command, true, literals...)
 	f.looked()
 	m.uidCode(c, f, r, "APPENDUID", from, n)
+}
+
+// notice has the server look at a folder that others have changed. What puts messages into a folder, or leaves it, need not look at it first: then those that it has not
+// seen get their UIDs later.
+func (m *model) notice(c *client, f *modelFolder) {
+	if len(f.pending) > 0 || f.dirty {
+		m.run(c, "STATUS "+f.name+" (MESSAGES)", true)
+	}
+	f.settle()
 }
 
 // uidCode checks APPENDUID.
@@ -424,8 +433,9 @@ func (m *model) inSelected(c *client) {
 }
 
 func (m *model) copyOrMove(c *client, uid, move bool) {
-	set, list, valid := m.set(c, uid)
 	to := m.anyFolder()
+	m.notice(c, to) // before the set is chosen: it tells of messages
+	set, list, valid := m.set(c, uid)
 	name, verb := to.name, "COPY "
 	if move {
 		verb = "MOVE "
@@ -561,6 +571,7 @@ func (m *model) expungeIn(c *client) {
 func (m *model) closeIn(c *client) {
 	f := c.folder
 	command := "UNSELECT"
+	m.notice(c, f)
 	m.resolve(c)
 	if m.chance(50) {
 		command = "CLOSE"
@@ -570,7 +581,6 @@ func (m *model) closeIn(c *client) {
 			}
 		}
 	}
-	f.settle()
 	c.expunge = false
 	if r := c.do(command); r.kind != "OK" || r.code == "HIGHESTMODSEQ" {
 		c.fail("RFC 7162 section 3.2.8: %q", r.raw)

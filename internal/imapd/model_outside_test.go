@@ -124,6 +124,9 @@ func (m *model) outside() {
 			flags = append(flags, name)
 		}
 	}
+	if now := flagText(flags); now == x.seen && now != x.flags {
+		return // a change back before the server has looked is none to it: whether it has looked is not known here, and so neither if there is a new mod-sequence
+	}
 	b := []byte(letters)
 	slices.Sort(b)
 	to := base + ":2," + string(b)

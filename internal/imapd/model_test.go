@@ -142,6 +142,7 @@ func (m *modelMessage) observe(c *client, n uint64) {
 	}
 	switch {
 	case n == m.modseq:
+	case m.seen != "" && n > m.modseq && m.modseq != 0: // what was told before may have been between two changes by another program
 	case m.modseq != 0:
 		c.fail("%v has the mod-sequence %d, and had %d without a change", m, n, m.modseq)
 	case m.f.dirty && m.seen != "" || m.gone: // the server may not have looked yet
