@@ -163,7 +163,7 @@ func (m *modelMessage) set(flags string) {
 		m.was = m.modseq
 	}
 	m.flags, m.modseq, m.after = flags, 0, m.f.high
-	m.f.changed = true
+	m.f.changed = m.f.changed || m.uid != 0 // before it has a UID nobody has seen it
 }
 
 func (m *modelMessage) remove() {
