@@ -14,10 +14,17 @@ import (
 type fetch struct {
 	u       *user
 	items   []imap.FetchItem
-	facts   bool // something is asked for that is in the facts of a message
+	same    []same // for each of them
+	facts   bool   // something is asked for that is in the facts of a message
 	withUID bool
 	changed map[uint32]bool // got \Seen from us
 	failed  error           // the first message that could not be given
+}
+
+// same is what is the same of an item in the responses for all messages.
+type same struct {
+	name   []byte
+	fields facts.Names // of a header, if all that are asked for are in the facts of messages; else 0
 }
 
 // RFC 9051 section 6.4.5: "FETCH" SP sequence-set SP fetch-att. RFC 7162 section 3.1.4: CHANGEDSINCE, VANISHED. RFC 9394 section 3.3: PARTIAL.
@@ -84,6 +91,7 @@ func (f *fetch) has(k imap.FetchKind) bool {
 func (f *fetch) plan() (seen bool) {
 	for i := range f.items {
 		item := &f.items[i]
+		x := same{name: append(imap.AppendFetchName(nil, item, f.u.c.Mode), ' ')}
 		seen = seen || item.SetsSeen()
 		switch item.Kind {
 		case imap.FetchFlags, imap.FetchInternalDate, imap.FetchSize, imap.FetchModSeq, imap.FetchRFC822:
@@ -91,9 +99,11 @@ func (f *fetch) plan() (seen bool) {
 			f.withUID = true
 		case imap.FetchSection:
 			f.facts = f.facts || len(item.Section.Part) > 0 || item.Section.Text != imap.SectionAll
+			x.fields = knownFields(&item.Section)
 		default:
 			f.facts = true
 		}
+		f.same = append(f.same, x)
 	}
 	return seen
 }
@@ -198,7 +208,7 @@ func (f *fetch) message(m *mailbox.Message, known facts.Facts) error {
 	}
 	for i := range f.items {
 		var err error
-		if b, err = r.append(b, &f.items[i]); err != nil {
+		if b, err = r.append(b, &f.items[i], &f.same[i]); err != nil {
 			var s *imap.Status
 			if r.sent || !(errors.Is(err, mailbox.ErrExpunged) || errors.As(err, &s)) {
 				return err

@@ -36,7 +36,7 @@ func (r *original) close() {
 }
 
 // append appends an item and a space. Octets of the message's file are sent at once, and what was in b before them.
-func (r *response) append(b []byte, item *imap.FetchItem) ([]byte, error) {
+func (r *response) append(b []byte, item *imap.FetchItem, x *same) ([]byte, error) {
 	u, mode := r.u, r.u.c.Mode
 	switch item.Kind {
 	case imap.FetchUID:
@@ -57,7 +57,7 @@ func (r *response) append(b []byte, item *imap.FetchItem) ([]byte, error) {
 	case imap.FetchEnvelope:
 		return append(appendEnvelope(append(b, "ENVELOPE "...), r.known.Envelope(), mode), ' '), nil
 	case imap.FetchBody, imap.FetchBodyStructure:
-		b = append(imap.AppendFetchName(b, item, mode), ' ')
+		b = append(b, x.name...)
 		return append(u.structure.append(b, r.known.Root(), item.Kind == imap.FetchBodyStructure, mode), ' '), nil
 	case imap.FetchEmailID:
 		return append(r.known.AppendEmailID(append(b, "EMAILID ("...)), ") "...), nil
@@ -66,7 +66,12 @@ func (r *response) append(b []byte, item *imap.FetchItem) ([]byte, error) {
 	case imap.FetchPreview:
 		return r.preview(b, item.Lazy)
 	}
-	b = append(imap.AppendFetchName(b, item, mode), ' ')
+	b = append(b, x.name...)
+	if x.fields != 0 && !r.known.Truncated() {
+		r.fields = r.known.AppendFields(r.fields[:0], x.fields)
+		text := partOfFields(r.fields, &item.Section)
+		return append(append(imap.AppendLiteralSize(b, int64(len(text)), false), text...), ' '), nil
+	}
 	s := item.Section
 	switch item.Kind {
 	case imap.FetchRFC822:
@@ -217,8 +222,10 @@ const maxHeader = 1 << 20
 
 // headerFields are the fields of a header that are named, or those that are not, and the empty line.
 func (r *original) headerFields(s *imap.Section, span message.Span) (text []byte, err error) {
-	text, ok := r.knownFields(s)
-	if !ok {
+	if want := knownFields(s); want != 0 && !r.known.Truncated() {
+		r.fields = r.known.AppendFields(r.fields[:0], want)
+		text = r.fields
+	} else {
 		f, err := r.open()
 		if err != nil {
 			return nil, err
@@ -230,26 +237,29 @@ func (r *original) headerFields(s *imap.Section, span message.Span) (text []byte
 		}
 		text = appendHeaderFields(nil, header, s)
 	}
-	text = append(wireHeader(text), crlf...)
-	skip, count := partOf(s, int64(len(text)))
-	return text[skip : skip+count], nil
+	return partOfFields(text, s), nil
 }
 
-// knownFields are the fields if they are all known without the file. Those of a header of which not all was kept are not.
-func (r *original) knownFields(s *imap.Section) (text []byte, ok bool) {
-	if s.Text != imap.SectionHeaderFields || len(s.Part) > 0 || r.known.Truncated() {
-		return nil, false
+// partOfFields is what is asked for of fields, with the empty line behind them.
+func partOfFields(text []byte, s *imap.Section) []byte {
+	text = append(wireHeader(text), crlf...)
+	skip, count := partOf(s, int64(len(text)))
+	return text[skip : skip+count]
+}
+
+// knownFields are the fields of a header that are asked for, if facts have them all; else 0. Of a header of which not all was kept they have not.
+func knownFields(s *imap.Section) (want facts.Names) {
+	if s.Text != imap.SectionHeaderFields || len(s.Part) > 0 {
+		return 0
 	}
-	var want facts.Names
 	for _, name := range s.Fields {
 		n, ok := facts.Name(name)
 		if !ok {
-			return nil, false
+			return 0
 		}
 		want |= n
 	}
-	r.fields = r.known.AppendFields(r.fields[:0], want)
-	return r.fields, true
+	return want
 }
 
 // appendHeaderFields appends fields of a header, each with a line end.
