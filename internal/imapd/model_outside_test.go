@@ -134,7 +134,10 @@ func (m *model) outside() {
 	if err := os.Rename(filepath.Join(f.dir, k.sub, k.name), filepath.Join(f.dir, "cur", to)); err != nil {
 		m.fail("%v", err)
 	}
-	x.set(flagText(flags))
+	if now := flagText(flags); now != x.flags {
+		x.between++
+		x.set(now)
+	}
 }
 
 func modelBase(name string) string { base, _, _ := strings.Cut(name, ":"); return base }

@@ -128,7 +128,9 @@ type modelMessage struct {
 	text   string
 	date   int64 // 0: not known
 	base   string
-	seen   string // the flags that the server has last seen, if another program has renamed or removed the file since
+
+	between int    // changes by other programs that may be told of one by one
+	seen    string // the flags that the server has last seen, if another program has renamed or removed the file since
 }
 
 func (m *modelMessage) String() string { return fmt.Sprintf("%s %d", m.f.name, m.uid) }
@@ -142,13 +144,17 @@ func (m *modelMessage) observe(c *client, n uint64) {
 	}
 	switch {
 	case n == m.modseq:
-	case m.seen != "" && n > m.modseq && m.modseq != 0: // what was told before may have been between two changes by another program
+	case m.between > 0 && n > m.modseq && m.modseq != 0: // what was told before was between two of these changes
+		m.between--
 	case m.modseq != 0:
 		c.fail("%v has the mod-sequence %d, and had %d without a change", m, n, m.modseq)
 	case m.f.dirty && m.seen != "" || m.gone: // the server may not have looked yet
 		return
 	case n <= m.after:
 		c.fail("%v has the mod-sequence %d, not above %d", m, n, m.after)
+	}
+	if !c.late && !m.f.dirty {
+		m.between = 0
 	}
 	m.modseq = n
 	m.f.high = max(m.f.high, n)
