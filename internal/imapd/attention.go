@@ -57,8 +57,8 @@ func (u *user) wait(tell func() error) error {
 	if u.view != nil && u.notify.ofSelected() {
 		defer u.view.box.Follow(u.attention.call)()
 	}
-	u.waiting.Store(true)
-	defer u.waiting.Store(false)
+	u.idle.Set(true)
+	defer u.idle.Set(false)
 	for {
 		if err := tell(); err != nil {
 			return err

@@ -48,7 +48,7 @@ var notAuthenticated = []command[*authorization]{
 // Authorize takes a client from the greeting until he has logged in, and nil if he does not. The caller closes nc, in that case too. When ctx ends, the
 // session ends.
 func (s *Server) Authorize(ctx context.Context, nc net.Conn, kind string, peer login.Peer) *Login {
-	a := &authorization{session: session{srv: s, conf: s.conf.Load(), ctx: ctx, c: imap.NewConn(nc), start: s.now(), id: s.sessionID(),
+	a := &authorization{session: session{srv: s, conf: s.conf.Load(), ctx: ctx, c: imap.NewConn(nc), start: s.now(), id: s.ids.Next("i"),
 		client: maillog.Client{IP: peer.IP, Port: peer.Port, Proto: "IMAP", Listener: kind}}}
 	a.Client = login.NewClient(a.c.Conn, kind, peer, &a.conf.Gate)
 	a.c.Mode = imap.UTF8 // see the package comment

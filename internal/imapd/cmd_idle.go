@@ -20,8 +20,8 @@ func (u *user) cmdIdle(_ imap.Command, d *imap.Decoder) error {
 	if err := u.wait(func() error { return u.announce(true) }); err != nil {
 		return err
 	}
-	u.waiting.Store(true)
-	defer u.waiting.Store(false)
+	u.idle.Set(true)
+	defer u.idle.Set(false)
 	line, err := u.c.ReadLine(u.c.Limits.Line)
 	switch {
 	case err != nil:

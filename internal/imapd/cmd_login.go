@@ -57,9 +57,9 @@ func (a *authorization) ask(challenge []byte) ([]byte, error) {
 		a.close("lost")
 		return nil, errLost
 	}
-	a.waiting.Store(true) // a login under way is nothing that a server which stops waits for
+	a.idle.Set(true) // a login under way is nothing that a server which stops waits for
 	response, err := a.c.ReadResponse(login.MaxLine)
-	a.waiting.Store(false)
+	a.idle.Set(false)
 	switch {
 	case err == nil, errors.As(err, new(*imap.Status)), err == lineio.ErrLineTooLong: // the next line can be read
 		return response, err

@@ -26,7 +26,6 @@ import (
 	"context"
 	"crypto/tls"
 	"net"
-	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -72,9 +71,9 @@ type Server struct {
 	Log *maillog.Logger  // may be nil
 	Now func() time.Time // nil: the real clock; timeouts of the connection are always real
 
-	conf   atomic.Pointer[Config]
-	lastID atomic.Int64
-	users  users
+	conf  atomic.Pointer[Config]
+	ids   maillog.SessionIDs
+	users users
 }
 
 // NewServer makes a server.
@@ -100,17 +99,6 @@ func (s *Server) now() time.Time {
 		return s.Now()
 	}
 	return time.Now()
-}
-
-// sessionID is the time in microseconds, or one more than the last one.
-func (s *Server) sessionID() string {
-	for {
-		last := s.lastID.Load()
-		id := max(last+1, time.Now().UnixMicro())
-		if s.lastID.CompareAndSwap(last, id) {
-			return "i" + strconv.FormatInt(id, 36)
-		}
-	}
 }
 
 // users counts the sessions of each user.

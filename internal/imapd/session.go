@@ -4,15 +4,14 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io"
 	"net"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
 
 	"postamt/internal/imap"
 	"postamt/internal/inflate"
+	"postamt/internal/lineio"
 	"postamt/internal/maillog"
 )
 
@@ -33,11 +32,10 @@ type session struct {
 	client maillog.Client
 	start  time.Time
 
-	waiting atomic.Bool // for a command, and may be ended
-	over    atomic.Bool
-	closing bool   // close after what was said
-	why     string // the session ends, for the log
-	broken  error  // and more of it
+	idle    lineio.Idle // for a command, and may be ended
+	closing bool        // close after what was said
+	why     string      // the session ends, for the log
+	broken  error       // and more of it
 	faults  int
 }
 
@@ -60,24 +58,12 @@ func find[T any](table []command[T], name string) *command[T] {
 func (s *session) begin() func() {
 	s.c.SetWriteTimeout(cmp.Or(s.conf.writeTime, writeTime))
 	nc := s.c.Net() // TLS or compression may come over it: then its deadline is still theirs
-	stop := context.AfterFunc(s.ctx, func() { s.drain(nc) })
+	stop := s.idle.EndWith(s.ctx, nc)
 	return func() {
 		stop()
-		s.over.Store(true)
 		if s.why == "" {
 			s.why = "lost"
 		}
-	}
-}
-
-// drain wakes a session that waits for a command, when the server stops. It goes on until the session ends: one that
-// sets its own deadline at the same moment would undo ours.
-func (s *session) drain(nc net.Conn) {
-	for !s.over.Load() {
-		if s.waiting.Load() {
-			nc.SetReadDeadline(time.Unix(1, 0))
-		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 
@@ -90,9 +76,9 @@ func (s *session) read() (cmd imap.Command, d *imap.Decoder, ok bool) {
 		s.lost(errStopping)
 		return cmd, nil, false
 	}
-	s.waiting.Store(true)
+	s.idle.Set(true)
 	cmd, d, err := s.c.ReadCommand()
-	s.waiting.Store(false)
+	s.idle.Set(false)
 	var status *imap.Status
 	switch {
 	case err == nil:
@@ -135,7 +121,7 @@ func (s *session) lost(err error) {
 		s.bye("limit", imap.TooBig, "the command is too long")
 	case errors.Is(err, inflate.ErrCorrupt):
 		s.bye("protocol", "", "this is not DEFLATE")
-	case ordinary(err), errors.Is(err, inflate.ErrEnd):
+	case lineio.Ended(err), errors.Is(err, inflate.ErrEnd):
 		s.close("lost")
 	case s.c.TLS() != nil && !errors.As(err, new(syscall.Errno)):
 		// An alert of the client's, or records that are none: nothing that anybody here could mend.
@@ -145,16 +131,6 @@ func (s *session) lost(err error) {
 		s.srv.Log.Problem(s.id, "read", err)
 		s.close("lost")
 	}
-}
-
-// ordinary says that a connection just ended, as many do.
-func ordinary(err error) bool {
-	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
 }
 
 // respond says a response, if there is one, tagged unless the tag is "", together with the next ones if commands are waiting. One BAD too many ends the session.

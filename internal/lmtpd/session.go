@@ -5,9 +5,9 @@ import (
 	"errors"
 	"io"
 	"net"
-	"sync/atomic"
 	"time"
 
+	"postamt/internal/lineio"
 	"postamt/internal/maillog"
 	"postamt/internal/queue"
 	"postamt/internal/smtp"
@@ -34,8 +34,7 @@ type session struct {
 	closing bool
 	why     string
 
-	waiting atomic.Bool // for a command, outside of a transaction
-	over    atomic.Bool
+	idle lineio.Idle // for a command, outside of a transaction
 
 	messages, rcpts, rejected, faults int
 }
@@ -71,7 +70,7 @@ var commands = [...]command{
 func (s *session) run() {
 	s.srv.Log.Connect(s.id, s.client())
 	s.c.SetWriteTimeout(writeTime)
-	defer context.AfterFunc(s.ctx, s.drain)()
+	defer s.idle.EndWith(s.ctx, s.nc)()
 	defer s.end()
 	s.send(smtp.NewReply(220, "", s.conf.Hostname+" LMTP postamt"))
 	for !s.closing {
@@ -81,7 +80,6 @@ func (s *session) run() {
 }
 
 func (s *session) end() {
-	s.over.Store(true)
 	s.reset()
 	if s.why == "" {
 		s.why = "lost"
@@ -118,21 +116,10 @@ func (s *session) read() (smtp.Command, error) {
 		if s.ctx.Err() != nil && s.c.Buffered() == 0 {
 			return smtp.Command{}, errStopping
 		}
-		s.waiting.Store(true)
-		defer s.waiting.Store(false)
+		s.idle.Set(true)
+		defer s.idle.Set(false)
 	}
 	return s.c.ReadCommand(maxCommand)
-}
-
-// drain wakes a session that waits for a command, when the server stops; again
-// and again, because the session may set its own deadline at the same moment.
-func (s *session) drain() {
-	for !s.over.Load() {
-		if s.waiting.Load() {
-			s.nc.SetReadDeadline(time.Unix(1, 0))
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
 }
 
 // readError replies to a line that is no command, or ends the session.

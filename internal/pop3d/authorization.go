@@ -53,7 +53,7 @@ var inAuthorization = []command[*authorization]{
 // Authorize takes a client from the greeting until he has logged in, and nil if he does not. The caller closes nc, in that case too. When ctx ends, the
 // session ends.
 func (s *Server) Authorize(ctx context.Context, nc net.Conn, kind string, peer login.Peer) *Login {
-	a := &authorization{session: session{srv: s, conf: s.conf.Load(), ctx: ctx, c: pop3.NewConn(nc), start: s.now(), id: s.sessionID(),
+	a := &authorization{session: session{srv: s, conf: s.conf.Load(), ctx: ctx, c: pop3.NewConn(nc), start: s.now(), id: s.ids.Next("p"),
 		client: maillog.Client{IP: peer.IP, Port: peer.Port, Proto: "POP3", Listener: kind}}}
 	a.Client = login.NewClient(a.c.Conn, kind, peer, &a.conf.Gate)
 	end := a.begin()

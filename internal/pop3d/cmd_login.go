@@ -91,9 +91,9 @@ func (a *authorization) ask(challenge []byte) ([]byte, error) {
 		a.close("lost")
 		return nil, errLost
 	}
-	a.waiting.Store(true) // a login under way is nothing that a server which stops waits for
+	a.idle.Set(true) // a login under way is nothing that a server which stops waits for
 	line, err := a.c.ReadLine(login.MaxLine)
-	a.waiting.Store(false)
+	a.idle.Set(false)
 	switch {
 	case errors.Is(err, pop3.ErrEndlessLine):
 		a.close("limit")

@@ -106,7 +106,7 @@ type Server struct {
 	Now func() time.Time // nil: the real clock; timeouts of the connection are always real
 
 	conf   atomic.Pointer[Config]
-	lastID atomic.Int64
+	ids    maillog.SessionIDs
 	logins recent
 }
 
@@ -133,17 +133,6 @@ func (s *Server) now() time.Time {
 		return s.Now()
 	}
 	return time.Now()
-}
-
-// sessionID is the time in microseconds, or one more than the last one.
-func (s *Server) sessionID() string {
-	for {
-		last := s.lastID.Load()
-		id := max(last+1, time.Now().UnixMicro())
-		if s.lastID.CompareAndSwap(last, id) {
-			return "p" + strconv.FormatInt(id, 36)
-		}
-	}
 }
 
 // capabilities are those that both states announce (RFC 2449 section 5).

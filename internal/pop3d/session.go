@@ -4,13 +4,12 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"io"
 	"net"
 	"strings"
-	"sync/atomic"
 	"syscall"
 	"time"
 
+	"postamt/internal/lineio"
 	"postamt/internal/maillog"
 	"postamt/internal/pop3"
 )
@@ -28,11 +27,10 @@ type session struct {
 	client maillog.Client
 	start  time.Time
 
-	waiting atomic.Bool // for a command, and may be ended
-	over    atomic.Bool
-	closing bool   // close after what was said
-	why     string // the session ends, for the log
-	broken  error  // and more of it
+	idle    lineio.Idle // for a command, and may be ended
+	closing bool        // close after what was said
+	why     string      // the session ends, for the log
+	broken  error       // and more of it
 	errors  int
 }
 
@@ -54,25 +52,12 @@ func find[T any](table []command[T], keyword string) *command[T] {
 // begin makes the session one that can be ended from outside; the function that it returns ends that.
 func (s *session) begin() func() {
 	s.c.SetWriteTimeout(cmp.Or(s.conf.writeTime, writeTime))
-	stop := context.AfterFunc(s.ctx, s.drain)
+	stop := s.idle.EndWith(s.ctx, s.c.Net())
 	return func() {
 		stop()
-		s.over.Store(true)
 		if s.why == "" {
 			s.why = "lost"
 		}
-	}
-}
-
-// drain wakes a session that waits for a command, when the server stops. It goes on until the session ends: one that
-// sets its own deadline at the same moment would undo ours.
-func (s *session) drain() {
-	nc := s.c.Net()
-	for !s.over.Load() {
-		if s.waiting.Load() {
-			nc.SetReadDeadline(time.Unix(1, 0))
-		}
-		time.Sleep(20 * time.Millisecond)
 	}
 }
 
@@ -85,8 +70,8 @@ func (s *session) read(limit int, idle bool) (cmd pop3.Command, ok bool) {
 			s.lost(errStopping)
 			return cmd, false
 		}
-		s.waiting.Store(true)
-		defer s.waiting.Store(false)
+		s.idle.Set(true)
+		defer s.idle.Set(false)
 	}
 	cmd, err := s.c.ReadCommand(limit)
 	if err != nil {
@@ -118,7 +103,7 @@ func (s *session) lost(err error) {
 		s.close("shutdown")
 	case errors.As(err, &ne) && ne.Timeout():
 		s.close("timeout")
-	case ordinary(err):
+	case lineio.Ended(err):
 		s.close("lost")
 	case s.c.TLS() != nil && !errors.As(err, new(syscall.Errno)):
 		// An alert of the client's, or records that are none: nothing that anybody here could mend.
@@ -128,16 +113,6 @@ func (s *session) lost(err error) {
 		s.srv.Log.Problem(s.id, "read", err)
 		s.close("lost")
 	}
-}
-
-// ordinary says that a connection just ended, as many do.
-func ordinary(err error) bool {
-	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
 }
 
 // fault is the response to what is no command, or none here. One too many ends the session.

@@ -132,9 +132,9 @@ func (s *session) ask(challenge []byte) ([]byte, error) {
 	}
 	s.deadline(s.conf.TimeoutCommand)
 	s.c.SetReadTimeout(s.conf.TimeoutCommand)
-	s.waiting.Store(true) // a login under way is nothing that a server which stops waits for
+	s.idle.Set(true) // a login under way is nothing that a server which stops waits for
 	line, err := s.c.ReadLine(login.MaxLine)
-	s.waiting.Store(false)
+	s.idle.Set(false)
 	switch {
 	case errors.Is(err, smtp.ErrEndlessLine):
 		s.close("limit")

@@ -3,12 +3,11 @@ package smtpd
 import (
 	"context"
 	"errors"
-	"io"
 	"net"
-	"sync/atomic"
 	"syscall"
 	"time"
 
+	"postamt/internal/lineio"
 	"postamt/internal/login"
 	"postamt/internal/maillog"
 	"postamt/internal/smtp"
@@ -51,11 +50,10 @@ type session struct {
 	tx     *transaction
 	of     *transaction // that of the command, for the log: a refused DATA has ended it
 
-	waiting atomic.Bool // for a command, outside of a transaction, or for a response within AUTH
-	over    atomic.Bool
-	closing bool   // close after the replies are sent
-	why     string // the session ends, for the log
-	broken  error  // how the client broke TLS
+	idle    lineio.Idle // for a command, outside of a transaction, or for a response within AUTH
+	closing bool        // close after the replies are sent
+	why     string      // the session ends, for the log
+	broken  error       // how the client broke TLS
 
 	mails, errors, junk       int
 	messages, rcpts, refusals int
@@ -99,7 +97,7 @@ var commands = [...]command{
 func (s *session) run() {
 	s.srv.Log.Connect(s.id, s.client())
 	s.c.SetWriteTimeout(writeTime)
-	defer context.AfterFunc(s.ctx, s.drain)()
+	defer s.idle.EndWith(s.ctx, s.nc)()
 	defer s.end()
 	switch {
 	case s.peer.TLS != "":
@@ -119,7 +117,6 @@ func (s *session) run() {
 
 // end is the last act of a session, however it ended.
 func (s *session) end() {
-	s.over.Store(true)
 	s.reset()
 	if s.why == "" {
 		s.why = "lost"
@@ -166,8 +163,8 @@ func (s *session) read() (smtp.Command, error) {
 		if s.ctx.Err() != nil && s.c.Buffered() == 0 {
 			return smtp.Command{}, errStopping
 		}
-		s.waiting.Store(true)
-		defer s.waiting.Store(false)
+		s.idle.Set(true)
+		defer s.idle.Set(false)
 	}
 	return s.c.ReadCommand(s.commandLimit())
 }
@@ -218,7 +215,7 @@ func (s *session) lost(err error) {
 	case errors.As(err, &ne) && ne.Timeout():
 		s.send(smtp.NewReply(421, "4.4.2", s.conf.Hostname+" timeout"))
 		s.close("timeout")
-	case ordinary(err):
+	case lineio.Ended(err):
 		s.close("lost")
 	case s.tls != "" && !errors.As(err, new(syscall.Errno)):
 		// An alert of the client's, or records that are none: nothing that anybody here could mend.
@@ -228,16 +225,6 @@ func (s *session) lost(err error) {
 		s.srv.Log.Problem(s.id, "read", err)
 		s.close("lost")
 	}
-}
-
-// ordinary says that a connection just ended, as many do.
-func ordinary(err error) bool {
-	for _, e := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.ECONNRESET, syscall.EPIPE} {
-		if errors.Is(err, e) {
-			return true
-		}
-	}
-	return false
 }
 
 // reply sends r, counts what it says and slows down clients that make errors. Fault makes any reply an error.
@@ -299,17 +286,6 @@ func (s *session) rejected(verb string, r *smtp.Reply, reason string) {
 // client is the other side for the log.
 func (s *session) client() maillog.Client {
 	return maillog.Client{IP: s.peer.IP, Port: s.peer.Port, Helo: s.helo, Proto: s.protocol(), Login: s.peer.Login, Listener: s.kind}
-}
-
-// drain wakes a session that waits for a command, when the server stops. It goes on until the session ends: one that
-// sets its own deadline at the same moment would undo ours.
-func (s *session) drain() {
-	for !s.over.Load() {
-		if s.waiting.Load() {
-			s.nc.SetReadDeadline(time.Unix(1, 0))
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
 }
 
 // reset ends the transaction, if there is one.

@@ -33,7 +33,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"strconv"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -152,7 +151,7 @@ type Server struct {
 	conf      atomic.Pointer[Config]
 	committed chan struct{} // a place for each session in commit
 	late      lateness
-	lastID    atomic.Int64
+	ids       maillog.SessionIDs
 }
 
 // NewServer makes a server with room for so many sessions in commit at once: each of them holds a thread of the system.
@@ -168,7 +167,7 @@ func (s *Server) SetConfig(c *Config) { s.conf.Store(c) }
 // Serve runs one session and returns when it is over; the caller closes nc. When ctx ends, a session without a
 // transaction says 421 and ends, another goes on to the end of its transaction.
 func (s *Server) Serve(ctx context.Context, nc net.Conn, kind string, peer Peer) {
-	x := &session{srv: s, conf: s.conf.Load(), ctx: ctx, nc: nc, c: smtp.NewConn(nc), kind: kind, peer: peer, start: s.now(), id: s.sessionID()}
+	x := &session{srv: s, conf: s.conf.Load(), ctx: ctx, nc: nc, c: smtp.NewConn(nc), kind: kind, peer: peer, start: s.now(), id: s.ids.Next("s")}
 	x.run()
 }
 
@@ -198,17 +197,6 @@ func (s *Server) sleep(ctx context.Context, d time.Duration) {
 	select {
 	case <-t.C:
 	case <-ctx.Done():
-	}
-}
-
-// sessionID is the time in microseconds, or one more than the last one.
-func (s *Server) sessionID() string {
-	for {
-		last := s.lastID.Load()
-		id := max(last+1, time.Now().UnixMicro())
-		if s.lastID.CompareAndSwap(last, id) {
-			return "s" + strconv.FormatInt(id, 36)
-		}
 	}
 }
 
