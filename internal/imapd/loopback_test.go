@@ -3,16 +3,10 @@ package imapd
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/netip"
 	"os"
@@ -26,83 +20,21 @@ import (
 	"postamt/internal/facts"
 	"postamt/internal/imap"
 	"postamt/internal/login"
+	"postamt/internal/login/logintest"
 	"postamt/internal/mailbox"
 	"postamt/internal/maildir"
 	"postamt/internal/monitor"
 	"postamt/internal/transcript"
 )
 
-// accounts is an Authenticator of users in memory.
-type accounts struct {
-	mu   sync.Mutex
-	last login.Request
-}
-
-var passwords = map[string]string{"alice": "secret", "bob": " two  words ", "jürgen": "grün"}
-
-func (*accounts) Mechanisms(*tls.ConnectionState) []string { return []string{"PLAIN", "LOGIN"} }
-
-func (a *accounts) Authenticate(ctx context.Context, q login.Request, ask func([]byte) ([]byte, error)) (login.User, error) {
-	a.mu.Lock()
-	a.last = q
-	a.mu.Unlock()
-	var user, password string
-	switch q.Mechanism {
-	case "PLAIN":
-		r := q.Initial
-		if r == nil {
-			var err error
-			if r, err = ask(nil); err != nil {
-				return login.User{}, err
-			}
-		}
-		f := strings.Split(string(r), "\x00")
-		if len(f) != 3 {
-			return login.User{}, login.ErrMalformed
-		}
-		user, password = f[1], f[2]
-	case "LOGIN":
-		for i, challenge := range []string{"Username:", "Password:"} {
-			r, err := ask([]byte(challenge))
-			if err != nil {
-				return login.User{}, err
-			}
-			*[]*string{&user, &password}[i] = string(r)
-		}
-	default:
-		return login.User{}, login.ErrMechanism
-	}
-	switch p, ok := passwords[strings.ToLower(user)]; {
-	case user == "down":
-		return login.User{}, errors.New("authd: connection refused")
-	case user == "expired":
-		return login.User{}, login.ErrExpired
-	case ok && password == p:
-		return login.User{Name: strings.ToLower(user)}, nil
-	}
-	return login.User{}, fmt.Errorf("%q: %w", user, login.ErrCredentials)
-}
-
 func testConfig() *Config {
-	return &Config{Hostname: "imap.example", TimeoutLogin: time.Minute, TimeoutIdle: time.Minute, ErrorLimit: 20, MessageLimit: 1 << 20, Auth: &accounts{},
+	return &Config{Hostname: "imap.example", TimeoutLogin: time.Minute, TimeoutIdle: time.Minute, ErrorLimit: 20, MessageLimit: 1 << 20, Auth: &logintest.Accounts{},
 		Gate: login.Gate{AuthInClear: func(netip.Addr) bool { return true }}}
 }
 
 var testPeer = login.Peer{IP: netip.MustParseAddr("192.0.2.7"), Port: 4711}
 
-var certificate = sync.OnceValue(func() *tls.Config {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		panic(err)
-	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "imap.example"}, DNSNames: []string{"imap.example"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
-	if err != nil {
-		panic(err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
-})
+var certificate = sync.OnceValue(func() *tls.Config { return logintest.Certificate("imap.example") })
 
 // loopback is a server on a real socket, for one transcript. split: the halves speak over a socket, as two processes do.
 type loopback struct {

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"postamt/internal/imap"
+	"postamt/internal/login/logintest"
 	"postamt/internal/mailbox"
 	"postamt/internal/maillog"
 	"postamt/internal/transcript"
@@ -194,7 +195,7 @@ func TestLog(t *testing.T) {
 func TestRequest(t *testing.T) {
 	conf := testConfig()
 	talk(t, conf, enter)
-	if q := conf.Auth.(*accounts).last; q.Remote != netip.AddrPortFrom(testPeer.IP, testPeer.Port) || !strings.HasPrefix(q.Session, "i") || q.TLS != nil {
+	if q := conf.Auth.(*logintest.Accounts).Last(); q.Remote != netip.AddrPortFrom(testPeer.IP, testPeer.Port) || !strings.HasPrefix(q.Session, "i") || q.TLS != nil {
 		t.Errorf("%+v", q)
 	}
 }
@@ -350,7 +351,7 @@ func TestTLSNotNow(t *testing.T) {
 
 // without is an Authenticator that has other mechanisms.
 type without struct {
-	accounts
+	logintest.Accounts
 	mechanisms []string
 }
 

@@ -3,18 +3,12 @@ package pop3d
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
 	"crypto/md5"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
-	"math/big"
 	"net"
 	"net/netip"
 	"slices"
@@ -24,6 +18,7 @@ import (
 	"time"
 
 	"postamt/internal/login"
+	"postamt/internal/login/logintest"
 	"postamt/internal/monitor"
 	"postamt/internal/pop3"
 	"postamt/internal/transcript"
@@ -144,17 +139,13 @@ func (d *maildrop) Close() error {
 	return nil
 }
 
-// accounts knows alice and bob; of "down" nobody can tell.
+// accounts can APOP too.
 type accounts struct {
+	logintest.Accounts
 	apop  bool
 	mu    sync.Mutex
-	last  login.Request
 	apops int // logins with APOP
 }
-
-var passwords = map[string]string{"alice": "secret", "bob": " two  words ", "jürgen": "grün"}
-
-func (*accounts) Mechanisms(*tls.ConnectionState) []string { return []string{"PLAIN", "LOGIN"} }
 
 func (a *accounts) Timestamp(host string) string {
 	if !a.apop {
@@ -163,56 +154,14 @@ func (a *accounts) Timestamp(host string) string {
 	return "<1896.697170952@" + host + ">"
 }
 
-func (a *accounts) APOP(_ context.Context, q login.Request, timestamp, name string, digest [16]byte) (login.User, error) {
+func (a *accounts) APOP(_ context.Context, _ login.Request, timestamp, name string, digest [16]byte) (login.User, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.last = q
-	if p, ok := passwords[name]; ok && digest == md5.Sum([]byte(timestamp+p)) {
+	if p, ok := logintest.Passwords[name]; ok && digest == md5.Sum([]byte(timestamp+p)) {
 		a.apops++
 		return login.User{Name: name}, nil
 	}
 	return login.User{}, login.ErrCredentials
-}
-
-func (a *accounts) Authenticate(ctx context.Context, q login.Request, ask func([]byte) ([]byte, error)) (login.User, error) {
-	a.mu.Lock()
-	a.last = q
-	a.mu.Unlock()
-	var user, password string
-	switch q.Mechanism {
-	case "PLAIN":
-		r := q.Initial
-		if r == nil {
-			var err error
-			if r, err = ask(nil); err != nil {
-				return login.User{}, err
-			}
-		}
-		f := strings.Split(string(r), "\x00")
-		if len(f) != 3 {
-			return login.User{}, login.ErrMalformed
-		}
-		user, password = f[1], f[2]
-	case "LOGIN":
-		for i, challenge := range []string{"Username:", "Password:"} {
-			r, err := ask([]byte(challenge))
-			if err != nil {
-				return login.User{}, err
-			}
-			*[]*string{&user, &password}[i] = string(r)
-		}
-	default:
-		return login.User{}, login.ErrMechanism
-	}
-	switch p, ok := passwords[strings.ToLower(user)]; {
-	case user == "down":
-		return login.User{}, errors.New("authd: connection refused")
-	case user == "expired":
-		return login.User{}, login.ErrExpired
-	case ok && password == p:
-		return login.User{Name: strings.ToLower(user)}, nil
-	}
-	return login.User{}, fmt.Errorf("%q: %w", user, login.ErrCredentials)
 }
 
 func testConfig() *Config {
@@ -222,19 +171,7 @@ func testConfig() *Config {
 
 var testPeer = login.Peer{IP: netip.MustParseAddr("192.0.2.7"), Port: 4711}
 
-var certificate = sync.OnceValue(func() *tls.Config {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		panic(err)
-	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "pop.example"}, DNSNames: []string{"pop.example"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
-	if err != nil {
-		panic(err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
-})
+var certificate = sync.OnceValue(func() *tls.Config { return logintest.Certificate("pop.example") })
 
 // loopback is a server on a real socket with boxes behind it, for one transcript. split: the halves speak over a socket, as two processes do.
 type loopback struct {

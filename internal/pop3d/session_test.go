@@ -206,7 +206,7 @@ func TestLog(t *testing.T) {
 		}
 	}
 	// What authd logs of a failure, and fail2ban reads, is told here: the address, and the session that is in our lines.
-	if q := conf.Auth.(*accounts).last; q.Remote != netip.MustParseAddrPort("192.0.2.7:4711") || !strings.Contains(log.String(), " "+q.Session+": disconnect ") {
+	if q := conf.Auth.(*accounts).Last(); q.Remote != netip.MustParseAddrPort("192.0.2.7:4711") || !strings.Contains(log.String(), " "+q.Session+": disconnect ") {
 		t.Errorf("%+v", q)
 	}
 	if n := strings.Count(log.String(), "disconnect") + strings.Count(log.String(), "maildrop why"); n != 4 || strings.Contains(log.String(), "secret") {

@@ -2,11 +2,7 @@ package smtpd
 
 import (
 	"bufio"
-	"context"
-	"crypto/tls"
 	"encoding/base64"
-	"errors"
-	"fmt"
 	"io"
 	"net/netip"
 	"strings"
@@ -14,50 +10,9 @@ import (
 	"time"
 
 	"postamt/internal/addr"
-	"postamt/internal/login"
+	"postamt/internal/login/logintest"
 	"postamt/internal/smtp"
 )
-
-// accounts knows alice, whose password is secret; of "down" nobody can tell.
-type accounts struct{}
-
-func (accounts) Mechanisms(*tls.ConnectionState) []string { return []string{"PLAIN", "LOGIN"} }
-
-func (accounts) Authenticate(ctx context.Context, a login.Request, ask func([]byte) ([]byte, error)) (login.User, error) {
-	var user, password string
-	switch a.Mechanism {
-	case "PLAIN":
-		r := a.Initial
-		if r == nil {
-			var err error
-			if r, err = ask(nil); err != nil {
-				return login.User{}, err
-			}
-		}
-		f := strings.Split(string(r), "\x00")
-		if len(f) != 3 {
-			return login.User{}, login.ErrMalformed
-		}
-		user, password = f[1], f[2]
-	case "LOGIN":
-		for i, challenge := range []string{"Username:", "Password:"} {
-			r, err := ask([]byte(challenge))
-			if err != nil {
-				return login.User{}, err
-			}
-			*[]*string{&user, &password}[i] = string(r)
-		}
-	default:
-		return login.User{}, login.ErrMechanism
-	}
-	switch {
-	case user == "down":
-		return login.User{}, errors.New("authd: connection refused")
-	case user == "alice" && password == "secret":
-		return login.User{Name: "alice"}, nil
-	}
-	return login.User{}, fmt.Errorf("%s: %w", user, login.ErrCredentials)
-}
 
 // owners: everybody owns the address of their own name.
 type owners struct{}
@@ -87,7 +42,7 @@ func (m *meter) Count(login string, rcpts int, _ time.Time) (string, error) {
 
 func authConfig() *Config {
 	c := testConfig()
-	c.Auth = accounts{}
+	c.Auth = &logintest.Accounts{}
 	c.AuthInClear = func(netip.Addr) bool { return true }
 	return c
 }

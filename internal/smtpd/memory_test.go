@@ -3,16 +3,10 @@ package smtpd
 import (
 	"bytes"
 	"context"
-	"crypto/ecdsa"
-	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/tls"
-	"crypto/x509"
-	"crypto/x509/pkix"
 	"errors"
 	"fmt"
 	"io"
-	"math/big"
 	"net"
 	"net/netip"
 	"strconv"
@@ -22,6 +16,7 @@ import (
 	"time"
 
 	"postamt/internal/addr"
+	"postamt/internal/login/logintest"
 	"postamt/internal/queue"
 	"postamt/internal/smtp"
 	"postamt/internal/smtpd/smtpdtest"
@@ -244,19 +239,7 @@ func serve(t testing.TB, m *memory, kind string, conf *Config, c net.Conn) {
 	}
 }
 
-var certificate = sync.OnceValue(func() *tls.Config {
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		panic(err)
-	}
-	c := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "mx.example"}, DNSNames: []string{"mx.example"},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
-	der, err := x509.CreateCertificate(rand.Reader, c, c, &key.PublicKey, key)
-	if err != nil {
-		panic(err)
-	}
-	return &tls.Config{Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}}
-})
+var certificate = sync.OnceValue(func() *tls.Config { return logintest.Certificate("mx.example") })
 
 // loopback is a server on a real socket with a memory behind it, for one transcript.
 type loopback struct {

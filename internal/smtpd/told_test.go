@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"postamt/internal/login/logintest"
 )
 
 // limited notices a read without a deadline.
@@ -25,7 +27,7 @@ func (l *limited) Read(b []byte) (int, error) {
 func TestTLSBeforeUs(t *testing.T) {
 	for _, kind := range []string{Submission, Submissions} {
 		conf := testConfig()
-		conf.Auth = accounts{}
+		conf.Auth = &logintest.Accounts{}
 		peer := testPeer
 		peer.TLS = "TLSv1.2 ECDHE-X"
 		in := &input{pieces: [][]byte{[]byte("EHLO c.example\r\n"), []byte("STARTTLS\r\n" + authPlain + "MAIL FROM:<a@b.example>\r\nRCPT TO:<c@d.example>\r\nDATA\r\n.\r\nQUIT\r\n")}}
@@ -45,7 +47,7 @@ func TestTLSBeforeUs(t *testing.T) {
 // STARTTLS of who passes the connection on: what was said before is forgotten, and no AUTH before it.
 func TestStartTLSOfAnother(t *testing.T) {
 	conf := testConfig()
-	conf.Auth = accounts{}
+	conf.Auth = &logintest.Accounts{}
 	peer := testPeer
 	started := 0
 	peer.StartTLS = func() (string, error) { started++; return "TLSv1.3", nil }

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"postamt/internal/login/logintest"
 	"postamt/internal/transcript"
 )
 
@@ -36,7 +37,7 @@ func TestTranscripts(t *testing.T) {
 					}
 				case "auth":
 					if h.Value == "yes" {
-						conf.Auth, conf.Senders = accounts{}, owners{}
+						conf.Auth, conf.Senders = &logintest.Accounts{}, owners{}
 					}
 				case "set":
 					if err := set(conf, h.Value); err != nil {
