@@ -67,10 +67,10 @@ powercut: ## 200 power cuts of each file system (root, FUSE), and what is lost w
 backlog: ## start on a queue of a million messages; needs 6 GB in /dev/shm, or BACKLOG_DIR
 	BACKLOG=1000000 $(GO) test ./test/backlog -v -count=1 -timeout 1h
 
-soak: all ## half a million messages (SOAK) with everything mixed that clients and hosts do wrong: what is left behind; about an hour
+soak: all ## half a million messages (SOAK) with everything mixed that hosts and clients of SMTP and POP3 do wrong: what is left behind; about an hour
 	SOAK=$(SOAK) $(GO) test ./test/soak -run TestF23 -v -count=1 -timeout 24h
 
-bench: all ## measure against Postfix in the same run, print a table with ratios
+bench: all ## measure against Postfix, Exim, Dovecot and Courier in the same run, print a table with ratios
 	$(GO) run ./test/bench $(BENCHFLAGS)
 
 bench-start: ## from exec to banner against a program in C, page faults, what happens before main

@@ -56,7 +56,12 @@ var readers = []reader{
 			m.t.Errorf("by POP3 came %q", text)
 		}
 	}, ": maildrop why=quit client=127.0.0.1 "},
-	{"imapd", "imap", func(m *machine) string { return m.imap }, (*machine).logIn, ": mailbox why=logout client=127.0.0.1 "},
+	{"imapd", "imap", func(m *machine) string { return m.imap }, func(m *machine, more ...string) {
+		m.t.Helper()
+		if text := curl(m.t, "imap://"+m.imap+"/INBOX;MAILINDEX=1", "alice", "secret", more...); !strings.Contains(text, "\r\nhello\r\n") {
+			m.t.Errorf("by IMAP came %q", text)
+		}
+	}, ": mailbox why=logout client=127.0.0.1 "},
 }
 
 // listens waits until somebody listens there.
@@ -149,12 +154,10 @@ func testOneConnection(t *testing.T, r reader) {
 			must(t, suite.Await(limit, "authd", func() bool { _, err := os.Lstat(filepath.Join(m.dir, "run/postamt/auth-users")); return err == nil }))
 			m.listens(r.addr(m))
 			r.reads(m)
-			if r.program == "pop3d" {
-				st, err := os.Stat(filepath.Join(m.dir, "mail/alice/Maildir/postamt.index"))
-				must(t, err)
-				if uid := st.Sys().(*syscall.Stat_t).Uid; int(uid) != m.id("vmail") {
-					t.Errorf("served as %d", uid)
-				}
+			st, err := os.Stat(filepath.Join(m.dir, "mail/alice/Maildir/postamt.index"))
+			must(t, err)
+			if uid := st.Sys().(*syscall.Stat_t).Uid; int(uid) != m.id("vmail") {
+				t.Errorf("served as %d", uid)
 			}
 			must(t, suite.Await(limit, "a line of the session", func() bool {
 				b, _ := os.ReadFile(filepath.Join(m.dir, "supervisor"))

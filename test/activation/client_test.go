@@ -138,10 +138,22 @@ func swaks(t *testing.T, addr, to string, more ...string) {
 	}
 }
 
-// fetch is a user's first message, as curl gets it by POP3; -k: nobody has signed our certificate.
+// fetch is the first message of a user, by POP3.
 func fetch(t *testing.T, addr, user, password string, more ...string) string {
 	t.Helper()
-	c := exec.Command(tool(t, "curl", "curl"), append([]string{"-sS", "-k", "-m", "60", "-u", user + ":" + password, "pop3://" + addr + "/1"}, more...)...)
+	return curl(t, "pop3://"+addr+"/1", user, password, more...)
+}
+
+// logIn logs a user in by IMAP, as curl does it.
+func logIn(t *testing.T, addr, user, password string, more ...string) {
+	t.Helper()
+	curl(t, "imap://"+addr, user, password, append([]string{"-X", "NOOP"}, more...)...)
+}
+
+// curl is what curl gets; -k: nobody has signed our certificate.
+func curl(t *testing.T, url, user, password string, more ...string) string {
+	t.Helper()
+	c := exec.Command(tool(t, "curl", "curl"), append([]string{"-sS", "-k", "-m", "60", "-u", user + ":" + password, url}, more...)...)
 	var stderr strings.Builder
 	c.Stderr = &stderr
 	out, err := c.Output()
@@ -149,13 +161,4 @@ func fetch(t *testing.T, addr, user, password string, more ...string) string {
 		t.Fatalf("curl: %v: %s", err, &stderr)
 	}
 	return string(out)
-}
-
-// logIn logs a user in by IMAP, as curl does it.
-func logIn(t *testing.T, addr, user, password string, more ...string) {
-	t.Helper()
-	args := append([]string{"-sS", "-k", "-m", "60", "-u", user + ":" + password, "-X", "NOOP", "imap://" + addr}, more...)
-	if out, err := exec.Command(tool(t, "curl", "curl"), args...).CombinedOutput(); err != nil {
-		t.Fatalf("curl: %v: %s", err, out)
-	}
 }

@@ -154,7 +154,7 @@ func TestACertificateLogsInReaders(t *testing.T) {
 		}
 	}
 	s := start(t, suite.Config{TLS: true, Auth: true, Settings: "tls_client_ca " + ours.file + "\nauth_mechanisms PLAIN EXTERNAL\npop3d_listen " + addrs[0] + "=pop3s\nimapd_listen " + addrs[1] + "=imaps\n"})
-	for i, x := range []struct{ program, url, command string }{{"pop3d", "pop3s://", "LIST"}, {"imapd", "imaps://", "NOOP"}} {
+	for i, x := range []struct{ program, url, command string }{{"pop3d", "pop3s://", "LIST"}, {"imapd", "imaps://", `LIST "" INBOX`}} {
 		t.Run(x.program, func(t *testing.T) {
 			if err := s.Launch(x.program); err != nil {
 				t.Fatal(err)
@@ -162,12 +162,13 @@ func TestACertificateLogsInReaders(t *testing.T) {
 			defer s.Terminate(x.program)
 			for _, a := range []*authority{ours, other} {
 				cert, key := a.issue("alice", &x509.Certificate{EmailAddresses: []string{"alice@example.test"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
-				out, err := exec.Command("curl", "-sS", "-k", "-m", "60", "--cert", cert, "--key", key, "--sasl-ir", "--login-options", "AUTH=EXTERNAL", "-X", x.command, x.url+addrs[i]).CombinedOutput()
-				if a == ours && err != nil {
-					t.Errorf("%v\n%s", err, out)
+				out, err := exec.Command(tool(t, "curl"), "-sS", "-k", "-m", "60", "--cert", cert, "--key", key, "--sasl-ir", "--login-options", "AUTH=EXTERNAL", "-X", x.command, x.url+addrs[i]).CombinedOutput()
+				if (err == nil) != (a == ours) {
+					t.Errorf("certificate of ours: %v, and %v\n%s", a == ours, err, out)
 				}
 			}
-			if log := s.Log(x.program); strings.Count(log, ": connect ") != 2 || strings.Count(log, " login=alice ") != 2 || strings.Count(log, " mech=EXTERNAL") != 1 { // login, and the end
+			logged(t, s, x.program, 2, " login=alice ")
+			if log := logged(t, s, x.program, 1, ": disconnect "); strings.Count(log, ": connect ") != 2 || strings.Count(log, " login=alice ") != 2 || strings.Count(log, " mech=EXTERNAL") != 1 { // login, and the end
 				t.Error(log)
 			}
 		})

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"postamt/test/suite"
 )
@@ -168,10 +169,15 @@ func TestM21_FlagStormOfProcesses(t *testing.T) {
 		})
 	}
 	all.Go(func() {
+		end := time.Now().Add(2 * time.Minute)
 		for round := 0; round%2 == 0 || ours.Load() > 0; round++ {
 			for i := range messages {
 				for { // it looks again when there is no such file any more
 					was, _ := filepath.Glob(fmt.Sprintf("%s/cur/%d.m.h:*", box.path, 1000+i))
+					if time.Now().After(end) {
+						t.Errorf("message %d is there %d times", i, len(was))
+						return
+					}
 					if len(was) != 1 {
 						continue
 					}
