@@ -22,11 +22,16 @@ func (u *user) cmdAppend(_ imap.Command, d *imap.Decoder) error {
 	defer to.Close()
 	var staged []*mailbox.Staged
 	defer func() { to.Discard(staged...) }()
+	total, size := int64(0), int64(0) // of the messages before this one, and of it as far as it is known
 	for d.More() || len(staged) == 0 {
-		s, err := u.stage(d, to, rights, func(octets int64) error { return to.Room(octets, 1) })
+		s, err := u.stage(d, to, rights, func(octets int64) error {
+			size = octets
+			return to.Room(total+octets, int64(len(staged))+1)
+		})
 		if s != nil {
 			staged = append(staged, s)
 		}
+		total += size
 		if err != nil {
 			return err
 		}
