@@ -10,13 +10,14 @@ import (
 )
 
 // RFC 7377 section 2: "ESEARCH" [SP "IN" SP "(" source-mbox ")"] [SP "RETURN" ...] SP search-program. One mailbox is open at a time, besides the selected one.
-func (u *user) cmdESearch(cmd imap.Command, d *imap.Decoder) error {
+func (u *user) cmdESearch(cmd imap.Command, d *imap.Decoder) (err error) {
 	sources := d.SearchSource()
 	r := d.SearchReturn()
 	charset, key := d.SP().SearchProgram()
 	if err := d.End(); err != nil {
 		return err
 	}
+	defer func() { u.unsave(r, err) }()
 	if !r.Given {
 		r.All = true
 	}

@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"errors"
 	"slices"
 	"time"
 
@@ -41,10 +42,16 @@ func (u *user) matching(cmd imap.Command, r imap.SearchReturn, charset string, k
 	if err == nil {
 		err = q.run(u.ctx, u.view.uids, u.progress(cmd, u.view))
 	}
-	if err != nil && r.Save { // RFC 5182 section 2.1
+	u.unsave(r, err)
+	return q, err
+}
+
+// unsave: a search that was to be saved and has failed leaves nothing saved, but one that was BAD what was saved before (RFC 5182 section 2.1).
+func (u *user) unsave(r imap.SearchReturn, err error) {
+	var s *imap.Status
+	if bad := errors.As(err, &s) && s.Condition == imap.ConditionBAD; r.Save && err != nil && !bad {
 		u.saved = nil
 	}
-	return q, err
 }
 
 // found sends the result of SEARCH or SORT, UIDs in their order.
