@@ -32,8 +32,8 @@ func (d *Decoder) ListCommand() (l List) {
 	if d.Is('(') {
 		l.Extended = true
 		d.List(16, func() { l.Select |= d.listSelect() })
-		// RFC 5258 section 3.1: RECURSIVEMATCH modifies another option, of which REMOTE is none.
-		if l.Select&ListRecursiveMatch != 0 && l.Select&(ListSubscribed|ListSpecialUse) == 0 {
+		// RFC 5258 section 3.1: RECURSIVEMATCH modifies another option, of which REMOTE is none, and SPECIAL-USE none either (RFC 6154 section 6).
+		if l.Select&ListRecursiveMatch != 0 && l.Select&ListSubscribed == 0 {
 			d.Fail("RECURSIVEMATCH alone")
 		}
 		d.SP()

@@ -19,7 +19,7 @@ func TestList(t *testing.T) {
 			`"" % return ()`:                                       List{Extended: true, Patterns: []string{"%"}},
 			`(REMOTE SPECIAL-USE) x % RETURN (SUBSCRIBED SPECIAL-USE MYRIGHTS STATUS (MESSAGES UNSEEN) METADATA (/Shared/Comment))`: List{Extended: true, Select: ListRemote | ListSpecialUse, Reference: "x", Patterns: []string{"%"},
 				Return: ListSubscribed | ListSpecialUse | ListMyRights | ListStatus | ListMetadata, Status: StatusMessages | StatusUnseen, Metadata: []string{"/shared/comment"}},
-		}, []string{"", `""`, `"" `, `"" ()`, `(RECURSIVEMATCH) "" *`, `(REMOTE RECURSIVEMATCH) "" *`, `(FOO) "" *`, `(SUBSCRIBED ) "" *`, `"" * RETURN`, `"" * RETURN (FOO)`, `"" * RETURN (STATUS)`, `"" * RETURN (STATUS ())`, `"" * x`,
+		}, []string{"", `""`, `"" `, `"" ()`, `(RECURSIVEMATCH) "" *`, `(REMOTE RECURSIVEMATCH) "" *`, `(SPECIAL-USE RECURSIVEMATCH) "" *`, `(FOO) "" *`, `(SUBSCRIBED ) "" *`, `"" * RETURN`, `"" * RETURN (FOO)`, `"" * RETURN (STATUS)`, `"" * RETURN (STATUS ())`, `"" * x`,
 			`"" (a` + strings.Repeat(" b", 500) + ")"}},
 		{"status", func(d *Decoder) any { return d.StatusItems() }, map[string]any{
 			"(UIDNEXT messages)": StatusUIDNext | StatusMessages,
