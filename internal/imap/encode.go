@@ -128,7 +128,7 @@ func AppendFlags(dst []byte, flags ...string) []byte {
 	dst = append(dst, '(')
 	begin := len(dst)
 	for _, f := range flags {
-		if !isFlag(f) {
+		if !IsFlag(f) {
 			continue
 		}
 		if len(dst) > begin {
@@ -139,7 +139,8 @@ func AppendFlags(dst []byte, flags ...string) []byte {
 	return append(dst, ')')
 }
 
-func isFlag(f string) bool {
+// IsFlag says whether a flag, or keyword, is one: flag of RFC 9051 section 9, or \*.
+func IsFlag(f string) bool {
 	if f != "" && f[0] == '\\' {
 		if f = f[1:]; f == "*" {
 			return true

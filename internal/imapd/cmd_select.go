@@ -41,7 +41,7 @@ func (u *user) cmdSelect(cmd imap.Command, d *imap.Decoder) error {
 		u.condstore = true
 	}
 	u.view, u.nameless = newView(box, name, cmd.Name == "EXAMINE", rights), 0
-	if u.keywords, err = box.Keywords(); err != nil {
+	if u.keywords, err = keywordsOf(box); err != nil {
 		u.unselect()
 		return err
 	}

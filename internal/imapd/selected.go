@@ -7,6 +7,7 @@ import (
 
 	"postamt/internal/imap"
 	"postamt/internal/mailbox"
+	"postamt/internal/uidlist"
 )
 
 // The flags of a maildir by the names that IMAP has for them. Passed has none: Dovecot does not show it either, and clients have the keyword $Forwarded.
@@ -61,6 +62,17 @@ func (u *user) appendFlags(b []byte, m *mailbox.Message) []byte {
 	return append(b, ')')
 }
 
+// keywordsOf is the keywords of a mailbox that can be said: their names stand in a file to which other programs can write anything.
+func keywordsOf(box *mailbox.Mailbox) (uidlist.Keywords, error) {
+	k, err := box.Keywords()
+	for i := range k {
+		if !imap.IsFlag(k[i]) || k[i][0] == '\\' {
+			k[i] = ""
+		}
+	}
+	return k, err
+}
+
 // learn tells the client of keywords that he has not been told of, before he meets them on messages. Dovecot renames messages first and then gives the new letter its
 // name: a letter without one is waited for once, not for long, and looked up again when it is met.
 func (u *user) learn(bits uint32) error {
@@ -74,7 +86,7 @@ func (u *user) learn(bits uint32) error {
 		until = until.Add(wait)
 	}
 	for {
-		k, err := u.view.box.Keywords()
+		k, err := keywordsOf(u.view.box)
 		if err != nil {
 			return err
 		}
@@ -123,14 +135,7 @@ func (u *user) writeFlags() {
 			full = false
 		}
 	}
-	b := append(u.buf[:0], "* FLAGS ("...)
-	for i, n := range names {
-		if i > 0 {
-			b = append(b, ' ')
-		}
-		b = append(b, n...)
-	}
-	u.send(append(b, ")\r\n"...))
+	u.send(append(imap.AppendFlags(append(u.buf[:0], "* FLAGS "...), names...), crlf...))
 	switch {
 	case u.view.readOnly:
 		u.say(imap.OK(imap.CodePermanentFlags(nil), "nothing can be changed"))
