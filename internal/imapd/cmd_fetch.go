@@ -210,7 +210,10 @@ func (f *fetch) message(m *mailbox.Message, known facts.Facts) error {
 		var err error
 		if b, err = r.append(b, &f.items[i], &f.same[i]); err != nil {
 			var s *imap.Status
-			if r.sent || !(errors.Is(err, mailbox.ErrExpunged) || errors.As(err, &s)) {
+			if r.sent {
+				return cutError{err}
+			}
+			if !errors.Is(err, mailbox.ErrExpunged) && !errors.As(err, &s) {
 				return err
 			}
 			// Nothing of this message was sent. Those that can be read are not to wait for one that cannot.
@@ -223,5 +226,13 @@ func (f *fetch) message(m *mailbox.Message, known facts.Facts) error {
 	}
 	u.fields = r.fields
 	u.send(append(b, ")\r\n"...))
-	return u.c.Err()
+	if err := u.c.Err(); err != nil {
+		return connError{err}
+	}
+	return nil
 }
+
+// cutError is one in the midst of a literal: whatever came next would be taken for its octets, so the session ends without a word (M12).
+type cutError struct{ error }
+
+func (e cutError) Unwrap() error { return e.error }

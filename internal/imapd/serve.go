@@ -55,7 +55,7 @@ const (
 	writable                  // and was not opened with EXAMINE
 	numbers                   // RFC 9051 section 7.5.1: without UID before it, sequence numbers must not change while it is answered
 	uid                       // it can have UID before it
-	onlyUID                   // it must: there is no other form
+	removes                   // it removes messages, and says which
 )
 
 // userCommand is one command of these states.
@@ -76,10 +76,10 @@ var userCommands = []userCommand{
 	{"SELECT", 0, (*user).cmdSelect},
 	{"STATUS", 0, (*user).cmdStatus},
 	{"APPEND", 0, (*user).cmdAppend},
-	{"REPLACE", selected | writable | uid, (*user).cmdReplace},
+	{"REPLACE", selected | writable | uid | removes, (*user).cmdReplace},
 	{"COPY", selected | numbers | uid, (*user).cmdCopy},
-	{"MOVE", selected | writable | uid, (*user).cmdMove},
-	{"EXPUNGE", selected | writable | uid, (*user).cmdExpunge},
+	{"MOVE", selected | writable | uid | removes, (*user).cmdMove},
+	{"EXPUNGE", selected | writable | uid | removes, (*user).cmdExpunge},
 	{"LIST", 0, (*user).cmdList},
 	{"LSUB", 0, (*user).cmdLsub},
 	{"SORT", selected | numbers | uid, (*user).cmdSort},
@@ -192,8 +192,8 @@ func (u *user) refuse(why string, r *imap.Status) {
 
 // dispatch runs one command to its tagged response.
 func (u *user) dispatch(cmd imap.Command, d *imap.Decoder) {
-	u.uidCommand, u.expunging = cmd.UID, cmd.Name == "EXPUNGE" || cmd.Name == "MOVE"
 	c := findUserCommand(cmd.Name)
+	u.uidCommand, u.expunging = cmd.UID, c != nil && c.needs&removes != 0
 	u.numbered = c != nil && c.needs&numbers != 0 && !cmd.UID
 	err := u.allowed(c, cmd)
 	if err == nil {
@@ -210,7 +210,7 @@ func (u *user) dispatch(cmd imap.Command, d *imap.Decoder) {
 		return
 	case err == errSaid:
 		return
-	case errors.Is(err, errValidity), errors.Is(err, errFolder):
+	case errors.Is(err, errValidity), errors.Is(err, errFolder), errors.As(err, new(cutError)):
 		u.abandon(err)
 		return
 	}
@@ -295,6 +295,8 @@ func (u *user) abandon(err error) {
 	case u.c.Err() != nil:
 		u.lost(u.c.Err())
 		return
+	case errors.As(err, new(cutError)):
+		u.close("failed")
 	case errors.Is(err, errFolder): // nothing is broken
 		u.bye("deleted", imap.NonExistent, "the mailbox that was selected is deleted, or has another name")
 		return
