@@ -170,11 +170,11 @@ func (b *Mailbox) moveByCopy(ctx context.Context, validity uint32, uids []uint32
 	if validity == 0 {
 		validity, _, _, _ = b.Status()
 	}
+	there, _, _, _ := to.Status() // before: if it is another one later, the UIDs of the copies may not be removed by it
 	copied, err := b.Copy(ctx, validity, uids, to)
 	if err != nil {
 		return nil, err
 	}
-	there, _, _, _ := to.Status()
 	uids = uids[:0:0]
 	for _, c := range copied {
 		uids = append(uids, c.From)

@@ -2,6 +2,7 @@ package mailbox
 
 import (
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -126,6 +127,9 @@ func (s *followers) watch(watcher *watch.Watcher, dirs []*os.File, moved func() 
 		}
 		s.mu.Lock()
 		defer s.mu.Unlock()
+		if slices.ContainsFunc(s.watches, (*watch.Watch).Ended) {
+			interval = pollOnly
+		}
 		if s.timer != nil {
 			s.timer.Reset(interval)
 		}

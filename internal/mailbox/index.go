@@ -17,7 +17,6 @@ const (
 	frameSize  = 9
 	maxPayload = recordSize + 255
 	maxRecords = 1 << 27
-	maxNames   = 1<<32 - 1
 )
 
 // unknown is a number that nobody has looked for yet.

@@ -151,8 +151,11 @@ func Open(root *os.File, folder string, o Options) (*Mailbox, error) {
 	}
 	b.index = indexFile{dir: where, x: &index{}}
 	b.list = uidlist.New(b.root, b.dir, b.ops)
+	if err := b.Sync(); err != nil {
+		return nil, err
+	}
 	ok = true
-	return b, b.Sync()
+	return b, nil
 }
 
 // openOrMake opens cur/, new/ or tmp/ of the maildir or of a folder. Other programs think nothing of removing tmp/, so that nobody holds it open.
@@ -301,7 +304,9 @@ func (b *Mailbox) measure(uid uint32) (wire int64, err error) {
 		if m.size, m.wire = uint64(size), uint64(wire); m.wire != b.index.x.messages[i].wire {
 			m.facts = 0
 		}
-		b.index.write(b.ops, b.index.x.learn(nil, m))
+		if err := b.index.write(b.ops, b.index.x.learn(nil, m)); err != nil {
+			b.report(err)
+		}
 	}
 	return wire, nil
 }

@@ -22,13 +22,13 @@ func (b *Mailbox) Replace(ctx context.Context, validity, uid uint32, to *Mailbox
 		return 0, ErrExpunged
 	}
 	octets, messages := b.freed(uid, to)
+	there, _, _, _ := to.Status() // before: if it is another one later, the new UID may not be removed by it
 	uids, err := to.publishInstead(ctx, octets, messages, s)
 	if err != nil {
 		return 0, err
 	}
 	stayed, err := b.Expunge(validity, []uint32{uid})
 	if len(stayed) > 0 {
-		there, _, _, _ := to.Status()
 		_, terr := to.Expunge(there, uids)
 		return 0, errors.Join(err, terr)
 	}
