@@ -139,7 +139,7 @@ func front(p *daemon.Process, link *monitor.Link, c *config.Config, log *maillog
 	}}
 	s := &service{log: log, make: func(*config.Config) (*lmtpd.Server, error) { return &lmtpd.Server{Mailboxes: boxes, Router: r}, nil }}
 	s.configure(c)
-	go privsep.Follow(link, s.configure)
+	go privsep.Follow(link, log, s.configure)
 	if err := link.Ready(); err != nil {
 		return exTempFail
 	}
@@ -170,7 +170,7 @@ func worker(link *monitor.Link, c *config.Config, log *maillog.Logger) int {
 		return &lmtpd.Server{Mailboxes: boxes, Store: store}, nil
 	}}
 	s.configure(c)
-	go privsep.Follow(link, s.configure)
+	go privsep.Follow(link, log, s.configure)
 	sessions := &daemon.Server{Log: log, Handle: func(ctx context.Context, nc net.Conn, _ string) {
 		v := *s.lmtp.Load()
 		// The front holds messages to the limit, and puts a trace field above them.

@@ -142,7 +142,7 @@ func (g *Program) front(p *daemon.Process, link *monitor.Link, c *config.Config,
 		log.Problems("start", err)
 		return exConfig
 	}
-	go privsep.Follow(link, s.configure)
+	go privsep.Follow(link, log, s.configure)
 	if err := link.Ready(); err != nil {
 		return exTempFail
 	}
@@ -174,7 +174,7 @@ func (g *Program) worker(link *monitor.Link, c *config.Config, log *maillog.Logg
 	}
 	s := g.New(log)
 	s.Configure(c, login.Gate{}, nil)
-	go privsep.Follow(link, func(c *config.Config) error {
+	go privsep.Follow(link, log, func(c *config.Config) error {
 		s.Configure(c, login.Gate{}, nil)
 		return nil
 	})

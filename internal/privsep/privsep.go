@@ -132,15 +132,20 @@ func (g Program) Part(link *monitor.Link, err error) int {
 	return g.Worker(link, c, log)
 }
 
-// Follow gives a part the configurations that come from the monitor, which has checked them, until there are no more.
-func Follow(link *monitor.Link, configure func(*config.Config) error) {
+// Follow gives a part the configurations that come from the monitor, until there are no more. The monitor has checked what they say; what a part finds wrong with what they
+// name (a certificate, a table) is logged, and the part goes on as it was.
+func Follow(link *monitor.Link, log *maillog.Logger, configure func(*config.Config) error) {
 	for {
 		text, ok := link.Configuration()
 		if !ok {
 			return
 		}
-		if c, err := parse(text); err == nil {
-			configure(c)
+		c, err := parse(text)
+		if err == nil {
+			err = configure(c)
+		}
+		if err != nil {
+			log.Problems("configuration", err)
 		}
 	}
 }

@@ -285,6 +285,13 @@ func TestReload(t *testing.T) {
 		if !ends(s.Dial(true)) || !ends(s.login("alice", true)) {
 			t.Error("a configuration with an error is in use")
 		}
+		// What only who opens it finds out is in the log too, with its line.
+		s.Must(os.WriteFile(s.Configuration(), append(text, "tls_client_ca /nowhere.pem\n"...), 0o644))
+		s.Kill("imapd", syscall.SIGHUP)
+		s.Logged("tls_client_ca", "nowhere.pem")
+		if !ends(s.Dial(true)) {
+			t.Error("a configuration that cannot be followed is in use")
+		}
 	})
 }
 
