@@ -17,37 +17,26 @@ const (
 
 // Response codes that stand alone (RFC 9051 section 7.1, RFC 5530, and the extensions); those with arguments are made by functions.
 const (
-	Alert                = "ALERT"
 	AlreadyExists        = "ALREADYEXISTS"
 	AuthenticationFailed = "AUTHENTICATIONFAILED"
-	AuthorizationFailed  = "AUTHORIZATIONFAILED"
 	Cannot               = "CANNOT"
-	ClientBug            = "CLIENTBUG"
 	Closed               = "CLOSED"            // RFC 7162
 	CompressionActive    = "COMPRESSIONACTIVE" // RFC 4978
-	ContactAdmin         = "CONTACTADMIN"
-	Corruption           = "CORRUPTION"
 	Expired              = "EXPIRED"
 	ExpungeIssued        = "EXPUNGEISSUED"
 	HasChildren          = "HASCHILDREN"
 	InUse                = "INUSE"
 	LimitReached         = "LIMIT"
-	MetadataNoPrivate    = "METADATA NOPRIVATE" // RFC 5464
 	MetadataTooMany      = "METADATA TOOMANY"
-	NoModSeq             = "NOMODSEQ" // RFC 7162
 	NonExistent          = "NONEXISTENT"
 	NoPerm               = "NOPERM"
 	NotificationOverflow = "NOTIFICATIONOVERFLOW" // RFC 5465
-	NotSaved             = "NOTSAVED"             // RFC 5182
 	OverQuota            = "OVERQUOTA"
-	ParseError           = "PARSE"
 	PrivacyRequired      = "PRIVACYREQUIRED"
 	ReadOnly             = "READ-ONLY"
 	ReadWrite            = "READ-WRITE"
-	ServerBug            = "SERVERBUG"
 	TooBig               = "TOOBIG" // RFC 4469
 	TryCreate            = "TRYCREATE"
-	UIDNotSticky         = "UIDNOTSTICKY"
 	UIDRequired          = "UIDREQUIRED" // RFC 9586
 	Unavailable          = "UNAVAILABLE"
 	UnknownCTE           = "UNKNOWN-CTE" // RFC 3516
