@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"cmp"
 	"errors"
 	"slices"
 	"time"
@@ -146,19 +147,20 @@ func (u *user) save(r imap.SearchReturn, uids []uint32) {
 	u.saved = sorted
 }
 
-// progressInterval is the time after which a client is told that a command still goes on (RFC 9585 section 4).
-const progressInterval = 10 * time.Second
+// progressTime is the time after which a client is told that a command still goes on (RFC 9585 section 4).
+const progressTime = 10 * time.Second
 
 // progress tells of a command that takes long, and ends it when its client has gone.
 func (u *user) progress(cmd imap.Command, v *view) func(done int) error {
-	next := time.Now().Add(progressInterval)
+	interval := cmp.Or(u.conf.progressTime, progressTime)
+	next := time.Now().Add(interval)
 	total := len(v.uids)
 	return func(done int) error {
 		if err := u.ctx.Err(); err != nil {
 			return err
 		}
 		if now := time.Now(); now.After(next) {
-			next = now.Add(progressInterval)
+			next = now.Add(interval)
 			b := append(imap.AppendString([]byte("INPROGRESS ("), cmd.Tag, u.c.Mode), ' ')
 			b = append(imap.AppendNumber(append(imap.AppendNumber(b, uint64(done)), ' '), uint64(total)), ')')
 			u.say(imap.OK(string(b), "still at it"))

@@ -46,7 +46,7 @@ type Config struct {
 	login.Gate               // of Authorize
 	Auth       Authenticator // of Authorize
 
-	writeTime time.Duration // in the place of the constant
+	writeTime, progressTime time.Duration // in the place of the constants
 }
 
 // Authenticator logs clients in: a *login.Server, which says more. It is used by many sessions at once.
