@@ -1,5 +1,7 @@
 package imap
 
+import "strings"
+
 // FilterKind says which mailboxes a filter means (RFC 5465 section 6, RFC 7377 section 2.2).
 type FilterKind uint8
 
@@ -154,7 +156,7 @@ func (d *Decoder) eventGroup() (g EventGroup) {
 func (d *Decoder) event(g *EventGroup) {
 	w := d.word()
 	for i, name := range eventNames {
-		if foldEqual(w, name) {
+		if strings.EqualFold(string(w), name) {
 			g.Events |= 1 << i
 			if i == 0 && d.spaceThen('(') {
 				g.Fetch = d.fetchList()
@@ -163,21 +165,4 @@ func (d *Decoder) event(g *EventGroup) {
 		}
 	}
 	g.Events |= EventUnknown
-}
-
-// foldEqual compares upper-case letters with those of a name.
-func foldEqual(upper []byte, name string) bool {
-	if len(upper) != len(name) {
-		return false
-	}
-	for i, c := range upper {
-		n := name[i]
-		if 'a' <= n && n <= 'z' {
-			n -= 'a' - 'A'
-		}
-		if n != c {
-			return false
-		}
-	}
-	return true
 }

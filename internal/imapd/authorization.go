@@ -35,7 +35,10 @@ type Login struct {
 }
 
 // notAuthenticated are the commands of the Not Authenticated state.
-var notAuthenticated = []command[*authorization]{
+var notAuthenticated = []struct {
+	name string
+	run  func(*authorization, imap.Command, *imap.Decoder) *imap.Status // the tagged response; nil: it was said, or will be, or the connection is lost
+}{
 	{"CAPABILITY", (*authorization).cmdCapability},
 	{"LOGIN", (*authorization).cmdLogin},
 	{"AUTHENTICATE", (*authorization).cmdAuthenticate},
@@ -80,12 +83,16 @@ func (a *authorization) run() {
 		if !ok {
 			continue
 		}
-		if c := find(notAuthenticated, cmd.Name); c != nil && !cmd.UID {
-			a.tag = cmd.Tag
-			a.respond(cmd.Tag, c.run(a, cmd, d))
-		} else {
-			a.wrong(cmd, imap.Bad("no such command before the login"))
+		i := 0
+		for i < len(notAuthenticated) && notAuthenticated[i].name != cmd.Name {
+			i++
 		}
+		if i == len(notAuthenticated) || cmd.UID {
+			a.wrong(cmd, imap.Bad("no such command before the login"))
+			continue
+		}
+		a.tag = cmd.Tag
+		a.respond(cmd.Tag, notAuthenticated[i].run(a, cmd, d))
 	}
 	// What was said to commands before the login must not wait for what comes after it.
 	if a.c.Flush() != nil && a.login != nil {

@@ -217,7 +217,6 @@ func (w *watched) note() (e imap.Events, unseen bool) {
 // status tells how a watched mailbox is, for these events (RFC 5465 sections 3.1 and 5.1 to 5.3). First: for NOTIFY itself.
 func (n *notify) status(w *watched, name string, e imap.Events, unseen, first bool) error {
 	u := n.u
-	defer func(was bool) { u.condstore = was }(u.condstore) // it was not the client who has asked for mod-sequences
 	items := imap.StatusUIDValidity
 	if e&(imap.EventMessageNew|imap.EventMessageExpunge) != 0 {
 		items |= imap.StatusMessages | imap.StatusUIDNext
@@ -389,8 +388,12 @@ func (u *user) fetchNew(came []uint32) error {
 	v := u.view
 	made := v.made
 	v.made = nil
+	if u.notify == nil && len(u.contexts) == 0 {
+		return nil
+	}
+	slices.Sort(made)
 	for _, uid := range came {
-		if slices.Contains(made, uid) {
+		if _, ours := slices.BinarySearch(made, uid); ours {
 			continue
 		}
 		f := &fetch{u: u}

@@ -254,6 +254,9 @@ func (u *user) status(name string, items imap.StatusItems) error {
 	if err := box.Sync(); err != nil {
 		return err
 	}
+	if items&imap.StatusHighestModSeq != 0 {
+		u.condstore = true // RFC 7162 section 3.1
+	}
 	b, err := u.appendStatus(imap.AppendMailbox(append(u.buf[:0], "* STATUS "...), name, u.c.Mode), box, items)
 	u.send(b)
 	return err
@@ -294,9 +297,6 @@ func (u *user) appendStatus(b []byte, box *mailbox.Mailbox, items imap.StatusIte
 		} else {
 			b = append(b, "NIL "...)
 		}
-	}
-	if items&imap.StatusHighestModSeq != 0 {
-		u.condstore = true // RFC 7162 section 3.1
 	}
 	if items&imap.StatusMailboxID != 0 {
 		id, ierr := box.ID(u.ctx)

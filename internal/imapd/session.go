@@ -39,21 +39,6 @@ type session struct {
 	faults  int
 }
 
-// command is one name of one half.
-type command[T any] struct {
-	name string
-	run  func(T, imap.Command, *imap.Decoder) *imap.Status // the tagged response; nil: it was said, or will be, or the connection is lost
-}
-
-func find[T any](table []command[T], name string) *command[T] {
-	for i := range table {
-		if table[i].name == name {
-			return &table[i]
-		}
-	}
-	return nil
-}
-
 // begin makes the session one that can be ended from outside; the function that it returns ends that.
 func (s *session) begin() func() {
 	s.c.SetWriteTimeout(cmp.Or(s.conf.writeTime, writeTime))
@@ -181,14 +166,6 @@ func (s *session) close(why string) {
 // capabilities are those that both halves announce (RFC 9051 section 7.2.2): the revisions, and what a client may do whether he has logged in or not.
 func (s *session) capabilities() []string {
 	return []string{"IMAP4rev1", "IMAP4rev2", "LITERAL-", "ID", "ENABLE"}
-}
-
-// noop is RFC 9051 section 6.1.2, NOOP, before there is anything to tell.
-func (s *session) noop(d *imap.Decoder) *imap.Status {
-	if err := d.End(); err != nil {
-		return s.wire(err)
-	}
-	return imap.OK("", "NOOP completed")
 }
 
 // logout is RFC 9051 section 6.1.3, LOGOUT: BYE, then OK.
