@@ -154,10 +154,15 @@ func (m *Monitor) forWorker(w *worker, r request) error {
 	if err == nil {
 		o.value = a.Value
 	}
-	if err := w.tell(o, nil); err != nil && !errors.Is(err, unix.EPIPE) {
-		return err
+	err = w.tell(o, nil)
+	// Connections may fill his socket as fast as he reads it, and wait for him themselves (forFront). Without this answer he is of no use to any of them.
+	for begun := time.Now(); errors.Is(err, unix.EAGAIN) && time.Since(begun) < roomTime; err = w.tell(o, nil) {
+		time.Sleep(time.Millisecond)
 	}
-	return nil
+	if errors.Is(err, unix.EPIPE) {
+		return nil
+	}
+	return err
 }
 
 // lost takes a worker out of those that serve, and remembers that it died unless it was let go. Both at once: its successor must not
