@@ -54,7 +54,7 @@ func (a *Account) FoldersChanged(seen *int64) bool {
 	if err == nil && s.modified == *seen {
 		return false
 	}
-	if *seen = s.modified; err != nil || !s.settled() {
+	if *seen = s.modified; err != nil || !s.settled(false) {
 		*seen = 0
 	}
 	return true

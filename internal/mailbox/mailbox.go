@@ -40,6 +40,7 @@ type Options struct {
 type Mailbox struct {
 	root, dir, cur, new *os.File
 	folder              string // the name of dir in root, "" is root
+	local               bool   // on a file system of this host
 	ops                 *durable.Ops
 	report              func(error)
 	quota               maildir.Quota
@@ -136,6 +137,7 @@ func Open(root *os.File, folder string, o Options) (*Mailbox, error) {
 			return nil, fmt.Errorf("mailbox: %w", err)
 		}
 	}
+	b.local = isLocal(b.cur) && isLocal(b.new)
 	for _, of := range []*os.File{b.root, b.dir} {
 		tmp, err := openOrMake(of, "tmp")
 		if err != nil {

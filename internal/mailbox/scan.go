@@ -10,20 +10,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// tick is how young a directory's time may be when it is read for a later change to have the same. File systems count time in
-// milliseconds, those across a network in seconds.
-const tick = 2 * time.Second
+// grain is how long after a change another one has another time, for certain. File systems of this host take it from the kernel's last tick, which is 10 milliseconds
+// ago at most, or five times that if the processor that counts them was held up. Others have their server's clock, which is not ours, or count seconds.
+const (
+	grain     = 60 * time.Millisecond
+	wideGrain = 2 * time.Second
+)
+
+// grain of a directory's time: one without a fraction is of a file system that counts seconds.
+func (s stamp) grain(local bool) int64 {
+	if local && s.modified%int64(time.Second) != 0 {
+		return int64(grain)
+	}
+	return int64(wideGrain)
+}
 
 // settled: nothing that happened after we looked has this time.
-func (s stamp) settled() bool { return s.seen-s.modified > int64(tick) }
+func (s stamp) settled(local bool) bool { return s.seen-s.modified > s.grain(local) }
 
 // stampOf is a directory's version now.
 func stampOf(f *os.File) (stamp, error) {
 	var st unix.Stat_t
+	seen := time.Now() // before: what is changed after this has the time of then
 	if err := unix.Fstat(int(f.Fd()), &st); err != nil {
 		return stamp{}, &os.PathError{Op: "stat", Path: f.Name(), Err: err}
 	}
-	return stamp{st.Mtim.Nano(), time.Now().UnixNano()}, nil
+	return stamp{st.Mtim.Nano(), seen.UnixNano()}, nil
 }
 
 // files reads a directory: the names that can be messages. dir is opened anew, so that two readers have an offset each.

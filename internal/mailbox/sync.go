@@ -50,7 +50,7 @@ func (b *Mailbox) syncLocked(hard bool) error {
 	}
 	listed := now.list.modified != x.state.list.modified || now.inode != x.state.inode || now.listSize != x.state.listSize
 	if !hard && b.index.good && !listed && x.validity != 0 &&
-		now.cur.modified == x.state.cur.modified && x.state.cur.settled() && now.new.modified == x.state.new.modified && x.state.new.settled() {
+		now.cur.modified == x.state.cur.modified && x.state.cur.settled(b.local) && now.new.modified == x.state.new.modified && x.state.new.settled(b.local) {
 		return nil
 	}
 	t := &syncing{b: b, x: x, now: now}
@@ -84,9 +84,10 @@ func (b *Mailbox) look() (s state, err error) {
 		return s, err
 	}
 	var st unix.Stat_t
+	seen := time.Now()
 	switch err := unix.Fstatat(int(b.dir.Fd()), listName, &st, unix.AT_SYMLINK_NOFOLLOW); {
 	case err == nil:
-		s.list = stamp{st.Mtim.Nano(), time.Now().UnixNano()}
+		s.list = stamp{st.Mtim.Nano(), seen.UnixNano()}
 		s.inode, s.listSize = st.Ino, st.Size
 	case err != unix.ENOENT:
 		return s, fmt.Errorf("mailbox: stat %s/%s: %w", b.dir.Name(), listName, err)
@@ -471,7 +472,7 @@ func (t *syncing) again(known []string) (reading, error) {
 	var r reading
 	for range 2 {
 		before, err := t.b.look()
-		if err == nil && !before.quiet() {
+		if err == nil && !before.quiet(t.b.local) {
 			time.Sleep(grain)
 			before, err = t.b.look()
 		}
@@ -487,7 +488,7 @@ func (t *syncing) again(known []string) (reading, error) {
 			return r, err
 		}
 		r = compare(t.x.messages, func(i int) string { return known[i] }, files)
-		if len(r.missing) == 0 || before.quiet() && before.cur.modified == after.cur.modified && before.new.modified == after.new.modified {
+		if len(r.missing) == 0 || before.quiet(t.b.local) && before.cur.modified == after.cur.modified && before.new.modified == after.new.modified {
 			return r, nil
 		}
 	}
@@ -495,17 +496,10 @@ func (t *syncing) again(known []string) (reading, error) {
 	return r, nil
 }
 
-// grain is how long after a change another one has another time, for certain: clocks of file systems tick with the kernel's.
-const grain = 20 * time.Millisecond
-
-// quiet: what changes from now on has another time. A time without a fraction is of a file system that counts seconds.
-func (s state) quiet() bool {
+// quiet: what changes from now on has another time. A time to come is that of another clock, for which no wait helps.
+func (s state) quiet(local bool) bool {
 	for _, d := range [2]stamp{s.cur, s.new} {
-		g := int64(grain)
-		if d.modified%int64(time.Second) == 0 {
-			g = int64(tick)
-		}
-		if age := d.seen - d.modified; age >= 0 && age < g {
+		if age := d.seen - d.modified; age >= 0 && age <= d.grain(local) {
 			return false
 		}
 	}

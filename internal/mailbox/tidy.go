@@ -17,7 +17,7 @@ func (b *Mailbox) tidy(tx *uidlist.Tx, messages int) error {
 		return nil
 	}
 	before, err := b.look()
-	if err != nil || !before.quiet() {
+	if err != nil || !before.quiet(b.local) {
 		return err
 	}
 	files, err := b.files()

@@ -22,7 +22,7 @@ func (b *box) quiet(m *Mailbox) {
 	for end := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
 		now, err := m.look()
 		must(b.t, err)
-		if now.quiet() {
+		if now.quiet(m.local) {
 			return
 		}
 		if time.Now().After(end) {
