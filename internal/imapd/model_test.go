@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -269,7 +270,7 @@ func (m *model) serve() {
 	}
 	var ds facts.Describer
 	m.watcher = w
-	m.all = mailbox.NewAccounts(w, mailbox.Options{Describe: ds.Describe, Form: facts.Form, Report: func(err error) { m.t.Errorf("report: %v", err) }})
+	m.all = mailbox.NewAccounts(w, mailbox.Options{Describe: ds.Describe, Form: facts.Form, Columns: facts.Columns, Column: facts.AppendColumn, Report: func(err error) { m.t.Errorf("report: %v", err) }})
 	if m.l, err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
 		m.t.Fatal(err)
 	}
@@ -387,7 +388,10 @@ func (m *model) idlers() {
 			c.apply(r)
 		}
 		c.late = false
-		c.folder.looked()
+		// Who has not asked for the flags of a message cannot tell whether the server has seen that they have changed.
+		if !slices.ContainsFunc(c.view, func(e *modelEntry) bool { return e.flags == "" && e.m.seen != "" }) {
+			c.folder.looked()
+		}
 	}
 }
 
