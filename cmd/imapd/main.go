@@ -39,7 +39,7 @@ func newAccounts(c *config.Config, log *maillog.Logger) *mailbox.Accounts {
 		log.Problem("", "watch", err)
 	}
 	var d facts.Describer
-	return mailbox.NewAccounts(watcher, mailbox.Options{IndexDir: c.Index, Host: c.Hostname, Describe: d.Describe, Form: facts.Form, Report: func(err error) { log.Problem("", "mailbox", err) }})
+	return mailbox.NewAccounts(watcher, mailbox.Options{IndexDir: c.Index, Host: c.Hostname, Describe: d.Describe, Form: facts.Form, Columns: facts.Columns, Column: facts.AppendColumn, Report: func(err error) { log.Problem("", "mailbox", err) }})
 }
 
 // server is an access.Server.

@@ -182,6 +182,14 @@ func (a Addresses) At(i int) Address {
 	return Address{a.f[at], a.f.text(at+1, 0), a.f.text(at+1, 2), a.f.text(at+1, 4), a.f.text(at+1, 6)}
 }
 
+// First is the mailbox of the first one (addr-mailbox of RFC 9051), by which RFC 5256 section 3 sorts; nil: there is none.
+func (a Addresses) First() []byte {
+	if a.l.n == 0 {
+		return nil
+	}
+	return a.At(0).Mailbox
+}
+
 // Address is a message.Address. What is empty there is nil here.
 type Address struct {
 	Kind                       byte // a message.AddressKind

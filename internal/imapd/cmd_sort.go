@@ -75,18 +75,27 @@ func sortKey(o imap.SortOrder) (thread.Key, bool) {
 // each gives a sorter what it asks for of messages.
 func (u *user) each(criteria []thread.Criterion, uids []uint32, s *thread.Sorter) error {
 	v := u.view
-	known := false
+	columns, known := uint32(0), false
 	for _, c := range criteria {
-		known = known || c.Key != thread.Arrival && c.Key != thread.Size
+		switch k, ok := sortColumn(c.Key); {
+		case ok:
+			columns |= 1 << k
+		case c.Key != thread.Arrival && c.Key != thread.Size:
+			known = true
+		}
 	}
-	add := func(uid uint32, f facts.Facts) error {
+	add := func(uid uint32, values [][]byte, f facts.Facts) error {
 		s.Add(uid)
 		for _, c := range criteria {
 			if c.Key.IsText() {
-				s.Text(u.sortText(c.Key, f))
+				if k, ok := sortColumn(c.Key); ok && values != nil {
+					s.Folded(foldedOf(k, values[k]))
+				} else {
+					s.Text(u.sortText(c.Key, f))
+				}
 				continue
 			}
-			n, err := u.sortNumber(c.Key, uid, f)
+			n, err := u.sortNumber(c.Key, uid, values, f)
 			if err != nil && !errors.Is(err, mailbox.ErrExpunged) {
 				return err
 			}
@@ -94,23 +103,52 @@ func (u *user) each(criteria []thread.Criterion, uids []uint32, s *thread.Sorter
 		}
 		return nil
 	}
-	if known {
-		return v.box.Facts(u.ctx, v.validity, uids, func(uid uint32, f []byte) error { return add(uid, f) })
+	switch {
+	case known:
+		return v.box.Facts(u.ctx, v.validity, uids, func(uid uint32, f []byte) error { return add(uid, nil, f) })
+	case columns != 0:
+		return v.box.Columns(u.ctx, v.validity, uids, columns, func(uid uint32, values [][]byte) error { return add(uid, values, nil) })
 	}
 	for _, uid := range uids {
-		if err := add(uid, nil); err != nil {
+		if err := add(uid, nil, nil); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (u *user) sortNumber(k thread.Key, uid uint32, f facts.Facts) (int64, error) {
+// sortColumn is the column of a key; of the others the facts are asked.
+func sortColumn(k thread.Key) (column int, ok bool) {
+	switch k {
+	case thread.Date:
+		return facts.ColumnSent, true
+	case thread.Subject:
+		return facts.ColumnBase, true
+	case thread.From:
+		return facts.ColumnSortFrom, true
+	case thread.To:
+		return facts.ColumnSortTo, true
+	}
+	return 0, false
+}
+
+func foldedOf(column int, value []byte) []byte {
+	if column == facts.ColumnBase {
+		value, _ = facts.BaseOf(value)
+	}
+	return value
+}
+
+func (u *user) sortNumber(k thread.Key, uid uint32, values [][]byte, f facts.Facts) (int64, error) {
 	switch k {
 	case thread.Size:
 		return u.view.box.Size(uid)
 	case thread.Date:
-		if sent, _, ok := f.Sent(); ok {
+		sent, _, ok := f.Sent()
+		if values != nil {
+			sent, _, ok = facts.SentOf(values[facts.ColumnSent])
+		}
+		if ok {
 			return sent, nil
 		}
 	}
@@ -120,21 +158,15 @@ func (u *user) sortNumber(k thread.Key, uid uint32, f facts.Facts) (int64, error
 
 func (u *user) sortText(k thread.Key, f facts.Facts) []byte {
 	e := f.Envelope()
-	first := func(a facts.Addresses) []byte {
-		if a.Len() == 0 {
-			return nil
-		}
-		return a.At(0).Mailbox
-	}
 	switch k {
 	case thread.Subject:
 		return f.BaseSubject()
 	case thread.From:
-		return first(e.From())
+		return e.From().First()
 	case thread.To:
-		return first(e.To())
+		return e.To().First()
 	case thread.Cc:
-		return first(e.Cc())
+		return e.Cc().First()
 	case thread.DisplayFrom:
 		return u.display(f.DisplayFrom(), e.From())
 	}
@@ -171,8 +203,8 @@ func (u *user) cmdThread(cmd imap.Command, d *imap.Decoder) error {
 	}
 	v := u.view
 	t := thread.New(algorithm, len(q.matches))
-	if err := v.box.Facts(u.ctx, v.validity, q.matches, func(uid uint32, b []byte) error {
-		f := facts.Facts(b)
+	const columns = 1<<facts.ColumnSent | 1<<facts.ColumnBase | 1<<facts.ColumnThread
+	if err := v.box.Columns(u.ctx, v.validity, q.matches, columns, func(uid uint32, values [][]byte) error {
 		arrived, err := v.box.Date(uid)
 		if errors.Is(err, mailbox.ErrExpunged) {
 			return nil
@@ -180,7 +212,7 @@ func (u *user) cmdThread(cmd imap.Command, d *imap.Decoder) error {
 		if err != nil {
 			return err
 		}
-		sent, _, ok := f.Sent()
+		sent, _, ok := facts.SentOf(values[facts.ColumnSent])
 		if !ok {
 			sent = arrived.Unix()
 		}
@@ -188,11 +220,12 @@ func (u *user) cmdThread(cmd imap.Command, d *imap.Decoder) error {
 		if !cmd.UID {
 			id = v.number(uid)
 		}
-		t.Add(id, sent, arrived.Unix(), f.MessageID())
-		for refs, i := f.References(), 0; i < refs.Len(); i++ {
-			t.Reference(refs.At(i))
+		own, refs, _ := facts.NextID(values[facts.ColumnThread])
+		t.Add(id, sent, arrived.Unix(), own)
+		for ref, rest, ok := facts.NextID(refs); ok; ref, rest, ok = facts.NextID(rest) {
+			t.Reference(ref)
 		}
-		t.Subject(f.BaseSubject(), f.IsReply())
+		t.Subject(facts.BaseOf(values[facts.ColumnBase]))
 		return nil
 	}); err != nil {
 		return err

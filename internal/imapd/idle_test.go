@@ -30,7 +30,7 @@ func openWatched(t testing.TB) (open func(context.Context) (*mailbox.Account, er
 	}
 	path = filepath.Join(t.TempDir(), "Maildir")
 	var d facts.Describer
-	all := mailbox.NewAccounts(w, mailbox.Options{Describe: d.Describe, Form: facts.Form, Report: func(err error) { t.Log(err) }})
+	all := mailbox.NewAccounts(w, mailbox.Options{Describe: d.Describe, Form: facts.Form, Columns: facts.Columns, Column: facts.AppendColumn, Report: func(err error) { t.Log(err) }})
 	t.Cleanup(func() { all.End(); w.Close() })
 	return func(context.Context) (*mailbox.Account, error) { return all.Open(path) }, path
 }

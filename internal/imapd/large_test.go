@@ -29,7 +29,7 @@ func openWith(t testing.TB, messages []string) func(context.Context) (*mailbox.A
 		}
 	}
 	var d facts.Describer
-	all := mailbox.NewAccounts(nil, mailbox.Options{Describe: d.Describe, Form: facts.Form, Report: func(err error) { t.Log(err) }})
+	all := mailbox.NewAccounts(nil, mailbox.Options{Describe: d.Describe, Form: facts.Form, Columns: facts.Columns, Column: facts.AppendColumn, Report: func(err error) { t.Log(err) }})
 	t.Cleanup(all.End)
 	return func(context.Context) (*mailbox.Account, error) { return all.Open(path) }
 }

@@ -2,8 +2,6 @@ package imapd
 
 import (
 	"bytes"
-	"context"
-	"errors"
 	"io"
 	"slices"
 	"strings"
@@ -17,8 +15,8 @@ import (
 	"postamt/internal/uidlist"
 )
 
-// query is search keys, made ready for a mailbox. Each message is asked in three steps, of which the later cost more, and only as long as the answer is undecided: what is
-// known of every message; what is in its facts; its file.
+// query is search keys, made ready for a mailbox. Each message is asked in four steps, of which the later cost more, and only as long as the answer is undecided: what is
+// known of every message; what stands in columns; what is in its facts; its file.
 type query struct {
 	u        *user
 	v        *view
@@ -29,8 +27,9 @@ type query struct {
 	root     condition
 	now      time.Time
 
-	facts, file bool // some key needs them
-	modseq      bool // some key is MODSEQ: the answer has the highest mod-sequence
+	columns     uint32 // those that some key asks, a bit each
+	facts, file bool   // some key needs them
+	modseq      bool   // some key is MODSEQ: the answer has the highest mod-sequence
 	matches     []uint32
 	highest     uint64
 }
@@ -46,6 +45,9 @@ type condition struct {
 	text  *match.Key
 	names facts.Names // the header field is one of those in facts
 	known bool
+
+	column   int // the one with the field
+	inColumn bool
 }
 
 // answer is what is known of whether a message matches.
@@ -68,11 +70,22 @@ func answerOf(b bool) answer {
 type candidate struct {
 	m      *mailbox.Message
 	number uint32
-	stage  int // 0: only m and number are known, 1: facts too, 2: the file too
+	stage  stage
+	values [][]byte // of columns
 	known  facts.Facts
 	file   io.ReaderAt
 	err    error
 }
+
+// stage is what is known of a candidate: from one to the next what was known before is, too, but for the columns.
+type stage int
+
+const (
+	stageListed stage = iota // what the mailbox knows of all
+	stageColumns
+	stageFacts
+	stageFile
+)
 
 // newQuery makes a query of the selected mailbox, of keys that were decoded.
 func (u *user) newQuery(key *imap.SearchKey) (*query, error) {
@@ -163,13 +176,18 @@ func (q *query) prepare(k *imap.SearchKey) (c condition, err error) {
 		if c.names, c.known = facts.Name(k.Name); !c.known {
 			q.file = true
 		}
-		q.facts = true
+		if c.column, c.inColumn = columnOf(k.Name); c.inColumn {
+			q.columns |= 1 << c.column
+		} else {
+			q.facts = true
+		}
 	case imap.SearchBody, imap.SearchText:
 		c.text = match.New(k.Text)
 		q.facts, q.file = true, true
-	case imap.SearchSentBefore, imap.SearchSentOn, imap.SearchSentSince, imap.SearchEmailID, imap.SearchThreadID, imap.SearchLarger, imap.SearchSmaller,
-		imap.SearchBefore, imap.SearchOn, imap.SearchSince, imap.SearchOlder, imap.SearchYounger:
-		q.facts = q.facts || k.Op == imap.SearchSentBefore || k.Op == imap.SearchSentOn || k.Op == imap.SearchSentSince || k.Op == imap.SearchEmailID || k.Op == imap.SearchThreadID
+	case imap.SearchSentBefore, imap.SearchSentOn, imap.SearchSentSince:
+		q.columns |= 1 << facts.ColumnSent
+	case imap.SearchEmailID, imap.SearchThreadID:
+		q.facts = true
 	case imap.SearchSaveDateSupported, imap.SearchSavedBefore, imap.SearchSavedOn, imap.SearchSavedSince:
 		return c, errSaveDate
 	case imap.SearchFilter:
@@ -178,39 +196,17 @@ func (q *query) prepare(k *imap.SearchKey) (c condition, err error) {
 	return c, nil
 }
 
-// step is how many messages are asked together.
-const step = 4096
-
-// run asks messages of the view; without freeze it must be all. Progress is called now and then.
-func (q *query) run(ctx context.Context, uids []uint32, progress func(done int) error) error {
-	v := q.v
-	list := make([]mailbox.Message, 0, step)
-	numbers := make([]uint32, 0, step)
-	for from := 0; from < len(uids); from += step {
-		part := uids[from:min(from+step, len(uids))]
-		list, numbers = list[:0], numbers[:0]
-		v.box.Each(part, func(i int, m *mailbox.Message) bool {
-			x := candidate{m: m, number: uint32(from + i + 1)}
-			switch q.ask(&q.root, &x) {
-			case yes:
-				q.found(m)
-			case undecided:
-				list = append(list, *m)
-				numbers = append(numbers, x.number)
-				q.matches = append(q.matches, 0) // its place
-			}
-			return true
-		})
-		if len(list) > 0 {
-			if err := q.closer(ctx, list, numbers); err != nil {
-				return err
-			}
-		}
-		if err := progress(from + len(part)); err != nil {
-			return err
+// columnOf is the column of a header field.
+func columnOf(name string) (column int, ok bool) {
+	for _, c := range [...]struct {
+		name   string
+		column int
+	}{{"Subject", facts.ColumnSubject}, {"From", facts.ColumnFrom}, {"To", facts.ColumnTo}} {
+		if strings.EqualFold(name, c.name) {
+			return c.column, true
 		}
 	}
-	return nil
+	return 0, false
 }
 
 // freeze has sequence numbers and "$" mean the messages that they mean now (RFC 5267 section 4.3).
@@ -234,81 +230,6 @@ func (q *query) freezeIn(c *condition) {
 	for i := range c.keys {
 		q.freezeIn(&c.keys[i])
 	}
-}
-
-func (q *query) found(m *mailbox.Message) {
-	q.matches = append(q.matches, m.UID)
-	q.highest = max(q.highest, m.ModSeq)
-}
-
-// closer asks those of which the answer is open. Their places among the matches are those of 0.
-func (q *query) closer(ctx context.Context, list []mailbox.Message, numbers []uint32) error {
-	matched := make([]bool, len(list))
-	ask := func(i int, known facts.Facts) error {
-		x := candidate{m: &list[i], number: numbers[i], stage: 1, known: known}
-		a := q.ask(&q.root, &x)
-		if a == undecided {
-			a = q.read(&x)
-		}
-		matched[i] = a == yes
-		if errors.Is(x.err, mailbox.ErrExpunged) {
-			return nil
-		}
-		return x.err
-	}
-	if q.facts {
-		uids := make([]uint32, len(list))
-		for i := range list {
-			uids[i] = list[i].UID
-		}
-		at := 0
-		if err := q.v.box.Facts(ctx, q.v.validity, uids, func(uid uint32, b []byte) error {
-			for at < len(list) && list[at].UID < uid {
-				at++
-			}
-			if at == len(list) || list[at].UID != uid {
-				return nil
-			}
-			return ask(at, b)
-		}); err != nil {
-			return err
-		}
-	} else {
-		for i := range list {
-			if err := ask(i, nil); err != nil {
-				return err
-			}
-		}
-	}
-	// The open places are filled, or taken out.
-	at, next := slices.Index(q.matches, 0), 0
-	kept := q.matches[:at]
-	for _, uid := range q.matches[at:] {
-		if uid == 0 {
-			i := next
-			next++
-			if !matched[i] {
-				continue
-			}
-			uid = list[i].UID
-			q.highest = max(q.highest, list[i].ModSeq)
-		}
-		kept = append(kept, uid)
-	}
-	q.matches = kept
-	return nil
-}
-
-// read opens the file of a message and asks once more.
-func (q *query) read(x *candidate) answer {
-	f, err := q.v.box.File(x.m.UID)
-	if err != nil {
-		x.err = err
-		return no
-	}
-	defer f.Close()
-	x.stage, x.file = 2, f
-	return q.ask(&q.root, x)
 }
 
 // ask is the answer at the stage of x.
@@ -367,7 +288,7 @@ func (q *query) askOne(c *condition, x *candidate) answer {
 	case imap.SearchModSeq:
 		return answerOf(x.m.ModSeq >= c.Number)
 	}
-	if x.stage == 0 {
+	if x.stage == stageListed {
 		return undecided
 	}
 	switch c.Op {
@@ -384,24 +305,36 @@ func (q *query) askOne(c *condition, x *candidate) answer {
 		}
 		return q.dated(c, t)
 	case imap.SearchSentBefore, imap.SearchSentOn, imap.SearchSentSince:
-		seconds, zone, ok := x.known.Sent()
+		seconds, zone, ok := x.sent()
 		if !ok {
 			return no
 		}
 		return compareDay(c, imap.DateOf(time.Unix(seconds+int64(zone), 0).UTC()))
-	case imap.SearchEmailID:
-		return answerOf(string(x.known.AppendEmailID(q.u.fields[:0])) == c.Text)
-	case imap.SearchThreadID:
+	case imap.SearchEmailID, imap.SearchThreadID:
+		if x.stage < stageFacts {
+			return undecided
+		}
+		if c.Op == imap.SearchEmailID {
+			return answerOf(string(x.known.AppendEmailID(q.u.fields[:0])) == c.Text)
+		}
 		return answerOf(string(x.known.AppendThreadID(q.u.fields[:0])) == c.Text)
 	case imap.SearchHeader:
 		return q.header(c, x)
 	case imap.SearchBody, imap.SearchText:
-		if x.stage < 2 {
+		if x.stage < stageFile {
 			return undecided
 		}
 		return answerOf(q.inText(c, x))
 	}
 	return no
+}
+
+// sent is the sent date of a message (facts.Facts.Sent).
+func (x *candidate) sent() (seconds int64, zone int, ok bool) {
+	if x.stage == stageColumns {
+		return facts.SentOf(x.values[facts.ColumnSent])
+	}
+	return x.known.Sent()
 }
 
 func (q *query) dated(c *condition, t time.Time) answer {
@@ -427,8 +360,16 @@ func compareDay(c *condition, d imap.Date) answer {
 
 // header says whether a field of that name has the text in it; with an empty text, whether there is one.
 func (q *query) header(c *condition, x *candidate) answer {
+	if x.stage < stageFacts {
+		if c.inColumn {
+			if in, known := facts.InColumn(x.values[c.column], c.text); known {
+				return answerOf(in)
+			}
+		}
+		return undecided
+	}
 	if !c.known || x.known.Truncated() {
-		if x.stage < 2 {
+		if x.stage < stageFile {
 			return undecided
 		}
 		return answerOf(q.inFields(q.headerOf(x, x.known.Root().Header()), c, c.Name))

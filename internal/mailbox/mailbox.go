@@ -34,6 +34,11 @@ type Options struct {
 	// is not kept. Form is the number of the form of what it says: what another form has left is made anew.
 	Describe func(io.Reader) (facts []byte, wire int64, err error)
 	Form     uint32
+
+	// Column appends to dst one of so many Columns of a message, at most 8: a few octets of its facts that are asked of many messages at a time, see Mailbox.Columns. It may be
+	// called by several at a time. What changes them changes Form.
+	Columns int
+	Column  func(dst, facts []byte, column int) []byte
 }
 
 // Mailbox is one folder of a maildir, open. It is safe for concurrent use, by any number of sessions.
@@ -52,16 +57,20 @@ type Mailbox struct {
 	describe   func(io.Reader) (facts []byte, wire int64, err error)
 	form       uint32
 	describing sync.Mutex // before mu
+	columns    int
+	column     func(dst, facts []byte, column int) []byte
 
-	mu    sync.Mutex
-	index indexFile
-	cache cacheFile
+	mu     sync.Mutex
+	index  indexFile
+	cache  cacheFile
+	tabled tabled
 	// Lines of the list that have no file, of what was read of it: the UID by the hash of the name.
 	orphans map[uint64]uint32
 	seed    maphash.Seed
 	pop     map[uint32]popLine
 	popRead bool          // the whole list was read for it
 	spare   int           // spareLines, but in tests
+	few     int           // batchSize, but in tests: of so many messages Columns asks the facts
 	young   time.Duration // youngLinks, but in tests
 
 	told told
@@ -107,8 +116,8 @@ func Open(root *os.File, folder string, o Options) (*Mailbox, error) {
 	if strings.ContainsAny(folder, "/\x00") || folder == "." || folder == ".." {
 		return nil, fmt.Errorf("mailbox: %q is no folder", folder)
 	}
-	b := &Mailbox{folder: folder, ops: o.Ops, report: o.Report, quota: o.Quota, host: maildir.EscapeHost(o.Host), spare: spareLines, young: youngLinks,
-		describe: o.Describe, form: o.Form, orphans: make(map[uint64]uint32), pop: make(map[uint32]popLine), seed: maphash.MakeSeed()}
+	b := &Mailbox{folder: folder, ops: o.Ops, report: o.Report, quota: o.Quota, host: maildir.EscapeHost(o.Host), spare: spareLines, few: batchSize, young: youngLinks,
+		describe: o.Describe, form: o.Form, columns: o.Columns, column: o.Column, orphans: make(map[uint64]uint32), pop: make(map[uint32]popLine), seed: maphash.MakeSeed()}
 	if b.report == nil {
 		b.report = func(error) {}
 	}
@@ -183,6 +192,7 @@ func (b *Mailbox) Close() error {
 func (b *Mailbox) close() error {
 	b.index.close()
 	b.cache.close()
+	b.tabled.close()
 	for _, f := range []*os.File{b.root, b.dir, b.cur, b.new} {
 		if f != nil {
 			f.Close()

@@ -56,6 +56,9 @@ func (k *Key) In(text []byte) bool {
 	return k.in(AppendFold(room[:0], text))
 }
 
+// InFolded is In of a text that AppendFold has folded.
+func (k *Key) InFolded(folded []byte) bool { return k.in(folded) }
+
 // short is a text that is folded on the stack.
 const short = 256
 

@@ -106,6 +106,13 @@ func (s *Sorter) Text(v []byte) {
 	c.ends = append(c.ends, len(c.text))
 }
 
+// Folded is Text of one that match.AppendFold has folded.
+func (s *Sorter) Folded(v []byte) {
+	c := s.next()
+	c.text = append(c.text, v[:min(len(v), MaxText)]...)
+	c.ends = append(c.ends, len(c.text))
+}
+
 func (s *Sorter) next() *column {
 	s.at++
 	return &s.columns[s.at-1]

@@ -60,7 +60,7 @@ func (b *bench) withLetters(n int, f func(m *maildir) error) error {
 
 // forget removes what a server has learnt of the maildir, but for the list of UIDs.
 func (m *maildir) forget() error {
-	return errors.Join(m.remove("dovecot.index*")(), m.remove("postamt.index")(), m.remove("postamt.cache")())
+	return errors.Join(m.remove("dovecot.index*")(), m.remove("postamt.index")(), m.remove("postamt.cache")(), m.remove("postamt.columns")())
 }
 
 // withIMAP starts a server on a maildir, calls f and ends the server.

@@ -1,0 +1,170 @@
+package imapd
+
+import (
+	"context"
+	"errors"
+	"slices"
+
+	"postamt/internal/mailbox"
+)
+
+// run is a query that asks messages.
+type run struct {
+	*query
+	ctx      context.Context
+	progress func(done int) error
+	done     int
+
+	open []openMessage // that are undecided so far, ascending
+	next int           // of these
+	list []listed      // of some before that
+}
+
+// listed is what the mailbox knows of an open message.
+type listed struct {
+	mailbox.Message
+	number uint32
+}
+
+// openMessage is one of which the answer is undecided.
+type openMessage struct{ uid, number uint32 }
+
+// step is how many messages are looked at together.
+const step = 4096
+
+// run asks messages of the view, ascending; without freeze it must be all. Progress is called now and then.
+func (q *query) run(ctx context.Context, uids []uint32, progress func(done int) error) error {
+	r := &run{query: q, ctx: ctx, progress: progress}
+	q.v.box.Each(uids, func(i int, m *mailbox.Message) bool {
+		x := candidate{m: m, number: uint32(i + 1)}
+		switch q.ask(&q.root, &x) {
+		case yes:
+			r.found(m)
+		case undecided:
+			r.open = append(r.open, openMessage{m.UID, x.number})
+		}
+		return true
+	})
+	r.done = len(uids) - len(r.open)
+	err := r.closer()
+	slices.Sort(q.matches)
+	if err == nil {
+		err = progress(len(uids))
+	}
+	return err
+}
+
+func (q *query) found(m *mailbox.Message) {
+	q.matches = append(q.matches, m.UID)
+	q.highest = max(q.highest, m.ModSeq)
+}
+
+// closer asks those that are open, with what costs more each time.
+func (r *run) closer() error {
+	box, validity := r.v.box, r.v.validity
+	if len(r.open) > 0 && r.columns != 0 {
+		var left []openMessage
+		if err := box.Columns(r.ctx, validity, r.uids(), r.columns, func(uid uint32, values [][]byte) error {
+			x := r.candidate(uid)
+			if x == nil {
+				return nil
+			}
+			x.stage, x.values = stageColumns, values
+			a := r.ask(&r.root, x)
+			if a == undecided {
+				left = append(left, openMessage{uid, x.number})
+				return nil
+			}
+			return r.decided(x, a)
+		}); err != nil {
+			return err
+		}
+		r.open = left
+	}
+	if len(r.open) > 0 && (r.columns != 0 || r.facts) {
+		return box.Facts(r.ctx, validity, r.uids(), func(uid uint32, known []byte) error {
+			x := r.candidate(uid)
+			if x == nil {
+				return nil
+			}
+			x.stage, x.known = stageFacts, known
+			a := r.ask(&r.root, x)
+			if a == undecided {
+				a = r.read(x)
+			}
+			return r.decided(x, a)
+		})
+	}
+	for _, uid := range r.uids() {
+		if x := r.candidate(uid); x != nil {
+			x.stage = stageColumns
+			if err := r.decided(x, r.ask(&r.root, x)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// uids are those that are open; they are asked from the first on.
+func (r *run) uids() []uint32 {
+	r.next, r.list = 0, r.list[:0]
+	return uidsOf(r.open)
+}
+
+func uidsOf(open []openMessage) []uint32 {
+	uids := make([]uint32, len(open))
+	for i, o := range open {
+		uids[i] = o.uid
+	}
+	return uids
+}
+
+// candidate is an open message, which is behind the last one that was asked for; nil: it is gone.
+func (r *run) candidate(uid uint32) *candidate {
+	for {
+		for len(r.list) > 0 && r.list[0].UID < uid {
+			r.list = r.list[1:]
+		}
+		if len(r.list) > 0 && r.list[0].UID == uid {
+			return &candidate{m: &r.list[0].Message, number: r.list[0].number}
+		}
+		if len(r.list) > 0 || r.next == len(r.open) {
+			return nil
+		}
+		part := r.open[r.next:min(r.next+step, len(r.open))]
+		r.next += len(part)
+		r.list = make([]listed, 0, len(part))
+		r.v.box.Each(uidsOf(part), func(i int, m *mailbox.Message) bool {
+			r.list = append(r.list, listed{*m, part[i].number})
+			return true
+		})
+	}
+}
+
+// decided notes an answer.
+func (r *run) decided(x *candidate, a answer) error {
+	if x.err != nil && !errors.Is(x.err, mailbox.ErrExpunged) {
+		return x.err
+	}
+	if a == yes && x.err == nil {
+		r.found(x.m)
+	}
+	r.done++
+	if r.done%step != 0 {
+		return nil
+	}
+	return r.progress(r.done)
+}
+
+// read opens the file of a message and asks once more.
+func (q *query) read(x *candidate) answer {
+	f, err := q.v.box.File(x.m.UID)
+	if err != nil {
+		x.err = err
+		return no
+	}
+	defer f.Close()
+	x.stage, x.file = stageFile, f
+	return q.ask(&q.root, x)
+}
