@@ -77,9 +77,7 @@ func (s *server) Serve(ctx context.Context, nc net.Conn, user, note string, mail
 			return err
 		}
 	}
-	c := imap.NewConn(nc)
-	c.Limits = imap.AfterLogin()
-	s.serve(ctx, c, n, maildir)
+	s.serve(ctx, imap.NewConn(nc), n, maildir)
 	return nil
 }
 

@@ -33,6 +33,7 @@ package imap
 
 import (
 	"errors"
+	"math"
 	"net"
 
 	"postamt/internal/lineio"
@@ -52,12 +53,18 @@ func BeforeLogin() Limits {
 	return Limits{Line: 16 << 10, Literal: 4 << 10, Command: 32 << 10, NonSync: 4096, Discard: 16 << 10}
 }
 
-// AfterLogin are the limits for a user.
+// AfterLogin are the limits for a user whose messages may have so many octets; 0: any number.
+//
+// A message that comes unasked (LITERAL+) and is refused is read to its end: a session that ended in its place would lead the client to come back and send it
+// again (RFC 7888 section 4), and what is dropped costs no memory. More than a message could have is not waited for.
 //
 // Why are his literals bounded so low? The largest that a program sends is a text to search for; messages are no part of this.
 // RFC 2683 section 3.2.1.5 asks for lines of 8,000 octets; large sets of UIDs are longer, and 64 KiB is what other servers take.
-func AfterLogin() Limits {
-	return Limits{Line: lineio.MaxLine, Literal: 64 << 10, Command: 512 << 10, NonSync: 4096, Discard: 1 << 20}
+func AfterLogin(message int64) Limits {
+	if message == 0 {
+		message = 1 << 40
+	}
+	return Limits{Line: lineio.MaxLine, Literal: 64 << 10, Command: 512 << 10, NonSync: math.MaxInt64, Discard: message + 1<<20}
 }
 
 // Mode is what ENABLE changes on the wire.

@@ -202,6 +202,7 @@ func TestOpen_Dropped(t *testing.T) {
 	}
 	// A peer that says too much is not listened to.
 	c, _ := receive("a APPEND x {10000000}\r\n"+strings.Repeat("x", 10_000_000)+"\r\nb NOOP\r\n", 0)
+	c.Limits = AfterLogin(5_000_000)
 	_, d, _ := c.ReadCommand()
 	d.SP().Mailbox()
 	d.Open(d.AppendMessage().Literal)

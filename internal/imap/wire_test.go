@@ -42,7 +42,7 @@ func (w *wire) SetWriteDeadline(time.Time) error { return nil }
 func receive(in string, m Mode) (*Conn, *wire) {
 	w := &wire{in: []byte(in)}
 	c := NewConn(w)
-	c.Mode, c.Limits = m, AfterLogin()
+	c.Mode, c.Limits = m, AfterLogin(50<<20)
 	return c, w
 }
 

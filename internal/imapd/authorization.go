@@ -59,7 +59,7 @@ func (s *Server) Authorize(ctx context.Context, nc net.Conn, kind string, peer l
 	a.run()
 	end()
 	if a.login != nil {
-		a.c.Mode, a.c.Limits = 0, imap.AfterLogin()
+		a.c.Mode = 0
 		return a.login
 	}
 	a.disconnect()
@@ -129,7 +129,7 @@ func unavailable() *imap.Status {
 // capabilities are what may be used now. STARTTLS is announced where it may be said; LOGINDISABLED where LOGIN cannot succeed (RFC 9051 section 6.2.3), but
 // not because authd is away: programs take it for a property of the server.
 func (a *authorization) capabilities() []string {
-	list := append(a.session.capabilities(), "SASL-IR")
+	list := append(a.session.capabilities("LITERAL-"), "SASL-IR")
 	if a.OffersTLS() {
 		list = append(list, "STARTTLS")
 	}

@@ -8,10 +8,10 @@ import (
 	"postamt/internal/imap"
 )
 
-// capabilities are what may be used after the login. RFC 7888 section 6: LITERAL- rather than LITERAL+, with which clients send messages unasked: one of more octets than
-// APPENDLIMIT would be read to its end to be refused.
+// capabilities are what may be used after the login. LITERAL+ saves a client that appends a round trip for each message; APPENDLIMIT says how large one may be (RFC 7888
+// section 4).
 func (u *user) capabilities() []string {
-	list := append(u.session.capabilities(),
+	list := append(u.session.capabilities("LITERAL+"),
 		"ACL", "RIGHTS=kxte",
 		"BINARY",
 		"CATENATE",

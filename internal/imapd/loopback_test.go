@@ -110,9 +110,7 @@ func (h *loopback) serve(c net.Conn) {
 	var both sync.WaitGroup
 	both.Go(func() {
 		defer theirs.Close()
-		c := imap.NewConn(theirs)
-		c.Limits = imap.AfterLogin()
-		h.server.Serve(h.ctx, c, h.openUser, note)
+		h.server.Serve(h.ctx, imap.NewConn(theirs), h.openUser, note)
 	})
 	monitor.Pump(l.Conn.Net(), ours, ahead)
 	both.Wait()

@@ -118,6 +118,7 @@ var userCommands = []userCommand{
 func (s *Server) Serve(ctx context.Context, c *imap.Conn, open func(context.Context) (*mailbox.Account, error), note Note) {
 	u := &user{note: note, session: session{srv: s, conf: s.conf.Load(), ctx: ctx, c: c, start: s.now(), id: note.Session, client: note.Client}}
 	u.attention.c = c
+	c.Limits = imap.AfterLogin(u.conf.MessageLimit)
 	end := u.begin()
 	u.run(open)
 	end()

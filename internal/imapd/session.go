@@ -163,9 +163,10 @@ func (s *session) close(why string) {
 	}
 }
 
-// capabilities are those that both halves announce (RFC 9051 section 7.2.2): the revisions, and what a client may do whether he has logged in or not.
-func (s *session) capabilities() []string {
-	return []string{"IMAP4rev1", "IMAP4rev2", "LITERAL-", "ID", "ENABLE"}
+// capabilities are those that both halves announce (RFC 9051 section 7.2.2): the revisions, and what a client may do whether he has logged in or not. What
+// a stranger may send unasked is little.
+func (s *session) capabilities(literal string) []string {
+	return []string{"IMAP4rev1", "IMAP4rev2", literal, "ID", "ENABLE"}
 }
 
 // logout is RFC 9051 section 6.1.3, LOGOUT: BYE, then OK.

@@ -147,8 +147,8 @@ func TestFail(t *testing.T) {
 	if string(l.Conn.Take()) != "a2 NOOP\r\n" || l.User != "alice" || l.Note.Tag != "a1" || strings.Contains(c.out.String(), "a1") {
 		t.Errorf("%+v %q", l, c.out.String())
 	}
-	if l.Conn.Mode != 0 || l.Conn.Limits != imap.AfterLogin() {
-		t.Error("the limits are those of a stranger")
+	if l.Conn.Mode != 0 {
+		t.Error("the mode is that of a stranger")
 	}
 	l.Fail(errors.New("no worker"))
 	s.Log.Close()
