@@ -71,7 +71,7 @@ func converse(t testing.TB, c *Conn) (results []string, err error) {
 func TestI03_Parentheses(t *testing.T) {
 	open := strings.Repeat("(", 1<<16)
 	var before, after runtime.MemStats
-	for _, limits := range []Limits{BeforeLogin(), AfterLogin(50<<20)} {
+	for _, limits := range []Limits{BeforeLogin(), AfterLogin(50 << 20)} {
 		line := limits.Line - 200
 		for name := range commands {
 			for _, args := range []string{"", " 1", " x", ` "" `, " UTF-8", " x UTF-8", " 1 x", " SET", " SET (selected", " (ALL) UTF-8", " ALL", " RETURN", " NOT", " OR"} {
@@ -309,7 +309,7 @@ func BenchmarkCommand(b *testing.B) {
 	} {
 		b.Run(name, func(b *testing.B) {
 			c := NewConn(&repeat{text: line})
-			c.Limits = AfterLogin(50<<20)
+			c.Limits = AfterLogin(50 << 20)
 			b.ReportAllocs()
 			for b.Loop() {
 				cmd, d, err := c.ReadCommand()
