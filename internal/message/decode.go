@@ -122,12 +122,16 @@ func sextet(c byte) int {
 	return -1
 }
 
-// quotedDecoder leaves an equals sign that encodes nothing as it is. White space between one and the line end is
-// transport padding (RFC 2045 section 6.7); before a line end without one it should go too, and stays: it is no harm to who searches or reads.
+// quotedDecoder leaves an equals sign that encodes nothing as it is. White space before a line end, or between it and an equals sign, is
+// transport padding (RFC 2045 section 6.7 rule 3: it must be deleted).
 type quotedDecoder struct {
 	state quotedState
-	hex   byte // the first digit
+	hex   byte   // the first digit
+	white []byte // held back until it is known what follows
 }
+
+// maxWhite bounds what is held; no line is so long (RFC 5322 section 2.1.1).
+const maxWhite = 1000
 
 type quotedState byte
 
@@ -166,6 +170,14 @@ func (d *quotedDecoder) step(dst, b []byte, end bool) []byte {
 			}
 		}
 		dst = d.flush(dst)
+		if (c == ' ' || c == '\t') && len(d.white) < maxWhite {
+			d.white = append(d.white, c)
+			continue
+		}
+		if c != '\r' && c != '\n' {
+			dst = append(dst, d.white...)
+		}
+		d.white = d.white[:0]
 		if c == '=' {
 			d.state = quotedEquals
 		} else {

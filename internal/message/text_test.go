@@ -135,7 +135,9 @@ func TestDecode(t *testing.T) {
 		{"quoted-printable", "", "==41= =41", "=A= A"},
 		{"quoted-printable", "", "a=4", "a=4"},
 		{"quoted-printable", "", "a=\r b=\rc", "a bc"},
-		{"quoted-printable", "", "a \r\n", "a \r\n"},
+		{"quoted-printable", "", "a \r\n", "a\r\n"}, // RFC 2045 section 6.7 rule 3
+		{"quoted-printable", "", "a \t\n \tb =\n c= \n=20 \nd  ", "a\n \tb  c \nd"},
+		{"quoted-printable", "", strings.Repeat(" ", 2*maxWhite+5) + "b", strings.Repeat(" ", 2*maxWhite+5) + "b"},
 		{"", "utf-16", "\xff\xfea\x00", "a"},
 		{"", "gb2312", "\xc4\xe3\xba\xc3", "你好"},
 		{"", "big5", "\xa7\x41", "你"},
