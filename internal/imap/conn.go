@@ -48,9 +48,10 @@ type Limits struct {
 	Discard int64 // octets of non-synchronizing literals that are read and dropped after an error; beyond, the connection is to be closed
 }
 
-// BeforeLogin are the limits for a stranger. The longest line is AUTHENTICATE with a token, of which 12,288 octets are enough (RFC 4954 section 4, for SMTP).
+// BeforeLogin are the limits for a stranger. The longest line is ID with 30 fields of 30 octets, and values of 1,024 (RFC 2971 section 3.3); that of AUTHENTICATE has a
+// token, of which 12,288 octets are enough (RFC 4954 section 4, for SMTP).
 func BeforeLogin() Limits {
-	return Limits{Line: 16 << 10, Literal: 4 << 10, Command: 32 << 10, NonSync: 4096, Discard: 16 << 10}
+	return Limits{Line: 32 << 10, Literal: 4 << 10, Command: 48 << 10, NonSync: 4096, Discard: 16 << 10}
 }
 
 // AfterLogin are the limits for a user whose messages may have so many octets; 0: any number.

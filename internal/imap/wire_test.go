@@ -120,7 +120,7 @@ func TestI25_BadLines(t *testing.T) {
 }
 
 func TestLineTooLong(t *testing.T) {
-	c, _ := receive("a NOOP "+strings.Repeat("x", 17000)+"\r\nb NOOP\r\n", 0)
+	c, _ := receive("a NOOP "+strings.Repeat("x", 33_000)+"\r\nb NOOP\r\n", 0)
 	c.Limits = BeforeLogin()
 	if _, _, err := c.ReadCommand(); !errors.Is(err, ErrLineTooLong) || is(err, ConditionBAD, "") {
 		t.Errorf("%v", err)

@@ -137,6 +137,15 @@ func TestMutatedTranscripts(t *testing.T) {
 	}
 }
 
+// RFC 2971 section 3.3: 30 fields of 30 octets, with values of 1,024, which a client may say before he logs in.
+func TestLongestID(t *testing.T) {
+	field := ` "` + strings.Repeat("f", 30) + `" "` + strings.Repeat("v", 1024) + `"`
+	got := talk(t, testConfig(), "a1 ID ("+strings.Repeat(field, 30)[1:]+")\r\na2 NOOP\r\n")
+	if !strings.Contains(got, "\r\na1 OK ") || !strings.Contains(got, "\r\na2 OK ") {
+		t.Errorf("%.300q", got)
+	}
+}
+
 // A client who has logged in is told so by whoever opens his mailbox, and if that fails it is no reason to change a password.
 func TestFail(t *testing.T) {
 	c := &input{pieces: [][]byte{[]byte(enter + "a2 NOOP\r\n")}}
