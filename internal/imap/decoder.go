@@ -304,9 +304,19 @@ func isName(s string) bool {
 // ListMailbox reads list-mailbox = 1*list-char / string, a name with wildcards, in UTF-8.
 func (d *Decoder) ListMailbox() string {
 	if c := d.peek(); c == '"' || c == '{' {
-		return d.decodeName(d.String())
+		return d.pattern(d.String())
 	}
-	return d.decodeName(string(d.take(isListChar)))
+	return d.pattern(string(d.take(isListChar)))
+}
+
+// pattern decodes what LIST matches names with. One that can be no name is no error: it matches none.
+func (d *Decoder) pattern(s string) string {
+	if d.c.Mode&UTF8 == 0 {
+		if name, ok := mutf7.Decode(s); ok {
+			return name
+		}
+	}
+	return s
 }
 
 // Flag reads a flag: an atom, or "\" and an atom. System flags are as the RFC writes them, others as they came; \* is none.

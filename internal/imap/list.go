@@ -38,7 +38,7 @@ func (d *Decoder) ListCommand() (l List) {
 		}
 		d.SP()
 	}
-	l.Reference = d.decodeName(d.AString())
+	l.Reference = d.pattern(d.AString())
 	if d.SP(); d.Is('(') {
 		l.Extended = true
 		d.NonEmptyList(maxPatterns, func() { l.Patterns = append(l.Patterns, d.ListMailbox()) })

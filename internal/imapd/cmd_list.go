@@ -14,6 +14,7 @@ type entry struct {
 	there      bool // a mailbox, not only a level above one
 	subscribed bool
 	children   bool // there are mailboxes below it
+	plain      bool // RFC 3501 has \Noselect, and not \NonExistent
 	childInfo  bool // RECURSIVEMATCH: some below it are what was asked for, and are not told themselves
 	uses       []string
 	dir        string // of its directory
@@ -43,6 +44,7 @@ func (u *user) cmdList(_ imap.Command, d *imap.Decoder) error {
 		if l.Select&imap.ListSubscribed == 0 && !e.there && !e.children {
 			continue
 		}
+		e.plain = !l.Extended && u.revision1()
 		u.writeEntry("LIST", e, (l.Select|l.Return)&imap.ListSubscribed != 0)
 		if l.Return&imap.ListStatus != 0 && e.there {
 			if err := u.status(e.name, l.Status); err != nil {
@@ -180,7 +182,7 @@ func (u *user) writeEntry(response string, e *entry, subscribed bool) {
 		add(`\Noselect`)
 	default:
 		add(`\NonExistent`)
-		if u.revision1() { // RFC 5258 section 3: who does not know the one knows the other
+		if e.plain { // RFC 5258 section 3.4: else it is implied
 			add(`\Noselect`)
 		}
 	}
