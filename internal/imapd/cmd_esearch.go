@@ -87,7 +87,7 @@ func (u *user) searchOther(cmd imap.Command, r imap.SearchReturn, key *imap.Sear
 
 // searchIn searches one mailbox, and tells what was found there, if something was.
 func (u *user) searchIn(cmd imap.Command, r imap.SearchReturn, key *imap.SearchKey, v *view) error {
-	q := &query{u: u, v: v, anywhere: true}
+	q := &query{u: u, v: v}
 	var err error
 	if v == u.view {
 		q.saved, q.keywords = u.saved, u.keywords
@@ -101,7 +101,7 @@ func (u *user) searchIn(cmd imap.Command, r imap.SearchReturn, key *imap.SearchK
 		return err
 	}
 	if q.modseq {
-		u.condstore = true
+		u.enableCondstore()
 	}
 	if r.Save {
 		u.save(r, q.matches)

@@ -50,7 +50,7 @@ func (u *user) cmdFetch(cmd imap.Command, d *imap.Decoder) error {
 	}
 	seen := f.plan()
 	if p.ChangedSince > 0 {
-		u.condstore = true
+		u.enableCondstore()
 		if uids, err = u.changedSince(uids, set, p); err != nil {
 			return err
 		}
@@ -60,7 +60,7 @@ func (u *user) cmdFetch(cmd imap.Command, d *imap.Decoder) error {
 		uids = uids[from:to]
 	}
 	if f.has(imap.FetchModSeq) {
-		u.condstore = true
+		u.enableCondstore()
 	}
 	if seen && !u.view.readOnly && u.view.rights&maildir.KeepSeen != 0 { // RFC 4314 section 4
 		if err := f.markSeen(uids); err != nil {

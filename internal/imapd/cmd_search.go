@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"postamt/internal/imap"
+	"postamt/internal/mailbox"
 )
 
 // RFC 9051 section 6.4.4: "SEARCH" [SP "RETURN" ...] SP search-program. RFC 3501 has another response, which clients of it get.
@@ -58,7 +59,7 @@ func (u *user) unsave(r imap.SearchReturn, err error) {
 // found sends the result of SEARCH or SORT, UIDs in their order.
 func (u *user) found(cmd imap.Command, r imap.SearchReturn, q *query, uids []uint32) {
 	if q.modseq {
-		u.condstore = true
+		u.enableCondstore()
 	}
 	if r.Save {
 		u.save(r, uids)
@@ -124,9 +125,28 @@ func (u *user) extendedResult(b []byte, r imap.SearchReturn, q *query, numbers [
 		}
 	}
 	if q.modseq && n > 0 {
-		b = imap.AppendNumber(append(b, " MODSEQ "...), q.highest)
+		b = imap.AppendNumber(append(b, " MODSEQ "...), q.highestOf(r))
 	}
 	u.send(append(b, crlf...))
+}
+
+// highestOf is the highest mod-sequence of what is returned: with MIN and MAX alone, of these (RFC 4731 section 3.2).
+func (q *query) highestOf(r imap.SearchReturn) (n uint64) {
+	if r.All || r.Count || r.Partial != nil {
+		return q.highest
+	}
+	var ends []uint32
+	if r.Min {
+		ends = append(ends, slices.Min(q.matches))
+	}
+	if r.Max {
+		ends = append(ends, slices.Max(q.matches))
+	}
+	q.v.box.Each(ends, func(_ int, m *mailbox.Message) bool {
+		n = max(n, m.ModSeq)
+		return true
+	})
+	return cmp.Or(n, q.highest)
 }
 
 // save keeps a result for "$": all of it, or what MIN, MAX and PARTIAL leave (RFC 5182 section 2.4, RFC 9394 section 3.2).

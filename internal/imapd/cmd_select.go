@@ -255,7 +255,7 @@ func (u *user) status(name string, items imap.StatusItems) error {
 		return err
 	}
 	if items&imap.StatusHighestModSeq != 0 {
-		u.condstore = true // RFC 7162 section 3.1
+		u.enableCondstore()
 	}
 	b, err := u.appendStatus(imap.AppendMailbox(append(u.buf[:0], "* STATUS "...), name, u.c.Mode), box, items)
 	u.send(b)

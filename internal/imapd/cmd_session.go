@@ -122,9 +122,10 @@ func (u *user) cmdEnable(_ imap.Command, d *imap.Decoder) error {
 func (u *user) enable(name string) bool {
 	switch name {
 	case "CONDSTORE":
-		u.condstore = true
+		u.enableCondstore()
 	case "QRESYNC": // RFC 7162 section 3.2.3
-		u.condstore, u.qresync = true, true
+		u.enableCondstore()
+		u.qresync = true
 	case "UTF8=ACCEPT":
 		u.utf8 = true
 		u.c.Mode |= imap.UTF8
@@ -137,4 +138,19 @@ func (u *user) enable(name string) bool {
 		return false
 	}
 	return true
+}
+
+// enableCondstore is what a CONDSTORE enabling command does (RFC 7162 section 3.1): the first one, with a mailbox selected, has HIGHESTMODSEQ told.
+func (u *user) enableCondstore() {
+	if u.condstore {
+		return
+	}
+	u.condstore = true
+	if v := u.view; v != nil {
+		n := v.modseq
+		if len(v.gone) > 0 { // which the client does not know yet
+			n = v.agreed
+		}
+		u.say(imap.OK(imap.CodeHighestModSeq(n), "the highest mod-sequence"))
+	}
 }

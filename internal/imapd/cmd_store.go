@@ -63,7 +63,7 @@ func (u *user) cmdStore(cmd imap.Command, d *imap.Decoder) error {
 	}
 	since := uint64(math.MaxUint64)
 	if p.Conditional {
-		u.condstore = true
+		u.enableCondstore()
 		since = p.UnchangedSince
 	}
 	v := u.view

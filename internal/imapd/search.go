@@ -23,7 +23,6 @@ type query struct {
 	keywords uidlist.Keywords
 	saved    []uint32 // "$"
 	frozen   bool
-	anywhere bool // sequence numbers may be beyond the last one (RFC 7377 section 2)
 	root     condition
 	now      time.Time
 
@@ -157,9 +156,7 @@ func (q *query) prepare(k *imap.SearchKey) (c condition, err error) {
 			if q.u.uidOnly {
 				return c, &imap.Status{Condition: imap.ConditionBAD, Code: imap.UIDRequired, Text: "UIDs only, which was enabled"}
 			}
-			if !q.anywhere && !k.Set.Within(uint32(len(v.uids))) {
-				return c, imap.Bad("there is no message of that number")
-			}
+			// A number beyond the last message is none of a message, and no error: RFC 9051 section 9 (seq-number) has it be one for COPY, FETCH and STORE.
 			c.set.Resolve(uint32(len(v.uids)))
 			q.u.numbered = true // RFC 7162 section 3.2.10: with UID, too
 		}
