@@ -281,7 +281,7 @@ func (u *user) appendStatus(b []byte, box *mailbox.Mailbox, items imap.StatusIte
 	}
 	err := errors.Join(
 		number(imap.StatusMessages, "MESSAGES", value(uint64(messages))),
-		number(imap.StatusRecent, "RECENT", func() (uint64, error) { return uint64(len(box.Recent(false))), nil }),
+		number(imap.StatusRecent, "RECENT", func() (uint64, error) { return uint64(len(box.Recent(0))), nil }),
 		number(imap.StatusUIDNext, "UIDNEXT", value(uint64(next))),
 		number(imap.StatusUIDValidity, "UIDVALIDITY", value(uint64(validity))),
 		number(imap.StatusUnseen, "UNSEEN", func() (uint64, error) { return countFlags(box, mailbox.Seen, 0), nil }),

@@ -233,7 +233,14 @@ func (u *user) count() {
 // claim makes the messages recent that no session was told of before this one.
 func (u *user) claim() {
 	v := u.view
-	for _, uid := range v.box.Recent(!v.readOnly) {
+	below := uint32(0)
+	if !v.readOnly {
+		below = 1
+		if n := len(v.uids); n > 0 {
+			below += v.uids[n-1]
+		}
+	}
+	for _, uid := range v.box.Recent(below) {
 		if v.recent == nil {
 			v.recent = make(map[uint32]bool)
 		}

@@ -198,18 +198,21 @@ func TestRecent(t *testing.T) {
 	b := newBox(t)
 	b.deliver("one\n")
 	m := b.open()
-	if r := m.Recent(false); len(r) != 1 || r[0] != 1 {
+	if r := m.Recent(0); len(r) != 1 || r[0] != 1 {
 		t.Error(r)
 	}
-	if r := m.Recent(true); len(r) != 1 {
+	if r := m.Recent(2); len(r) != 1 {
 		t.Error(r)
 	}
 	b.deliver("two\n")
 	m.Sync()
-	if r := m.Recent(true); len(r) != 1 || r[0] != 2 {
+	if r := m.Recent(2); len(r) != 1 || r[0] != 2 { // the session does not know it yet
 		t.Error(r)
 	}
-	if r := m.Recent(true); len(r) != 0 {
+	if r := m.Recent(3); len(r) != 1 || r[0] != 2 {
+		t.Error(r)
+	}
+	if r := m.Recent(3); len(r) != 0 {
 		t.Error(r)
 	}
 }

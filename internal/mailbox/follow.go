@@ -232,20 +232,20 @@ func (t *told) begin(x *index) {
 	}
 }
 
-// Recent are those in new/ that no session of this process has claimed (RFC 3501 section 2.3.2); claim: from now on one has.
-func (b *Mailbox) Recent(claim bool) (uids []uint32) {
+// Recent are those that no session of this process has claimed (RFC 3501 section 2.3.2): all that have come since one did last, and else those in new/. Copies, and
+// what is appended with flags, are in cur/ and recent too (sections 6.3.11 and 6.4.7). Claim: from now on one has
+// those below this UID; 0: none.
+func (b *Mailbox) Recent(claim uint32) (uids []uint32) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	x := b.index.x
-	i, _ := x.find(b.claimed + 1)
+	i, _ := x.find(b.claimed)
 	for ; i < len(x.messages); i++ {
-		if m := &x.messages[i]; m.inNew() {
+		if m := &x.messages[i]; b.claimed > 0 || m.inNew() {
 			uids = append(uids, m.uid)
 		}
 	}
-	if claim && len(x.messages) > 0 {
-		b.claimed = max(b.claimed, x.messages[len(x.messages)-1].uid)
-	}
+	b.claimed = max(b.claimed, claim)
 	return uids
 }
 

@@ -80,7 +80,7 @@ type Mailbox struct {
 	followers followers
 	announced uint64         // the highest mod-sequence that they know of
 	watcher   *watch.Watcher // nil: nobody tells of changes by others
-	claimed   uint32         // the highest UID that a session was told of
+	claimed   uint32         // a session was told of all messages below this UID; 0: none was told of any
 
 	account *Account    // whose it is, which counts its uses; nil: its opener's alone
 	uses    int         // of the account's lock
