@@ -14,8 +14,8 @@ const (
 	ColumnSent     = iota // Sent
 	ColumnBase            // IsReply, and BaseSubject folded (match.AppendFold)
 	ColumnSubject         // the texts of the fields Subject: InColumn
-	ColumnFrom            // of the fields From
-	ColumnTo              // of the fields To
+	ColumnFrom            // of the fields From, and the addresses of the envelope
+	ColumnTo              // of the fields To, and the same
 	ColumnSortFrom        // addr-mailbox of the first address of From, folded
 	ColumnSortTo          // of To
 	ColumnThread          // MessageID and References
@@ -46,9 +46,9 @@ func AppendColumn(dst, facts []byte, column int) []byte {
 	case ColumnSubject:
 		dst = f.appendTexts(dst, number("Subject"))
 	case ColumnFrom:
-		dst = f.appendTexts(dst, number("From"))
+		dst = f.appendAddresses(f.appendTexts(dst, number("From")), f.Envelope().From())
 	case ColumnTo:
-		dst = f.appendTexts(dst, number("To"))
+		dst = f.appendAddresses(f.appendTexts(dst, number("To")), f.Envelope().To())
 	case ColumnSortFrom:
 		dst = appendFold(dst, f.Envelope().From().First())
 	case ColumnSortTo:
@@ -90,6 +90,20 @@ func (f Facts) appendTexts(dst []byte, name int) []byte {
 		}
 		dst = match.AppendFold(append(dst, separator), text)
 	}
+}
+
+// appendAddresses appends mailbox@host of addresses that are not in the texts before them as they are, because they have comments or quotes in them.
+func (f Facts) appendAddresses(dst []byte, list Addresses) []byte {
+	end := len(dst)
+	for i := range list.Len() {
+		a := list.At(i)
+		at := len(dst)
+		dst = append(match.AppendFold(append(dst, separator), a.Mailbox), '@')
+		if dst = match.AppendFold(dst, a.Host); bytes.Contains(dst[:end], dst[at+1:]) {
+			dst = dst[:at]
+		}
+	}
+	return dst
 }
 
 // InColumn reports whether a field of a text column has a key in it. Not known: the file must be asked.

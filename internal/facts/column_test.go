@@ -46,13 +46,24 @@ func checkColumns(t testing.TB, f Facts) {
 		value := column(k)
 		names, _ := Name(name)
 		header := f.AppendFields(nil, names)
-		for _, key := range []string{"", "e", "Re", "@", "example.test", "grüße", "ß", "nobody has this", "\xff", string(fold(header))} {
+		for _, key := range []string{"", "e", "Re", "@", "example.test", "c@d", "b @c", "a@b.example", "grüße", "ß", "nobody has this", "\xff", string(fold(header))} {
 			key := match.New(key)
 			in, known := InColumn(value, key)
 			if known == f.Truncated() {
 				t.Fatalf("%s: known %v", name, known)
 			}
-			if is := inFields(header, key); known && in != is {
+			is := inFields(header, key)
+			if name != "Subject" {
+				list := f.Envelope().From()
+				if name == "To" {
+					list = f.Envelope().To()
+				}
+				for i := range list.Len() {
+					a := list.At(i)
+					is = is || key.In([]byte(string(a.Mailbox)+"@"+string(a.Host)))
+				}
+			}
+			if known && in != is {
 				t.Errorf("%s: %v, not %v: %q in %q", name, in, is, value, header)
 			}
 		}
@@ -77,6 +88,7 @@ func TestColumns(t *testing.T) {
 		"Subject: one\nSubject: =?utf-8?q?zw=C3=B6lf?=\nFrom: a@b\nFrom: =?iso-8859-1?q?Gr=FC=DFe?= <c@d>\nTo: u:;\nDate: Tue, 1 Jul 2003 10:52:37 +0200\n\n",
 		"Subject: Re: [list] Fwd: x\nTo: \"quoted\"@example.test, b@c\nReferences: <1@a> <2@b>\n <3@c>\nMessage-ID: <4@d>\n\n",
 		"Subject: "+strings.Repeat("long ", 500)+"\nMessage-ID: \n\nbody",
+		"From: x <a (comment) @ b . example>\nTo: \"b \"@c, undisclosed:;\n\n",
 		"To:\nSubject:\n\n", "", "\xff\xfe: \xff\nSubject: a\xffb \x00\nFrom: \xe4@b\n\n",
 		"Subject: a\n"+strings.Repeat("X-Filler: "+strings.Repeat("x", 60)+"\n", 6000)+"From: late@example.test\n\n") {
 		checkColumns(t, describe(t, text))

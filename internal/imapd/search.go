@@ -44,6 +44,7 @@ type condition struct {
 	text  *match.Key
 	names facts.Names // the header field is one of those in facts
 	known bool
+	list  func(facts.Envelope) facts.Addresses // nil: the header field has no addresses
 
 	column   int // the one with the field
 	inColumn bool
@@ -173,6 +174,7 @@ func (q *query) prepare(k *imap.SearchKey) (c condition, err error) {
 		if c.names, c.known = facts.Name(k.Name); !c.known {
 			q.file = true
 		}
+		c.list = addressesOf(k.Name)
 		if c.column, c.inColumn = columnOf(k.Name); c.inColumn {
 			q.columns |= 1 << c.column
 		} else {
@@ -372,7 +374,38 @@ func (q *query) header(c *condition, x *candidate) answer {
 		return answerOf(q.inFields(q.headerOf(x, x.known.Root().Header()), c, c.Name))
 	}
 	q.u.fields = x.known.AppendFields(q.u.fields[:0], c.names)
-	return answerOf(q.inFields(q.u.fields, c, c.Name))
+	return answerOf(q.inFields(q.u.fields, c, c.Name) || q.inAddresses(x.known, c))
+}
+
+// inAddresses looks in what ENVELOPE shows, too: an address may have comments and quotes in it that nobody types (RFC 9051 section 6.4.4: FROM is in the envelope).
+func (q *query) inAddresses(known facts.Facts, c *condition) bool {
+	if c.list == nil {
+		return false
+	}
+	list := c.list(known.Envelope())
+	for i := range list.Len() {
+		a := list.At(i)
+		q.u.scratch = append(append(append(q.u.scratch[:0], a.Mailbox...), '@'), a.Host...)
+		if c.text.In(q.u.scratch) {
+			return true
+		}
+	}
+	return false
+}
+
+// addressesOf is where the envelope has the addresses of a header field.
+func addressesOf(field string) func(facts.Envelope) facts.Addresses {
+	switch strings.ToUpper(field) {
+	case "FROM":
+		return facts.Envelope.From
+	case "TO":
+		return facts.Envelope.To
+	case "CC":
+		return facts.Envelope.Cc
+	case "BCC":
+		return facts.Envelope.Bcc
+	}
+	return nil
 }
 
 // inFields looks in the fields of that name, "" for all of them.
