@@ -15,7 +15,6 @@ import (
 type content struct {
 	offset, octets int64
 	encoding       string
-	text           bool // RFC 9051 section 7.5.2: its lines end in CRLF, whatever they ended in
 	raw            bool // its octets are in the file as they are
 }
 
@@ -35,10 +34,11 @@ func contentOf(known facts.Facts, s *imap.Section) (c content, ok bool, err erro
 		return c, true, nil
 	}
 	c.encoding = string(p.Encoding())
-	c.text = equalFold(p.Type(), "text") && !isWide(p)
-	// A message that was stored as it came shows it in its header: lines end in CRLF there. In any other an LF stands for CRLF.
+	// RFC 9051 section 7.5.2: lines of text end in CRLF, however they are stored. A message that was stored as it came shows it in its header: lines end in CRLF there. In any
+	// other an LF stands for CRLF.
+	text := equalFold(p.Type(), "text") && !isWide(p)
 	header := root.Header()
-	c.raw = equalFold(p.Encoding(), "binary") && !c.text && header.Octets == header.Wire
+	c.raw = equalFold(p.Encoding(), "binary") && !text && header.Octets == header.Wire
 	if _, known := message.Transfer(nil, c.encoding); !known {
 		return c, true, imap.No(imap.UnknownCTE, "a part is in an encoding that is not known here")
 	}
@@ -51,16 +51,14 @@ func isWide(p facts.Part) bool {
 	return bytes.HasPrefix(name, []byte("utf-16")) || bytes.HasPrefix(name, []byte("utf-32")) || bytes.HasPrefix(name, []byte("utf16"))
 }
 
-// open reads the section from the beginning. The file has LF or CRLF; an encoding is of lines that end in CRLF.
+// open reads the section from the beginning. The file has LF or CRLF; an encoding is of lines that end in CRLF, of text in base64 too (RFC 2045 section 6.8). An LF that comes
+// out of an encoding alone is no line end but an octet (section 6.7 rule 4, RFC 2046 section 4.1.1), and who takes a file from it wants it as it went in.
 func (c *content) open(f io.ReaderAt) io.Reader {
 	var r io.Reader = io.NewSectionReader(f, c.offset, c.octets)
 	if !c.raw {
 		r = message.Lines(r)
 	}
 	r, _ = message.Transfer(r, c.encoding)
-	if c.text {
-		r = message.Lines(r)
-	}
 	return r
 }
 

@@ -18,10 +18,10 @@ func TestBinary(t *testing.T) {
 	for _, x := range []struct{ kind, typ, encoding, body, want string }{
 		{"", "application/x", "base64", "AAEKDQ==\r\n", "~{4}\r\n\x00\x01\n\r"},
 		{"", "application/x", "base64", encoded, fmt.Sprintf("{%d}\r\n%s", 48*(10_000/3), long[:48*(10_000/3)])},
-		{"", "text/plain", "base64", "YQpi\r\n", "{4}\r\na\r\nb"},
+		{"", "text/plain", "base64", "YQpi\r\n", "{3}\r\na\nb"},
 		{"", "text/plain; charset=UTF-16LE", "base64", "YQAKAA==\r\n", "~{4}\r\na\x00\n\x00"},
 		{"", "application/x", "quoted-printable", "a=0Ab=\r\nc\r\n", "{6}\r\na\nbc\r\n"},
-		{"", "text/plain", "quoted-printable", "a=0Ab=\r\nc\r\n", "{7}\r\na\r\nbc\r\n"},
+		{"", "text/plain", "quoted-printable", "a=0Ab=\r\nc\r\n", "{6}\r\na\nbc\r\n"},
 		{"", "text/plain", "8bit", "\xe4\r\nb\r\n", "{6}\r\n\xe4\r\nb\r\n"},
 		{"~", "application/x", "binary", "a\x00b\nc\rd\r\n", "~{9}\r\na\x00b\nc\rd\r\n"},
 		{"~", "text/plain", "binary", "a\nb\r\n", "{6}\r\na\r\nb\r\n"},
