@@ -71,13 +71,17 @@ func (u *user) cmdFetch(cmd imap.Command, d *imap.Decoder) error {
 		return err
 	}
 	switch {
-	case f.failed != nil && !(cmd.UID && errors.Is(f.failed, mailbox.ErrExpunged)):
+	case f.failed != nil && !errors.Is(f.failed, mailbox.ErrExpunged):
 		return f.failed
-	case missing:
-		return imap.No(imap.ExpungeIssued, "some of the messages are gone")
+	case missing, f.failed != nil && !cmd.UID:
+		return errGoneSome
 	}
 	return nil
 }
+
+// errGoneSome ends a FETCH or STORE by numbers some of which are of messages that others have removed, which the client will be told. It is no failure, nor is it one by
+// UIDs (RFC 9051 section 6.4.9): clients show a NO to their users, who can do nothing. RFC 2180 section 4 leaves OK and NO open.
+var errGoneSome = imap.OK(imap.ExpungeIssued, "some of the messages are gone")
 
 // RFC 8514, SAVEDATE, is not offered: nothing in a maildir keeps the date when a message came to a folder. The time of the last change of a file is another one after each change of
 // flags, a message that was moved keeps its name and so the time in it, and a date in a cache is gone with it. Who removes mail by such a date must not be told a wrong one.

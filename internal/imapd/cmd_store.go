@@ -103,7 +103,7 @@ func (u *user) cmdStore(cmd imap.Command, d *imap.Decoder) error {
 	case len(refused) > 0:
 		return imap.OK(imap.CodeModified(u.numbers(refused, cmd.UID)), "some were changed by others in the meantime")
 	case missing:
-		return imap.No(imap.ExpungeIssued, "some of the messages are gone")
+		return errGoneSome
 	}
 	return nil
 }

@@ -77,10 +77,10 @@ func (m *model) set(c *client, uid bool) (text string, list []*modelMessage, val
 	return text, list, valid
 }
 
-// partly: of numbers of messages that are gone NO [EXPUNGEISSUED] may be said; RFC 9051 section 6.4.9: of UIDs nothing.
+// partly: of numbers of messages that are gone [EXPUNGEISSUED] may be said; RFC 9051 section 6.4.9: of UIDs nothing.
 func (m *model) partly(c *client, r response1, uid bool, list []*modelMessage) {
 	gone := !uid && slices.ContainsFunc(list, func(x *modelMessage) bool { return x.gone })
-	if r.kind == "OK" || gone && r.kind == "NO" && r.code == "EXPUNGEISSUED" {
+	if r.kind == "OK" && (gone || r.code != "EXPUNGEISSUED") {
 		return
 	}
 	c.fail("%q, gone %v", r.raw, gone)
