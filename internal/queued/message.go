@@ -50,6 +50,15 @@ type result struct {
 	success dsn.Action // of Done: what a sender is told who asked; "" nothing, others will
 }
 
+// status is what the reply says, but of what has expired, that it has (RFC 3463 section 3.5). The reply stays what the last host
+// has said: RFC 3464 section 2.3.6 wants the diagnostic code as it was issued. It is not nil.
+func (r *result) status() string {
+	if r.expired {
+		return "4.4.7"
+	}
+	return r.reply.Enhanced.String()
+}
+
 // attempt takes one message from its file to its destinations. It runs in one of a few goroutines;
 // the network is the scheduler's business.
 func (s *Server) attempt(t task) {

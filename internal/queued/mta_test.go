@@ -40,3 +40,26 @@ func TestReportNamesTheOther(t *testing.T) {
 		o.wantEmpty()
 	}
 }
+
+// RFC 3464 section 2.3.6: what another host is said to have said when a message expires is what it did say. That it took too long is
+// our word, in Status.
+func TestExpiredInItsOwnWords(t *testing.T) {
+	o := newOffice(t)
+	peer := remote.Endpoint{Name: "mx.example.net", Addr: netip.MustParseAddrPort("192.0.2.1:25")}
+	later := remote.Outcome{Kind: remote.Temp, Stage: remote.StageRcpt, Reply: smtp.NewReply(450, "4.2.1", "not today"), Peer: &peer}
+	o.courier.script = by(map[string]remote.Outcome{"x@elsewhere.example": later}, done)
+	id := o.send(sender, "x@elsewhere.example")
+	for o.wait(id) {
+	}
+	r := reports(o.courier.took())
+	body := strings.ReplaceAll(r[len(r)-1].body, "\r\n", "\n")
+	for _, want := range []string{
+		"in the time that it had", "mx.example.net said: 450 4.2.1 not today\n",
+		"Action: failed\n", "Status: 4.4.7\n", "Diagnostic-Code: smtp; 450 4.2.1 not today\n",
+	} {
+		if !strings.Contains(body, want) {
+			t.Errorf("%q is not in\n%s", want, body)
+		}
+	}
+	o.wantEmpty()
+}

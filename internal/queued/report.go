@@ -72,7 +72,7 @@ func wants(notify, kind string, byDefault bool) bool {
 func about(rcpt *queue.Rcpt, r *result, action dsn.Action, now time.Time) dsn.Recipient {
 	d := dsn.Recipient{Address: rcpt.Addr, Original: rcpt.ORcpt, Action: action, RemoteMTA: r.mta, LastAttempt: now}
 	if r.reply != nil {
-		d.Status, d.Diagnostic = r.reply.Enhanced.String(), r.reply.Error()
+		d.Status, d.Diagnostic = r.status(), r.reply.Error()
 		if strings.HasPrefix(r.host, "/") {
 			// The log has the path of the socket; the sender has nothing to do with it.
 			d.Diagnostic = strings.ReplaceAll(d.Diagnostic, r.host, "the mailbox server")

@@ -241,7 +241,6 @@ func (s *Server) judge(m *message, pending []int, now time.Time) (wait time.Dura
 		for _, i := range pending {
 			r := &m.results[i]
 			r.kind, r.expired = remote.Perm, true
-			r.reply = smtp.NewReply(550, "4.4.7", "not delivered in time; last: "+r.reply.Error())
 		}
 	case v.Warn:
 		if err := s.warn(m, pending, now, now.Add(policy.Expire-age)); err != nil {
@@ -306,7 +305,7 @@ func (m *message) notes(pending []int, now time.Time) []queue.Note {
 			at[g] = k
 			notes = append(notes, queue.Note{
 				Time: now, Rcpt: m.env.Rcpts[i].Addr, Event: "deferred",
-				Status: r.reply.Enhanced.String(), Host: r.host, Text: g.text,
+				Status: r.status(), Host: r.host, Text: g.text,
 			})
 		}
 		count[k]++
@@ -334,7 +333,7 @@ func (s *Server) logResult(m *message, i int, now time.Time, wait time.Duration)
 	}
 	a := maillog.Attempt{
 		Rcpt: rcpt.Addr, Orig: rcpt.Via, Via: r.host, TLS: r.tls,
-		Status: r.reply.Enhanced.String(), Reply: r.reply.Error(), Attempt: m.attempt, Age: now.Sub(m.env.Arrived),
+		Status: r.status(), Reply: r.reply.Error(), Attempt: m.attempt, Age: now.Sub(m.env.Arrived),
 	}
 	switch {
 	case r.kind == remote.Done:
