@@ -42,7 +42,7 @@ type Config struct {
 	VirtualDomains Domains  // delivered by full address
 	RelayDomains   Domains  // taken from anyone and sent on
 	RelayClients   Prefixes // may relay on listeners of kind mx
-	Postmaster     string   // gets what cannot be returned; "" none
+	Postmaster     string   // gets the mail for postmaster where nobody has that name; "" none
 
 	// Tables.
 	Aliases            []string // files
