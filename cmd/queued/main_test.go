@@ -292,6 +292,31 @@ func TestCheck(t *testing.T) {
 	os.Remove(s.dir + "/queue/corrupt/x")
 }
 
+// What says how long mail is tried, and over what connections, holds after HUP too: also of mail that waits.
+func TestReloadOfKeys(t *testing.T) {
+	s := newSite(t)
+	stub := s.dir + "/run/other"
+	s.file("routes", "lists.example lmtp:"+stub+"\n")
+	s.configure("retry_min 2s\nretry_max 2s\nroutes " + s.dir + "/routes\nremote_timeout_greeting 1h\n")
+	l, err := net.Listen("unix", stub) // answers nobody
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	r := s.start()
+	waits := s.put("x@elsewhere.example")
+	s.wake(string(waits))
+	r.saw(string(waits), "deferred")
+	s.configure("retry_min 1s\nretry_max 1s\nbounce_expire_after 1s\nroutes " + s.dir + "/routes\nremote_timeout_greeting 1s\n")
+	r.cmd.Process.Signal(syscall.SIGHUP)
+	r.saw("reload")
+	r.saw(string(waits), "expired")
+	hangs := s.put("x@lists.example")
+	s.wake(string(hangs))
+	r.saw(string(hangs), "greeting", "timed out")
+	r.ends(syscall.SIGTERM)
+}
+
 // The aliases are those of the last configuration that had no errors.
 func TestReload(t *testing.T) {
 	s := newSite(t)
@@ -313,7 +338,7 @@ func TestReload(t *testing.T) {
 	r.saw(string(id), "expanded")
 
 	r.cmd.Process.Signal(syscall.SIGUSR1)
-	r.saw("state", "active=")
+	r.saw("state", "active=", "waiting=", "destinations=", "connections=")
 	r.ends(syscall.SIGTERM)
 	// The name of the socket stays, since the sandbox removes nothing in run_dir; the next one takes it.
 	s.start().ends(syscall.SIGTERM)

@@ -28,7 +28,8 @@ type service struct {
 	queue  *queue.Queue
 	wake   *queue.Wakeups
 	server *queued.Server
-	post   *queued.Post
+	post   atomic.Pointer[queued.Post]
+	own    []netip.Addr // of this host, at the start: the sandbox has no netlink
 	tables atomic.Pointer[tables.Set]
 	conf   atomic.Pointer[config.Config]
 }
@@ -56,11 +57,16 @@ func newService(c *config.Config, wake *queue.Wakeups, log *maillog.Logger) (*se
 		return nil, exOSErr
 	}
 	s.queue = q
-	if s.post, err = newPost(c); err != nil {
+	var post *queued.Post
+	if s.own, err = remote.OwnAddrs(); err == nil {
+		post, err = newPost(c, s.own)
+	}
+	if err != nil {
 		log.Problems("start", err)
 		return nil, exOSErr
 	}
-	s.server = queued.New(options(c), q, func() *route.Tables { return s.tables.Load().Current() }, s.post, log)
+	s.post.Store(post)
+	s.server = queued.New(options(c), q, func() *route.Tables { return s.tables.Load().Current() }, post, log)
 	return s, 0
 }
 
@@ -94,17 +100,13 @@ func options(c *config.Config) queued.Options {
 	}
 }
 
-// newPost is the way to other hosts.
-func newPost(c *config.Config) (*queued.Post, error) {
+// newPost is the way to other hosts, own being the addresses of this one.
+func newPost(c *config.Config, own []netip.Addr) (*queued.Post, error) {
 	servers := make([]string, len(c.DNSServers))
 	for i, a := range c.DNSServers {
 		servers[i] = a.String()
 	}
 	r, err := resolver.New(resolver.Options{Servers: servers})
-	if err != nil {
-		return nil, err
-	}
-	own, err := remote.OwnAddrs()
 	if err != nil {
 		return nil, err
 	}
@@ -149,8 +151,7 @@ func (s *service) serve(ctx context.Context, stopping func()) {
 	context.AfterFunc(ctx, stopping)
 	s.server.Run(ctx, s.conf.Load().DrainTimeout)
 	s.wake.Close()
-	s.post.Pool.Close()
-	s.post.Local.Close()
+	s.post.Load().Close()
 	s.queue.Close()
 }
 
@@ -174,24 +175,40 @@ func (s *service) receive() {
 	}
 }
 
-// reload reads the tables of the new configuration; limits and addresses are those of the start.
+// reload has the configuration as it is now hold, or, if there is anything wrong with it, nothing of it. Of attempts under way it changes
+// nothing.
 func (s *service) reload() {
 	old := s.conf.Load()
-	c, err := config.Load(old.File)
+	c, post, err := s.reread(old.File)
 	if err == nil {
-		err = s.is.Covers(confine.Queued(c))
-	}
-	if err == nil {
-		if err = s.openTables(c); err == nil {
-			s.conf.Store(c)
-		}
+		s.conf.Store(c)
+		s.server.Change(options(c), post)
+		go s.post.Swap(post).Close() // a host may be slow to say goodbye
 	}
 	s.log.Reload(old.File, err)
 }
 
+// reread puts the tables of a good configuration into use last of all that can fail.
+func (s *service) reread(file string) (*config.Config, *queued.Post, error) {
+	c, err := config.Load(file)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := s.is.Covers(confine.Queued(c)); err != nil {
+		return nil, nil, err
+	}
+	post, err := newPost(c, s.own)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c, post, s.openTables(c)
+}
+
 func (s *service) dump() {
+	var state []maillog.KV
 	for _, kv := range strings.Fields(s.server.Stats()) {
 		k, v, _ := strings.Cut(kv, "=")
-		s.log.Event("", "state", maillog.KV{Key: k, Val: v})
+		state = append(state, maillog.KV{Key: k, Val: v})
 	}
+	s.log.Event("", "state", state...)
 }

@@ -81,7 +81,8 @@ func emit(l *Logger) {
 	l.Mailbox("s6", Mailbox{Client: Client{IP: client.IP, Login: "alice", Proto: "IMAPS"}, Why: "failed", Error: errors.New("4711"), Commands: 3, Took: time.Second})
 	l.Maildrop("s5", Maildrop{Client: Client{IP: client.IP, Login: "alice", Proto: "POP3S"}, Why: "changed", Error: errors.New("4711"), Messages: 3, Retrieved: 2, Tops: 1, Octets: 4711, Deleted: 2,
 		Took: time.Second})
-	l.Event("", "worker", KV{"uid", "1000"}, KV{"state", "started"}) // internal/monitor
+	l.Event("", "worker", KV{"uid", "1000"}, KV{"state", "started"})                                             // internal/monitor
+	l.Event("", "state", KV{"active", "1"}, KV{"waiting", "2"}, KV{"destinations", "3"}, KV{"connections", "4"}) // cmd/queued
 	l.Adopted(qid, "alice@example.org", 4711, 2, "new")
 	l.Delivered(qid, a)
 	l.Deferred(qid, a)

@@ -34,6 +34,12 @@ func (p *Post) Deliver(ctx context.Context, to Destination, tx *remote.Transacti
 	return p.Pool.Deliver(ctx, eps, tx)
 }
 
+// Close takes leave of idle connections; transactions under way go on, and their connections are not kept.
+func (p *Post) Close() {
+	p.Pool.Close()
+	p.Local.Close()
+}
+
 func hop(to Destination) remote.Hop {
 	t := to.Next
 	h := remote.Hop{Host: t.Host, MX: t.Kind == "mx", Socket: t.Socket, LMTP: t.Kind == "lmtp", Configured: !t.ByDomain()}

@@ -64,23 +64,23 @@ type destination struct {
 
 // scheduler spreads jobs over destinations.
 type scheduler struct {
-	courier Courier
-	limits  Limits
-	retry   retry.Policy
-	now     func() time.Time
-	log     *maillog.Logger
-	back    func(task)                   // gives a parked message back to the index
-	done    func(*job, []remote.Outcome) // called once for each job, by the goroutine that carried it
+	now  func() time.Time
+	log  *maillog.Logger
+	back func(task)                   // gives a parked message back to the index
+	done func(*job, []remote.Outcome) // called once for each job, by the goroutine that carried it
 
 	ctx     context.Context
 	closing atomic.Bool   // no further transaction is to begin
 	slots   chan struct{} // transactions at once, over all destinations but the local one
 	wg      sync.WaitGroup
 
-	mu     sync.Mutex
-	dests  map[Destination]*destination
-	parked map[queue.ID]bool // all that are, wherever
-	room   int               // how many may be
+	mu      sync.Mutex
+	courier Courier
+	limits  Limits
+	retry   retry.Policy
+	dests   map[Destination]*destination
+	parked  map[queue.ID]bool // all that are, wherever
+	room    int               // how many may be
 }
 
 // Limits of the scheduler; all are at least 1.
@@ -93,6 +93,7 @@ type Limits struct {
 	LocalRecipients int // and to the local delivery agent
 }
 
+// maxWindow is how far a window may open. The caller holds the mutex.
 func (s *scheduler) maxWindow(d *destination) int {
 	if d.Local {
 		return s.limits.Local
@@ -242,7 +243,10 @@ func (s *scheduler) carry(d *destination, j *job) []remote.Outcome {
 	if s.closing.Load() {
 		return unreachable(j, shuttingDown)
 	}
-	outcomes := s.courier.Deliver(s.ctx, d.Destination, j.transaction())
+	s.mu.Lock()
+	courier := s.courier
+	s.mu.Unlock()
+	outcomes := courier.Deliver(s.ctx, d.Destination, j.transaction())
 	if s.ctx.Err() != nil {
 		for i := range outcomes {
 			if o := &outcomes[i]; o.Kind == remote.Temp && o.Local && !o.MaybeDelivered {

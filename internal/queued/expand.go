@@ -48,7 +48,7 @@ func (e *expansion) see(rcpts []queue.Rcpt, resolve func(addr.Mailbox) route.Ver
 // expand answers recipient i, an alias.
 func (e *expansion) expand(i int, rcpt addr.Mailbox, v route.Verdict) {
 	s, m, r := e.s, e.m, &e.m.results[i]
-	x, err := e.tables.Expand(rcpt, s.opt.Expansion)
+	x, err := e.tables.Expand(rcpt, s.opt().Expansion)
 	if err != nil {
 		reply := asReply(err)
 		*r = result{kind: kindOf(reply), reply: reply}

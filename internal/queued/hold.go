@@ -81,13 +81,13 @@ func (s *Server) tellHeld(m *message) error {
 		return nil
 	}
 	// Our own: the host's name need not be a domain that mail is delivered for.
-	postmaster := "postmaster@" + cmp.Or(s.tables().LocalDomain, s.opt.Hostname)
+	postmaster := "postmaster@" + cmp.Or(s.tables().LocalDomain, s.opt().Hostname)
 	id := m.id.Derive(held)
 	e := queue.Envelope{
 		ID: id, Origin: id, Arrived: now, Client: queue.Client{Proto: "report"},
 		Rcpts: []queue.Rcpt{{State: queue.Pending, Addr: postmaster}},
 	}
-	text := heldNotice(s.opt.Hostname, postmaster, m.env, id, now)
+	text := heldNotice(s.opt().Hostname, postmaster, m.env, id, now)
 	if _, err := s.spawn(&e, func() io.Reader { return strings.NewReader(text) }); err != nil {
 		return err
 	}

@@ -78,13 +78,13 @@ func (s *Server) attempt(t task) {
 		}
 		s.release(id)
 		if again {
-			s.index.add(id, s.now().Add(s.opt.Retry.Min), suspect)
+			s.index.add(id, s.now().Add(s.opt().Retry.Min), suspect)
 		}
 		return
 	}
 	m := &message{id: id, file: file, env: &file.Envelope, suspect: suspect, begun: s.now()}
 	m.results = make([]result, len(m.env.Rcpts))
-	if next := file.Next; !t.now && !s.opt.Retry.Due(next, m.begun) {
+	if next := file.Next; !t.now && !s.opt().Retry.Due(next, m.begun) {
 		// Someone put the attempt off since, by touch or by our own deferral.
 		file.Close()
 		s.release(id)
@@ -95,7 +95,7 @@ func (s *Server) attempt(t task) {
 	if s.early(m) {
 		file.Close()
 		s.release(id)
-		s.index.add(id, m.begun.Add(min(localRetry, s.opt.Retry.Min)), suspect)
+		s.index.add(id, m.begun.Add(min(localRetry, s.opt().Retry.Min)), suspect)
 		return
 	}
 	if s.hold(m) {
@@ -112,11 +112,11 @@ func (s *Server) attempt(t task) {
 	}
 	s.recordExpanded(m)
 	s.submit(m)
-	if to, room := jobs[0].to, s.opt.Active/4; len(jobs) == 1 && s.sched.isCrowded(to, room) {
+	if to, room := jobs[0].to, s.opt().Active/4; len(jobs) == 1 && s.sched.isCrowded(to, room) {
 		s.release(id) // before it is parked: an entry that comes back while its message is active is dropped
 		if !s.sched.park(to, t, room) {
 			// Put off in its file, lest each reading of the directory finds it before what is for other hosts.
-			next := s.now().Add(s.opt.Retry.Min)
+			next := s.now().Add(s.opt().Retry.Min)
 			if err := file.Defer(next); err != nil {
 				s.log.Problem(string(id), "defer", err)
 			}
@@ -154,7 +154,7 @@ func (s *Server) early(m *message) bool {
 	}
 	defer p.Close()
 	if !child {
-		return s.opt.Retry.Due(p.Next, m.begun)
+		return s.opt().Retry.Due(p.Next, m.begun)
 	}
 	for i := range p.Envelope.Rcpts {
 		r := &p.Envelope.Rcpts[i]
@@ -178,9 +178,9 @@ func (s *Server) routeAll(m *message) []placed {
 	var e *expansion
 	filling := make(map[Destination]*job) // a list can have as many destinations as members
 	place := func(to Destination, i int) {
-		limit := s.opt.Limits.Recipients
+		limit := s.opt().Limits.Recipients
 		if to.Local {
-			limit = s.opt.Limits.LocalRecipients
+			limit = s.opt().Limits.LocalRecipients
 		}
 		if j := filling[to]; j != nil && len(j.rcpts) < limit {
 			j.rcpts = append(j.rcpts, i)
@@ -212,7 +212,7 @@ func (s *Server) routeAll(m *message) []placed {
 		case route.Mailbox:
 			next, local := v.Next, false
 			if next.IsZero() {
-				next, local = s.opt.LocalTransport, true
+				next, local = s.opt().LocalTransport, true
 			}
 			r.local, r.box = local, v.Mailbox.Key()
 			place(Destination{Next: next, Local: local}, i)

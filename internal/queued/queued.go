@@ -30,6 +30,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"postamt/internal/maillog"
@@ -52,7 +53,7 @@ type Options struct {
 
 // Server works on one queue, which it has locked.
 type Server struct {
-	opt    Options
+	conf   atomic.Pointer[Options]
 	queue  *queue.Queue
 	tables func() *route.Tables
 	log    *maillog.Logger
@@ -90,7 +91,7 @@ func New(o Options, q *queue.Queue, tables func() *route.Tables, c Courier, log 
 	// Enough that the directory is not read all the time, of a queue that is longer, for a few messages each.
 	waiting := max(20*o.Active, 10_000)
 	s := &Server{
-		opt: o, queue: q, tables: tables, log: log,
+		queue: q, tables: tables, log: log,
 		now: time.Now, jitter: rand.Float64,
 		index:  newIndex(waiting),
 		fresh:  make(chan task, 1024),
@@ -100,6 +101,7 @@ func New(o Options, q *queue.Queue, tables func() *route.Tables, c Courier, log 
 		active: make(map[queue.ID]bool),
 		room:   make(chan struct{}, 1),
 	}
+	s.conf.Store(&o)
 	s.sched = &scheduler{
 		courier: c, limits: o.Limits, retry: o.Retry, log: log,
 		now:   func() time.Time { return s.now() },
@@ -109,6 +111,24 @@ func New(o Options, q *queue.Queue, tables func() *route.Tables, c Courier, log 
 		done: s.jobDone,
 	}
 	return s
+}
+
+func (s *Server) opt() *Options { return s.conf.Load() }
+
+// Change has o and c hold from now on: for attempts that are judged and transactions that begin, not for times that were set. Active and
+// Limits.Attempts stay those of New, which made room for so many.
+func (s *Server) Change(o Options, c Courier) {
+	old := s.opt()
+	o.Active, o.Limits.Attempts = old.Active, old.Limits.Attempts
+	s.conf.Store(&o)
+	s.sched.mu.Lock()
+	defer s.sched.mu.Unlock()
+	s.sched.courier, s.sched.limits, s.sched.retry = c, o.Limits, o.Retry
+	for _, d := range s.sched.dests {
+		if most := s.sched.maxWindow(d); d.Local || d.window > most {
+			d.window = most
+		}
+	}
 }
 
 // Watch has dispatch call alive so often, if every is not 0: as long as it goes round, be it that it waits for room. Before Run.
@@ -275,7 +295,7 @@ func (s *Server) hand(ctx context.Context, t task) bool {
 // claim makes a message active, waiting for room; false if it is active already. A quarter of the room is
 // kept for announced messages: a backlog that hangs on slow hosts cannot stop new mail.
 func (s *Server) claim(ctx context.Context, id queue.ID, fresh bool) bool {
-	limit := s.opt.Active
+	limit := s.opt().Active
 	if !fresh {
 		limit -= limit / 4
 	}
@@ -344,10 +364,10 @@ const scanAgain = 5 * time.Second
 
 // scanner reads the directory at start, at each interval, and when told.
 func (s *Server) scanner(ctx context.Context) {
-	timer := time.NewTimer(s.opt.Scan)
+	timer := time.NewTimer(s.opt().Scan)
 	defer timer.Stop()
 	for {
-		wait := s.opt.Scan
+		wait := s.opt().Scan
 		if err := s.readQueue(ctx); err != nil {
 			s.log.Problem("", "read queue", err)
 			wait = min(wait, scanAgain)
@@ -383,7 +403,7 @@ func (s *Server) readQueue(ctx context.Context) error {
 		if !s.isActive(e.ID) && !s.sched.isParked(e.ID) {
 			// A time that no policy sets is from a clock that was set back since (faults.md Q12). Every
 			// reading looks for such, since in the index they hide behind those that come sooner.
-			s.index.found(e.ID, s.opt.Retry.Clamp(e.Next, s.now()))
+			s.index.found(e.ID, s.opt().Retry.Clamp(e.Next, s.now()))
 		}
 		return true
 	})

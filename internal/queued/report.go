@@ -107,7 +107,7 @@ func (s *Server) tellSome(m *message, kind dsn.Kind, rcpts []dsn.Recipient, now 
 	}
 	id := m.id.Derive(parts...)
 	r, err := dsn.Compose(dsn.Report{
-		Kind: kind, ID: string(id), Hostname: s.opt.Hostname, To: m.env.From, Date: now,
+		Kind: kind, ID: string(id), Hostname: s.opt().Hostname, To: m.env.From, Date: now,
 		MessageID: string(m.id), Arrived: m.env.Arrived, EnvID: m.env.EnvID, Ret: m.env.Ret, UTF8: m.env.UTF8,
 		Original: m.file.Reader(), Recipients: rcpts,
 	})

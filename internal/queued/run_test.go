@@ -230,7 +230,7 @@ func TestWatch(t *testing.T) {
 		return nil
 	}
 	beats := make(chan struct{}, 1)
-	o.s.opt.Active = 4 // of which three are for what is found in the queue
+	o.s.opt().Active = 4 // of which three are for what is found in the queue
 	o.s.Watch(time.Millisecond, func() {
 		select {
 		case beats <- struct{}{}:

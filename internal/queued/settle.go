@@ -26,7 +26,7 @@ const localRetry = 5 * time.Second
 // soon is localRetry for mail that has just arrived and more for what has waited: an agent that is down for
 // an hour must not have the whole queue read every five seconds.
 func (s *Server) soon(m *message, now time.Time) time.Duration {
-	return max(localRetry, min(now.Sub(m.env.Arrived)/8, s.opt.Retry.Min))
+	return max(localRetry, min(now.Sub(m.env.Arrived)/8, s.opt().Retry.Min))
 }
 
 // recordExpanded marks the aliases whose children are queued, before any of those is attempted and while the
@@ -121,7 +121,7 @@ func (s *Server) record(m *message) (next time.Time, suspect, again bool) {
 				m.results[i].kind, m.results[i].reply, m.results[i].expired = remote.Temp, errLocal, false
 			}
 		}
-		pending, next = m.pending(), now.Add(s.opt.Retry.Min)
+		pending, next = m.pending(), now.Add(s.opt().Retry.Min)
 	}
 
 	marks, sync := m.marks()
@@ -129,7 +129,7 @@ func (s *Server) record(m *message) (next time.Time, suspect, again bool) {
 		if s.finish(m, marks, sync, now) {
 			return next, false, false
 		}
-		return now.Add(s.opt.Retry.Min), true, true
+		return now.Add(s.opt().Retry.Min), true, true
 	}
 	if len(marks) > 0 {
 		if err := m.file.Mark(marks, sync); err != nil {
@@ -228,9 +228,9 @@ func (s *Server) judge(m *message, pending []int, now time.Time) (wait time.Dura
 		s.log.Problem(string(m.id), "read log", err)
 	}
 	h := past(log, m.env.Arrived)
-	policy := s.opt.Retry
+	policy := s.opt().Retry
 	if m.env.From == "" {
-		policy.Expire, policy.Warn = s.opt.ReportExpire, 0
+		policy.Expire, policy.Warn = s.opt().ReportExpire, 0
 	}
 	age := h.age + policy.Observed(h.last, nil, now)
 	h.attempts, h.age, h.last = h.attempts+1, age, now
