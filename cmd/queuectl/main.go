@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 
 	"postamt/internal/config"
@@ -91,13 +92,15 @@ func list(c *config.Config, _ []string) (int, error) {
 	return 0, nil
 }
 
-// lastNote is what was last noted about a message; a log that cannot be read says nothing.
+// lastNote is what was last noted of a message that says why it is here; a log that cannot be read says nothing.
 func lastNote(q *queue.Queue, id queue.ID) queue.Note {
-	notes, err := q.ReadLog(id)
-	if err != nil || len(notes) == 0 {
-		return queue.Note{}
+	notes, _ := q.ReadLog(id)
+	for _, n := range slices.Backward(notes) {
+		if n.Event != queue.EventAttempt && n.Event != queue.EventWarned {
+			return n
+		}
 	}
-	return notes[len(notes)-1]
+	return queue.Note{}
 }
 
 // flush makes everything due.

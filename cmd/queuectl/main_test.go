@@ -77,7 +77,9 @@ func TestListPrintsALineForEachMessage(t *testing.T) {
 	id := put(t, q, "alice@example.org", queue.Rcpt{Addr: "bob@example.com"},
 		queue.Rcpt{Addr: "done@example.com", State: queue.Done}, queue.Rcpt{Addr: "carol@example.net"})
 	err := q.AppendLog(id, queue.Note{Time: time.Now(), Event: "deferred", Rcpt: "bob@example.com", Status: "4.4.1", Host: "mx.example.com",
-		Text: "connection\trefused\n\x1b[2J\u202e"})
+		Text: "connection\trefused\n\x1b[2J\u202e"},
+		// as queued goes on
+		queue.Note{Time: time.Now(), Event: queue.EventWarned, Text: "after 4h0m0s"}, queue.Note{Time: time.Now(), Event: queue.EventAttempt, Text: "7 4h0m0s warned"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -20,6 +20,12 @@ type Note struct {
 	Text   string // cut to 1,000 bytes
 }
 
+// Events that queued writes behind the reasons of an attempt.
+const (
+	EventAttempt = "attempt" // sums up all attempts until now
+	EventWarned  = "warned"  // the sender was told of the delay
+)
+
 const (
 	logTail = 256 << 10 // what ReadLog reads
 	logText = 1000

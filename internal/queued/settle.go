@@ -191,12 +191,10 @@ type history struct {
 	warned   bool
 }
 
-const attemptEvent = "attempt"
-
 func past(log []queue.Note, arrived time.Time) history {
 	h := history{last: arrived}
 	for _, n := range slices.Backward(log) {
-		if n.Event != attemptEvent {
+		if n.Event != queue.EventAttempt {
 			continue
 		}
 		f := strings.Fields(n.Text)
@@ -213,7 +211,7 @@ func past(log []queue.Note, arrived time.Time) history {
 }
 
 func (h history) note() queue.Note {
-	n := queue.Note{Time: h.last, Event: attemptEvent, Text: strconv.Itoa(h.attempts) + " " + h.age.String()}
+	n := queue.Note{Time: h.last, Event: queue.EventAttempt, Text: strconv.Itoa(h.attempts) + " " + h.age.String()}
 	if h.warned {
 		n.Text += " warned"
 	}
@@ -248,7 +246,7 @@ func (s *Server) judge(m *message, pending []int, now time.Time) (wait time.Dura
 			break
 		}
 		h.warned = true
-		notes = []queue.Note{{Time: now, Event: "warned", Text: "after " + age.Round(time.Second).String()}}
+		notes = []queue.Note{{Time: now, Event: queue.EventWarned, Text: "after " + age.Round(time.Second).String()}}
 	}
 	return v.After, append(notes, h.note())
 }
