@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"net"
 	"os"
 	"os/exec"
@@ -290,6 +291,33 @@ func TestCheck(t *testing.T) {
 	}
 	os.Remove(path)
 	os.Remove(s.dir + "/queue/corrupt/x")
+}
+
+// Q05: whatever lies among the messages is moved to corrupt, also by a queued in its sandbox, where to rename a FIFO is to make one.
+func TestQ05_ForeignFilesInTheSandbox(t *testing.T) {
+	s := newSite(t)
+	shard := s.dir + "/queue/active/a/"
+	if err := errors.Join(syscall.Mkfifo(shard+"fifo", 0o660), os.Symlink("/etc/passwd", shard+"link"), os.Mkdir(shard+"dir", 0o770)); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: shard + "socket", Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	r := s.start()
+	names := []string{"fifo", "link", "dir", "socket"}
+	for range names { // in the order of the directory
+		r.saw("corrupt/", "damaged", "not an ordinary file")
+	}
+	for _, name := range names {
+		path := s.dir + "/queue/corrupt/" + name
+		if _, err := os.Lstat(path); err != nil {
+			t.Error(err)
+		}
+		os.Remove(path) // or Check of the queue would not be content
+	}
+	r.ends(syscall.SIGTERM)
 }
 
 // What says how long mail is tried, and over what connections, holds after HUP too: also of mail that waits.

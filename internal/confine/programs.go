@@ -77,7 +77,7 @@ func Queued(c *config.Config) *Program {
 	for _, d := range []string{"active", "hold", "corrupt", "log"} {
 		p.uses = append(p.uses, privilege.Use{Path: filepath.Join(c.QueueDir, d), Type: fs.ModeDir, Owners: p.owners(c.QueueUser), Mode: 0o775})
 	}
-	p.sandbox.Write = []string{c.QueueDir}
+	p.sandbox.Write, p.sandbox.Any = []string{c.QueueDir}, true // what is no message goes to corrupt, whatever it is
 	p.sandbox.Connect = true
 	p.sandbox.Bind = len(c.SourceAddress) > 0 // to connect from an address is to bind to it
 	p.sockets, p.clients = []string{filepath.Join(c.RunDir, "queued")}, c.QueueUser

@@ -109,6 +109,7 @@ func (l Limits) Set() error {
 type Sandbox struct {
 	Read    []string // files, and directories with everything below
 	Write   []string // the same, to read, make, change, rename and remove
+	Any     bool     // Write is also for FIFOs, sockets, devices and symbolic links: to rename one is to make one
 	Exec    []string // the same, to read and execute
 	Sockets []string // sockets in the file system to connect to, or directories with such (kernels that can tell)
 	Connect bool     // TCP connections and UDP to others
@@ -125,6 +126,9 @@ func (s Sandbox) String() string {
 	}
 	list("read", s.Read)
 	list("write", s.Write)
+	if s.Any {
+		b.WriteString(" any")
+	}
 	list("exec", s.Exec)
 	list("sockets", s.Sockets)
 	if s.Connect {

@@ -46,6 +46,8 @@ const (
 	dirRead   = fileRead | unix.LANDLOCK_ACCESS_FS_READ_DIR
 	dirWrite  = dirRead | fileWrite | unix.LANDLOCK_ACCESS_FS_MAKE_REG | unix.LANDLOCK_ACCESS_FS_MAKE_DIR | unix.LANDLOCK_ACCESS_FS_REMOVE_FILE |
 		unix.LANDLOCK_ACCESS_FS_REMOVE_DIR | unix.LANDLOCK_ACCESS_FS_REFER
+	anyWrite = dirWrite | unix.LANDLOCK_ACCESS_FS_MAKE_FIFO | unix.LANDLOCK_ACCESS_FS_MAKE_SOCK | unix.LANDLOCK_ACCESS_FS_MAKE_SYM |
+		unix.LANDLOCK_ACCESS_FS_MAKE_CHAR | unix.LANDLOCK_ACCESS_FS_MAKE_BLOCK
 	execute = unix.LANDLOCK_ACCESS_FS_EXECUTE
 
 	fsABI1       = 1<<13 - 1
@@ -93,10 +95,14 @@ func (s Sandbox) enter(abi int) error {
 		return e
 	}
 	defer unix.Close(int(fd))
+	write := uint64(dirWrite)
+	if s.Any {
+		write = anyWrite
+	}
 	for _, r := range []struct {
 		paths  []string
 		access uint64
-	}{{s.Read, dirRead}, {s.Write, dirWrite}, {s.Exec, dirRead | execute}, {s.Sockets, fsABI9}} {
+	}{{s.Read, dirRead}, {s.Write, write}, {s.Exec, dirRead | execute}, {s.Sockets, fsABI9}} {
 		for _, p := range r.paths {
 			if err := allow(int(fd), p, r.access&attr.Handled_access_fs); err != nil {
 				return fmt.Errorf("%s: %w", p, err)
