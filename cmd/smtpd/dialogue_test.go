@@ -8,6 +8,7 @@ import (
 	"net"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -85,6 +86,72 @@ func TestS27_Floods(t *testing.T) {
 	}
 	wg.Wait()
 	s.logged("limit=errors")
+}
+
+// S28: who asks for one name after the other meets the limit of errors, and the time of an answer does not tell what it will be.
+func TestS28_Harvest(t *testing.T) {
+	s := newSystem(t, "")
+	ask := func(conf string) (rcpt func(string) string) {
+		s.write("postamt.conf", override(world, conf))
+		s.start("mx")
+		conn, err := s.Dial("")
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { conn.Close() })
+		conn.SetDeadline(time.Now().Add(30 * time.Second))
+		r := bufio.NewReader(conn)
+		reply := func() string {
+			for {
+				l, err := r.ReadString('\n')
+				if err != nil {
+					return err.Error()
+				}
+				if l[3] == ' ' {
+					return l
+				}
+			}
+		}
+		io.WriteString(conn, "EHLO c.example\r\nMAIL FROM:<a@c.example>\r\n")
+		reply()
+		reply()
+		reply()
+		return func(name string) string {
+			fmt.Fprintf(conn, "RCPT TO:<%s@mx.example>\r\n", name)
+			return reply()
+		}
+	}
+	rcpt := ask("smtpd_error_soft 20\nsmtpd_error_hard 20\n")
+	for i := range 20 {
+		if got := rcpt(fmt.Sprintf("nobody%d", i)); !strings.HasPrefix(got, "550 5.1.1 ") {
+			t.Fatalf("the %dth name that is none: %q", i+1, got)
+		}
+	}
+	if got := rcpt("user"); !strings.HasPrefix(got, "421 4.7.0 ") {
+		t.Errorf("after twenty: %q", got)
+	}
+	s.stop()
+
+	const n = 300
+	rcpt = ask("recipient_limit 1000\nsmtpd_error_soft 1000\nsmtpd_error_hard 1000\n")
+	took := map[string][]time.Duration{}
+	for i := range n {
+		for code, name := range map[string]string{"250": fmt.Sprintf("user+%d", i), "550": fmt.Sprintf("loser+%d", i)} {
+			begun := time.Now()
+			if got := rcpt(name); !strings.HasPrefix(got, code) {
+				t.Fatalf("%s: %q", name, got)
+			}
+			took[code] = append(took[code], time.Since(begun))
+		}
+	}
+	for _, l := range took {
+		slices.Sort(l)
+	}
+	yes, no := took["250"][n/2], took["550"][n/2]
+	t.Logf("median of a yes %v, of a no %v", yes, no)
+	if d := (yes - no).Abs(); d > min(yes, no)+200*time.Microsecond {
+		t.Errorf("a yes takes %v, a no %v", yes, no)
+	}
 }
 
 // logLine is one of maillog(5).
