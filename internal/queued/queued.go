@@ -125,9 +125,7 @@ func (s *Server) Change(o Options, c Courier) {
 	defer s.sched.mu.Unlock()
 	s.sched.courier, s.sched.limits, s.sched.retry = c, o.Limits, o.Retry
 	for _, d := range s.sched.dests {
-		if most := s.sched.maxWindow(d); d.Local || d.window > most {
-			d.window = most
-		}
+		d.window = min(d.window, s.sched.maxWindow(d)) // a larger one is opened by successes
 	}
 }
 
