@@ -120,7 +120,8 @@ func settings(c *config.Config, log *maillog.Logger) (*smtpd.Config, error) {
 		errs = append(errs, err)
 	}
 	if c.AuthServer != "" {
-		n.Auth = &login.Server{Client: &authwire.Client{Path: c.AuthServer}, Service: "smtp", Shown: login.Shown(n.TLS), Proven: certs.Proven(pool), Log: log}
+		n.Auth = &login.Server{Client: &authwire.Client{Path: c.AuthServer}, Service: "smtp", Expected: c.AuthMechanisms,
+			Shown: login.Shown(n.TLS), Proven: certs.Proven(pool), Log: log}
 		n.AuthInClear = c.AuthClear.Contains
 	}
 	if n.Senders, err = newSenders(c, t, log); err != nil {

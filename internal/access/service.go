@@ -121,7 +121,7 @@ func (s *service) entrance(c *config.Config) (login.Gate, *login.Server, error) 
 		err = errors.Join(err, errors.New("auth_server is empty: nobody could log in"))
 	}
 	return gate, &login.Server{Client: &authwire.Client{Path: c.AuthServer, Dial: s.dial}, Service: s.program.Service, Collect: s.collect,
-		Shown: login.Shown(gate.TLS), Proven: certs.Proven(pool), Log: s.log}, err
+		Expected: c.AuthMechanisms, Shown: login.Shown(gate.TLS), Proven: certs.Proven(pool), Log: s.log}, err
 }
 
 // people is who has a mailbox here, and where.

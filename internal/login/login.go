@@ -15,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"postamt/internal/authwire"
@@ -51,6 +52,8 @@ type Server struct {
 	Client  *authwire.Client
 	Service string // "smtp", "pop3", "imap"
 	Collect bool   // logins are collected with their tickets
+	// Expected is what the server is said to have (auth_mechanisms), to be offered until it has answered for the first time.
+	Expected []string
 	// Shown is the certificate that a client was shown; nil: not known, and then there is no tls-server-end-point.
 	Shown func(*tls.ConnectionState) *x509.Certificate
 	// Proven says whom a client's certificate proves, "" nobody; nil: nobody ever.
@@ -61,8 +64,9 @@ type Server struct {
 // askMechanisms bounds the wait for a server that does not answer, when a client asks what there is.
 const askMechanisms = 5 * time.Second
 
-// Mechanisms are those to offer to a client under TLS of ours, or without (nil). While the server is away it is what it had: whoever logs in
-// then is told "later", and not "never".
+// Mechanisms are those to offer to a client under TLS of ours, or without (nil). While the server is away it is what it had, or should have: whoever
+// logs in then is told "later", and not "never". Where no AUTH is offered a mail program gives up, and a server that relays through us sends without it,
+// and bounces what gets 530.
 func (s *Server) Mechanisms(t *tls.ConnectionState) []string {
 	return usable(s.list(), t != nil, s.proven(t) != "")
 }
@@ -73,6 +77,24 @@ func (s *Server) list() []authwire.Mechanism {
 	list, err := s.Client.Mechanisms(ctx)
 	if err != nil {
 		s.Log.Problem("", "ask for mechanisms", err)
+		if list == nil {
+			return expected(s.Expected)
+		}
+	}
+	return list
+}
+
+// expected leaves APOP out: its timestamp is the server's.
+func expected(names []string) []authwire.Mechanism {
+	var list []authwire.Mechanism
+	for _, name := range names {
+		m := authwire.Mechanism{Name: name}
+		if strings.HasSuffix(name, "-PLUS") {
+			m.Flags = authwire.ChannelBinding
+		}
+		if name != apop {
+			list = append(list, m)
+		}
 	}
 	return list
 }

@@ -227,6 +227,11 @@ func TestAuthdDead(t *testing.T) {
 			c.Do("c AUTHENTICATE PLAIN AGFsaWNlAHNlY3JldA==", "c NO [UNAVAILABLE] ")
 		}
 		in.Do("a NOOP", "a OK ")
+		s.Kill("imapd", syscall.SIGHUP) // from here on it has never heard of authd
+		s.Await("a reload", func() bool { return strings.Contains(s.Log(), "imapd: -: reload ") })
+		if line := s.Dial(true).Do("a CAPABILITY", "* CAPABILITY "); !strings.Contains(line, " AUTH=PLAIN") {
+			t.Error(line)
+		}
 		s.Start("authd")
 		waiting.Do("d LOGIN alice secret", "d OK ")
 	})

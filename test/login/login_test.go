@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -139,6 +140,17 @@ func TestAuthdIsKilled(t *testing.T) {
 	c.want("530", "MAIL FROM:<alice@example.test>")
 	fresh := mustDial(t, s.Submit) // its EHLO had nobody to ask
 	fresh.want("454", plain("alice", "alice"))
+	// Nor has an smtpd that has never heard it: what is not offered is not tried, and a server that sends without AUTH would bounce on 530.
+	reloads := strings.Count(s.Log("smtpd"), ": reload ")
+	if err := s.Signal("smtpd", syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	logged(t, s, "smtpd", reloads+1, ": reload ")
+	never := mustDial(t, s.Submit)
+	if r, err := never.say("EHLO client.test"); !strings.Contains(r, "-AUTH ") || !strings.Contains(r, " PLAIN") || err != nil {
+		t.Errorf("nobody can log in, it seems: %q, %v", r, err)
+	}
+	never.want("454", plain("alice", "alice"))
 	mx := mustDial(t, s.Addr)
 	mx.want("250", "MAIL FROM:<x@client.test>")
 	mx.want("250", "RCPT TO:<alice@example.test>")

@@ -109,6 +109,11 @@ func TestAuthdDead(t *testing.T) {
 		}
 		in.Do("STAT", "+OK 0 0")
 		in.Do("QUIT", "+OK")
+		s.Kill("pop3d", syscall.SIGHUP) // from here on it has never heard of authd
+		s.Await("a reload", func() bool { return strings.Contains(s.Log(), "pop3d: -: reload ") })
+		if lines := strings.Join(s.dial(true).lines("CAPA"), "|"); !strings.Contains(lines, "SASL PLAIN") {
+			t.Error(lines)
+		}
 		s.Start("authd")
 		s.login(true).Do("QUIT", "+OK")
 	})
