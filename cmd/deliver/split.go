@@ -34,13 +34,9 @@ var split = privsep.Program{Name: "deliver", Lookup: lookup, Front: front, Worke
 
 // check looks at what the program is about to trust. Sockets that it inherits are the affair of whoever made them.
 func check(c *config.Config, sockets *daemon.Sockets) error {
-	uses := []privilege.Use{
-		{Path: c.File, Owners: []uint32{0}, Mode: 0o755},
-		{Path: c.Users, Mode: 0o775},
-		{Path: c.MailboxDir, Type: fs.ModeDir, Mode: 0o775},
-	}
+	var uses []privilege.Use
 	for _, l := range c.DeliverListen {
-		if l.Network != "unix" || sockets.How != "own" {
+		if l.Network != "unix" || sockets.How != "own" || filepath.Dir(l.Address) == c.RunDir {
 			continue
 		}
 		q, err := privilege.Find(c.QueueUser)
@@ -49,7 +45,7 @@ func check(c *config.Config, sockets *daemon.Sockets) error {
 		}
 		uses = append(uses, privilege.Use{Path: filepath.Dir(l.Address), Type: fs.ModeDir, Owners: []uint32{q.UID}, Mode: 0o775})
 	}
-	return privilege.Check(uses...)
+	return privsep.Check(c, uses...)
 }
 
 // watch splits the program, and is its monitor from then on.

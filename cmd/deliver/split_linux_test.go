@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"os"
 	"os/exec"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"postamt/test/proc"
 )
@@ -217,6 +219,7 @@ func TestCheckAtStart(t *testing.T) {
 	}{
 		{"users", func(r *realm) { os.Chmod(r.dir+"/users", 0o666) }, "chmod o-w " + "DIR/users mends it"},
 		{"run", func(r *realm) { os.Chmod(r.dir+"/run", 0o777) }, "chmod o-w DIR/run mends it"},
+		{"directory", func(r *realm) { os.Chmod(r.dir, 0o777) }, "chmod o-w DIR mends it"},
 		{"owner", func(r *realm) { os.Chown(r.dir+"/run", 60001, 60001) }, "chown 60009 DIR/run mends it"},
 		{"conf", func(r *realm) { os.Chown(r.conf, 60001, 60001) }, "chown 0 DIR/postamt.conf mends it"},
 		{"account", func(r *realm) {
@@ -230,7 +233,11 @@ func TestCheckAtStart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		out, err := exec.Command(bin+"/deliver", "-C", r.conf).CombinedOutput()
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second) // one that is not refused serves
+		cmd := exec.CommandContext(ctx, bin+"/deliver", "-C", r.conf)
+		cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGTERM) }
+		out, err := cmd.CombinedOutput()
+		cancel()
 		if e, ok := err.(*exec.ExitError); !ok || e.ExitCode() != exConfig || !strings.Contains(string(out), strings.ReplaceAll(c.want, "DIR", r.dir)) {
 			t.Errorf("%s: %v: %s", c.name, err, out)
 		}

@@ -30,11 +30,7 @@ func (g *Program) split() privsep.Program {
 
 // check looks at what the program is about to trust.
 func check(c *config.Config) error {
-	uses := []privilege.Use{
-		{Path: c.File, Owners: []uint32{0}, Mode: 0o755},
-		{Path: c.Users, Mode: 0o775},
-		{Path: c.MailboxDir, Type: fs.ModeDir, Mode: 0o775},
-	}
+	var uses []privilege.Use
 	var auth []uint32 // nil: of a server that is not ours nothing is known
 	if a, err := privilege.Find(c.AuthUser); err == nil {
 		auth = []uint32{a.UID}
@@ -42,7 +38,7 @@ func check(c *config.Config) error {
 	for _, socket := range []string{c.AuthServer, c.AuthUsers} {
 		uses = append(uses, privilege.Use{Path: socket, Type: fs.ModeSocket, Owners: auth, Mode: 0o777})
 	}
-	return privilege.Check(uses...)
+	return privsep.Check(c, uses...)
 }
 
 // watch splits the program, and is its monitor from then on.

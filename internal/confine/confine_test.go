@@ -73,6 +73,7 @@ func TestBecome(t *testing.T) {
 	}{
 		{"postamt.conf", 0o666, Keyd}, {"", 0o777, Keyd}, {"run", 0o777, Keyd}, {"run", 0o777, Smtpd}, {"users", 0o666, Smtpd}, {"users", 0o666, Queued},
 		{"users", 0o666, Authd}, {"queue", 0o777, Smtpd}, {"queue/active", 0o777, Smtpd}, {"queue/hold", 0o777, Queued},
+		{"state", 0o777, Smtpd}, {"state", 0o777, Authd}, {"state/usage", 0o777, Smtpd}, {"state/auth", 0o777, Authd},
 	} {
 		path := filepath.Join(d, x.path)
 		st, err := os.Stat(path)
@@ -97,6 +98,16 @@ func TestBecome(t *testing.T) {
 	}
 	if err := Queued(c).Become(false); err == nil || !strings.HasSuffix(err.Error(), "queue: belongs to uid 0, not to 64321:64322; chown -R 64321:64322 "+d+"/queue mends it") {
 		t.Error(err)
+	}
+	if err := os.Chown(d+"/queue/active", 64323, 64322); err != nil {
+		t.Fatal(err)
+	}
+	c = write("queue_user 64321:64322\n")
+	if err := Smtpd(c).Become(false); err == nil || !strings.HasSuffix(err.Error(), "active: belongs to uid 64323; chown 64321 "+d+"/queue/active mends it") {
+		t.Error(err)
+	}
+	if err := os.Chown(d+"/queue/active", 0, 0); err != nil {
+		t.Fatal(err)
 	}
 	c = write("auth_user 64321:64322\nauth_sources system\n")
 	if _, missing := os.Stat("/etc/shadow"); missing != nil {

@@ -35,14 +35,12 @@ func Smtpd(c *config.Config) *Program {
 	p.read(c.TLSClientCA...)
 	active := filepath.Join(c.QueueDir, "active")
 	p.uses = append(p.uses,
-		privilege.Use{Path: c.QueueDir, Type: fs.ModeDir, Mode: 0o755},
-		privilege.Use{Path: active, Type: fs.ModeDir, Mode: 0o775})
+		privilege.Use{Path: c.QueueDir, Type: fs.ModeDir, Owners: p.owners(c.QueueUser), Mode: 0o755},
+		privilege.Use{Path: active, Type: fs.ModeDir, Owners: p.owners(c.QueueUser), Mode: 0o775})
 	p.member(active)
 	p.sandbox.Write = []string{active}
 	if c.LoginMessagesHour|c.LoginMessagesDay|c.LoginRecipientsHour|c.LoginRecipientsDay != 0 {
-		counts := filepath.Join(c.StateDir, "usage")
-		p.own = append(p.own, place{path: counts, mode: 0o700})
-		p.sandbox.Write = append(p.sandbox.Write, counts)
+		p.remembers("usage")
 	}
 	p.asks(filepath.Join(c.RunDir, "queued"), c.QueueUser)
 	if c.AuthServer != "" {
@@ -99,9 +97,7 @@ func Authd(c *config.Config) *Program {
 	for _, d := range []config.Domains{c.LocalDomains, c.VirtualDomains, c.RelayDomains} {
 		p.read(d.Files...)
 	}
-	state := filepath.Join(c.StateDir, "auth")
-	p.own = []place{{path: state, mode: 0o700}}
-	p.sandbox.Write = []string{state}
+	p.remembers("auth")
 	p.sandbox.Connect = c.OAuthIntrospection != ""
 	p.read(c.OAuthCredentials, c.OAuthJWTKeys)
 	for _, s := range c.AuthSources {
@@ -183,6 +179,16 @@ func (p *Program) tables() {
 			p.uses = append(p.uses, privilege.Use{Path: f, Mode: 0o775})
 		}
 	}
+}
+
+// remembers lets the program write in a directory of its own below state_dir.
+func (p *Program) remembers(name string) {
+	path := filepath.Join(p.conf.StateDir, name)
+	p.uses = append(p.uses,
+		privilege.Use{Path: p.conf.StateDir, Type: fs.ModeDir, Mode: 0o775},
+		privilege.Use{Path: path, Type: fs.ModeDir, Mode: 0o755})
+	p.own = append(p.own, place{path: path, mode: 0o700})
+	p.sandbox.Write = append(p.sandbox.Write, path)
 }
 
 // asks lets the program connect to a socket that the account must have made, or root. It may be missing: who makes it may start later, and make it

@@ -5,7 +5,9 @@ package privsep
 import (
 	"context"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"postamt/internal/config"
@@ -35,6 +37,22 @@ type Program struct {
 	// The parts, each in a process of its own; they return exit codes. The configuration was checked.
 	Front  func(*daemon.Process, *monitor.Link, *config.Config, *maillog.Logger) int
 	Worker func(*monitor.Link, *config.Config, *maillog.Logger) int
+}
+
+// Check looks at what every one of these programs trusts before it becomes anybody, and at more that it names. Of a queue_user that is in no passwd file
+// nothing is known.
+func Check(c *config.Config, more ...privilege.Use) error {
+	run := privilege.Use{Path: c.RunDir, Type: fs.ModeDir, Mode: 0o775}
+	if q, err := privilege.Find(c.QueueUser); err == nil {
+		run.Owners = []uint32{q.UID}
+	}
+	return privilege.Check(append([]privilege.Use{
+		{Path: c.File, Owners: []uint32{0}, Mode: 0o755},
+		{Path: filepath.Dir(c.File), Type: fs.ModeDir, Owners: []uint32{0}, Mode: 0o775},
+		{Path: c.Users, Mode: 0o775},
+		{Path: c.MailboxDir, Type: fs.ModeDir, Mode: 0o775},
+		run,
+	}, more...)...)
 }
 
 // Watch splits the program, and is its monitor from then on. Of o, what a program has of its own is set: the listeners, which are closed, the tickets,

@@ -2,6 +2,7 @@
 package imap
 
 import (
+	"context"
 	"encoding/base64"
 	"fmt"
 	"io"
@@ -10,6 +11,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"postamt/test/proc"
 	"postamt/test/site"
@@ -235,6 +237,28 @@ func TestAuthdDead(t *testing.T) {
 		s.Start("authd")
 		waiting.Do("d LOGIN alice secret", "d OK ")
 	})
+}
+
+// What root trusts at the start must be so, in pop3d too: who can replace the users file, or the socket of authd, says whose mail is whose.
+func TestCheckAtStart(t *testing.T) {
+	for _, kind := range []site.Kind{site.IMAP, site.POP3} {
+		s := site.New(t, kind, false)
+		for path, mends := range map[string]string{"etc/postamt.conf": "chmod g-w,o-w", "etc": "chmod o-w", "etc/users": "chmod o-w", "run": "chmod o-w", "home": "chmod o-w"} {
+			path = s.Dir + "/" + path
+			st, err := os.Stat(path)
+			s.Must(err)
+			s.Must(os.Chmod(path, 0o777))
+			ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+			c := exec.CommandContext(ctx, s.Bin+"/"+s.Program, "-C", s.Configuration())
+			c.Cancel = func() error { return c.Process.Signal(syscall.SIGTERM) }
+			out, err := c.CombinedOutput()
+			cancel()
+			if c.ProcessState.ExitCode() != 78 || !strings.Contains(string(out), mends+" "+path+" mends it") {
+				t.Errorf("%s, %s: %v\n%s", s.Program, path, err, out)
+			}
+			s.Must(os.Chmod(path, st.Mode()))
+		}
+	}
 }
 
 // The parts end together.
