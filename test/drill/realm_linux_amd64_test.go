@@ -38,6 +38,7 @@ type realm struct {
 	as    *syscall.Credential // who starts the programs; nil: root
 	pids  map[string]int
 	logs  string
+	addrs map[string]string // of pop3d and imapd
 }
 
 const launchEnv = "DRILL_LAUNCH"
@@ -82,7 +83,8 @@ func launch(mode, dir string, args []string) error {
 	return fmt.Errorf("execve %s: %w", args[0], unix.Exec(args[0], args, os.Environ()))
 }
 
-func newRealm(t *testing.T, w walls) *realm {
+// newRealm is one in which everything runs. The front and the worker are those of the program named.
+func newRealm(t *testing.T, w walls, of string) *realm {
 	t.Helper()
 	r := layOut(t, w)
 	for _, p := range []string{"queued", "authd", "keyd", "deliver", "smtpd"} {
@@ -90,10 +92,14 @@ func newRealm(t *testing.T, w walls) *realm {
 	}
 	r.mail()
 	r.place("queue/active/0/00000000000000000000", "pa-queue", 0o660, "x")
-	for _, pid := range proc.Tree(r.pids["deliver"]) {
+	if of != "deliver" {
+		r.start(of)
+		r.login(of)
+	}
+	for _, pid := range proc.Tree(r.pids[of]) {
 		title, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
 		for _, part := range []string{"front", "worker"} {
-			if strings.HasPrefix(string(title), "deliver: "+part) && owner(t, fmt.Sprint("/proc/", pid)) != accounts["u2"] {
+			if strings.HasPrefix(string(title), of+": "+part) && owner(t, fmt.Sprint("/proc/", pid)) != accounts["u2"] {
 				r.pids[part] = pid
 			}
 		}
@@ -117,7 +123,12 @@ func layOut(t *testing.T, w walls) *realm {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	r := &realm{t: t, dir: dir, walls: w, pids: map[string]int{}, logs: dir + "/log"}
+	r := &realm{t: t, dir: dir, walls: w, pids: map[string]int{}, logs: dir + "/log", addrs: map[string]string{}}
+	for _, p := range []string{"pop3d", "imapd"} {
+		if r.addrs[p], err = peers.FreeAddr(); err != nil {
+			t.Fatal(err)
+		}
+	}
 	built, err := suite.Build()
 	if err != nil {
 		t.Fatal(err)
@@ -167,7 +178,7 @@ func layOut(t *testing.T, w walls) *realm {
 		stay = strings.Replace(stay, "queue_user\n", "", 1)
 	}
 	r.place("etc/postamt.conf", "", 0o644, "hostname mx.example.test\nlocal_domains example.test\nusers users\npasswords passwords\naliases aliases\n"+
-		"smtpd_listen 127.0.0.1:0=mx\npop3d_listen 127.0.0.1:0=pop3\nimapd_listen 127.0.0.1:0=imap\nqueue_dir "+dir+"/queue\nrun_dir "+dir+"/run\nstate_dir "+dir+"/state\nmailbox_dir "+dir+"/mail\n"+
+		"smtpd_listen 127.0.0.1:0=mx\npop3d_listen "+r.addrs["pop3d"]+"=pop3\nimapd_listen "+r.addrs["imapd"]+"=imap\nqueue_dir "+dir+"/queue\nrun_dir "+dir+"/run\nstate_dir "+dir+"/state\nmailbox_dir "+dir+"/mail\n"+
 		"tls_cert cert.pem\ntls_key ../tls/key.pem\nlogin_messages_day 1000\nlog stderr\nmin_uid 100\n"+stay)
 	r.place("etc/users", "", 0o644, fmt.Sprintf("u1::%d:%[1]d::%[2]s/home/u1\nu2::%[3]d:%[3]d::%[2]s/home/u2\n", accounts["u1"], dir, accounts["u2"]))
 	r.place("etc/aliases", "", 0o644, "postmaster: u1\n")
@@ -259,6 +270,28 @@ func (r *realm) start(program string) {
 			r.t.Skipf("mount namespaces are missing here: %s", b)
 		}
 		r.t.Fatalf("%s is not ready: %v\n%s", program, err, b)
+	}
+}
+
+// login has u1 logged in at pop3d or imapd until the test ends, and so a worker that serves him.
+func (r *realm) login(program string) {
+	r.t.Helper()
+	nc, err := net.Dial("tcp", r.addrs[program])
+	if err != nil {
+		r.t.Fatal(err)
+	}
+	r.t.Cleanup(func() { nc.Close() })
+	nc.SetDeadline(time.Now().Add(time.Minute))
+	lines := bufio.NewReader(nc)
+	say := map[string][]string{"pop3d": {"", "USER u1", "PASS one"}, "imapd": {"", "a LOGIN u1 one"}}[program]
+	for _, line := range say {
+		if line != "" {
+			io.WriteString(nc, line+"\r\n")
+		}
+		if answer, err := lines.ReadString('\n'); err != nil || !strings.HasPrefix(answer, "+OK") && !strings.Contains(answer, " OK ") {
+			b, _ := os.ReadFile(r.logs)
+			r.t.Fatalf("%s: %q, %v\n%s", line, answer, err, b)
+		}
 	}
 }
 
