@@ -114,9 +114,8 @@ func (b *Mailbox) stageFile(dir *os.File, name string, m message, keywords []str
 	})
 }
 
-// Move moves messages to another mailbox, each or not; those that are gone are passed over. Files keep the names that deliveries gave them, by which
-// a delivery that is repeated finds them, unless the other folder had one of that name before: its UID is not to come back, so the message gets a
-// new name, and a tombstone if it is young.
+// Move moves messages to another mailbox, each or not; those that are gone are passed over. A file gets a new name, which says when it came there
+// (SaveDate) and has not been there before: one that a delivery has made keeps what a repeated delivery finds it by (maildir.MovedName).
 //
 //	step                                         after a crash
 //	1 rename each file                           each message in one of both, whole; those in the other have no UID yet
@@ -249,14 +248,6 @@ func (e *editing) moveTo(ctx context.Context, uids []uint32, in *editing) (moved
 		return nil, err
 	}
 	facts := e.known(uids, in.b)
-	bases := make(map[string]bool, len(uids)) // true: the other list has it
-	for _, uid := range uids {
-		if i, ok := e.x.find(uid); ok {
-			if name, err := e.x.names.get(&e.x.messages[i]); err == nil {
-				bases[baseOf(name)] = false
-			}
-		}
-	}
 	tx, err := in.lockList(ctx, len(uids))
 	if err != nil {
 		return nil, err
@@ -266,15 +257,7 @@ func (e *editing) moveTo(ctx context.Context, uids []uint32, in *editing) (moved
 	if err != nil {
 		return nil, fmt.Errorf("mailbox: %w", err)
 	}
-	_, err = uidlist.New(in.b.root, in.b.dir, in.b.ops).Read(func(entry uidlist.Entry) error {
-		if _, ok := bases[entry.Name]; ok {
-			bases[entry.Name] = true
-		}
-		return nil
-	})
-	if err != nil {
-		return nil, fmt.Errorf("mailbox: %w", err)
-	}
+	now := time.Now()
 	var came []arrival
 	octets := int64(0)
 	for _, uid := range uids {
@@ -291,16 +274,14 @@ func (e *editing) moveTo(ctx context.Context, uids []uint32, in *editing) (moved
 			if a.m.keywords, err = in.b.bitsOf(tx, &other, namesOf(&k, m.keywords)); err != nil {
 				return err
 			}
-			if bases[baseOf(name)] {
-				if err := e.bury(name, &st); err != nil {
-					return err
+			if moved, ok := maildir.MovedName(name, now); ok {
+				a.name = moved
+			} else {
+				a.name = in.b.newStem()
+				if _, sizes, ok := strings.Cut(baseOf(name), ","); ok {
+					a.name += "," + sizes
 				}
-				stem := in.b.newStem()
-				_, sizes, _ := strings.Cut(baseOf(name), ",")
-				if sizes != "" {
-					stem += "," + sizes
-				}
-				a.name = stem + name[len(baseOf(name)):]
+				a.name += name[len(baseOf(name)):]
 			}
 			if !m.inNew() || a.m.flags() != 0 {
 				a.m.setPlace(placeCur)

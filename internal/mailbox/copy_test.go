@@ -109,7 +109,23 @@ func TestMove(t *testing.T) {
 	delivery := "1764000000.Q0h2mc9x4rvk3t7w1qz8eX6b1f0c3a9d42.mx.example.org,S=2,W=3"
 	must(t, os.WriteFile(filepath.Join(b.dir, "new", delivery), []byte("x\n"), 0o600))
 	m, to := b.open(), b.folder(".To")
-	tombstone := filepath.Join(b.dir, "tmp", delivery+".gone")
+	seconds, rest, _ := strings.Cut(delivery, ".")
+	began := time.Now().Truncate(time.Second)
+	// dated is the name that the message has now: of the delivery with another second in front, which is that of the move.
+	dated := func(m *Mailbox, uid uint32) (base string) {
+		t.Helper()
+		_, base, _ = inode(t, m, uid)
+		first, tail, _ := strings.Cut(base, ".")
+		saved, ok, err := m.SaveDate(uid)
+		if tail != rest || first <= seconds || err != nil || !ok || saved.Before(began) || saved.After(time.Now().Add(time.Minute)) {
+			t.Errorf("%s, saved at %v (%v, %v)", base, saved, ok, err)
+		}
+		seconds = first
+		return base
+	}
+	if saved, ok, err := m.SaveDate(1); err != nil || !ok || saved.Unix() != 1764000000 {
+		t.Error(saved, ok, err)
+	}
 	move := func(from, to *Mailbox, uid, want uint32) {
 		t.Helper()
 		if got, err := from.Move(t.Context(), 0, []uint32{uid, 99}, to); err != nil || !slices.Equal(got, []Copied{{uid, want}}) {
@@ -120,29 +136,64 @@ func TestMove(t *testing.T) {
 		}
 	}
 	move(m, to, 1, 1)
-	if _, err := os.Stat(filepath.Join(b.dir, ".To", "new", delivery)); err != nil {
+	if _, err := os.Stat(filepath.Join(b.dir, ".To", "new", dated(to, 1))); err != nil {
 		t.Error(err)
 	}
 	if _, err := to.SetFlags(0, []uint32{1}, Add, Seen, []string{"k"}); err != nil {
 		t.Error(err)
 	}
-	if _, err := os.Stat(tombstone); err == nil {
-		t.Error("a tombstone for what can be found")
-	}
-	// Back: its old UID does not come again, nor its name.
+	// Back, and again: neither its old UID comes again nor a name that it has had, however soon it is.
 	move(to, m, 1, 2)
-	_, base, _ := inode(t, m, 2)
-	if got, _ := m.Message(2); got.Flags != Seen || got.Keywords != 1 || base == delivery || !strings.HasSuffix(base, ",S=2,W=3") {
-		t.Errorf("%+v %s", got, base)
-	}
-	if _, err := os.Stat(tombstone); err != nil {
-		t.Error(err)
+	dated(m, 2)
+	if got, _ := m.Message(2); got.Flags != Seen || got.Keywords != 1 {
+		t.Errorf("%+v", got)
 	}
 	move(m, to, 2, 2)
+	dated(to, 2)
 	move(to, m, 2, 3)
+	dated(m, 3)
+	if left, err := filepath.Glob(filepath.Join(b.dir, "tmp", "*.gone*")); err != nil || len(left) > 0 {
+		t.Error("a tombstone for what can be found: ", left, err)
+	}
 	// To itself: as a copy, and an expunge.
 	if got, err := m.Move(t.Context(), 0, []uint32{3}, m); err != nil || !slices.Equal(got, []Copied{{3, 4}}) || !slices.Equal(m.UIDs(), []uint32{4}) {
 		t.Error(got, err)
+	}
+}
+
+// What others have delivered or a client has stored gets a name of ours, with the time of the move, and its sizes.
+func TestMoveForeignNames(t *testing.T) {
+	b := newBox(t)
+	names := []string{"1764000000.M1P2.mx.example.org,S=2,W=3:2,Sa", "odd:2,T", "1764000001.Q1R2.mx.example.org:2,"}
+	for _, name := range names {
+		must(t, os.WriteFile(filepath.Join(b.dir, "cur", name), []byte("x\n"), 0o600))
+	}
+	m, to := b.open(), b.folder(".To")
+	dated := 0
+	for _, uid := range m.UIDs() {
+		if _, ok, err := m.SaveDate(uid); err != nil {
+			t.Error(err)
+		} else if ok {
+			dated++
+		}
+	}
+	if dated != 2 {
+		t.Errorf("%d have a date", dated)
+	}
+	began := time.Now().Truncate(time.Second)
+	moved, err := m.Move(t.Context(), 0, m.UIDs(), to)
+	if err != nil || len(moved) != len(names) {
+		t.Fatal(moved, err)
+	}
+	for _, c := range moved {
+		_, base, _ := inode(t, to, c.To)
+		saved, ok, err := to.SaveDate(c.To)
+		if _, rest, _ := strings.Cut(base, "."); !strings.HasPrefix(rest, "R") || !ok || err != nil || saved.Before(began) || saved.After(time.Now()) {
+			t.Errorf("%s: %v %v %v", base, saved, ok, err)
+		}
+	}
+	if all, err := filepath.Glob(filepath.Join(b.dir, ".To", "cur", "*,S=2,W=3:2,S*")); err != nil || len(all) != 1 {
+		t.Error(all, err)
 	}
 }
 

@@ -288,6 +288,22 @@ func (b *Mailbox) Size(uid uint32) (int64, error) {
 	return b.measure(uid)
 }
 
+// SaveDate is when a message came to this mailbox (RFC 8514): the second in front of its file's name. Not ok: the name does not say.
+func (b *Mailbox) SaveDate(uid uint32) (t time.Time, ok bool, err error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	i, there := b.index.x.find(uid)
+	if !there {
+		return t, false, ErrExpunged
+	}
+	name, err := b.index.x.names.get(&b.index.x.messages[i])
+	if err != nil {
+		return t, false, fmt.Errorf("mailbox: %w", err)
+	}
+	t, ok = maildir.SavedAt(name, time.Now())
+	return t, ok, nil
+}
+
 // Measure counts the octets of a message, of which what was known turned out to be wrong: its facts are forgotten too. That happens where a program copies files
 // to cur/, as none should, and they are read before they are whole.
 func (b *Mailbox) Measure(uid uint32) (wire int64, err error) {

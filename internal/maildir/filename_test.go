@@ -3,6 +3,7 @@ package maildir
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // M07. Names that others have made.
@@ -47,6 +48,41 @@ func TestM07_FileNames(t *testing.T) {
 		if f, ok := ParseFileName(name); ok {
 			t.Errorf("%q: %+v", name, f)
 		}
+	}
+}
+
+// The second in front is when a message came to where it is (RFC 8514), and a message that is moved gets another one, later than it was.
+func TestSavedAt(t *testing.T) {
+	now := time.Unix(1764000000, 0)
+	for name, want := range map[string]int64{
+		"1763999999.M1P2.h,S=1:2,S": 1763999999, "1763999999": 1763999999, "631238400.x": 631238400, "1764086399.x": 1764086399,
+		"1764086400.x": 0, "600000000.x": 0, "9999999999999999999999.x": 0, "1763999999_0.1.h": 0, "+1763999999.x": 0, "-1.x": 0, "x.y": 0, ".1763999999": 0, "": 0,
+	} {
+		if got, ok := SavedAt(name, now); ok != (want > 0) || ok && got.Unix() != want {
+			t.Errorf("%q: %v %v", name, got, ok)
+		}
+	}
+	s, err := stem(now.Add(-time.Hour), testID, "bob", ".x", "h")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]string{
+		s + ",S=1,W=2:2,S":      "1764000000" + s[10:] + ",S=1,W=2:2,S",
+		"1764000000" + s[10:]:   "1764000001" + s[10:],
+		"1764000007" + s[10:]:   "1764000008" + s[10:],
+		"1763999999.M1P2.h,S=1": "", "1763999999.Q1R2.h": "", "1763999999.Q1X2.h": "", "x" + s: "", s[:len(s)-2]: "", "1763999999.": "", "": "",
+	} {
+		got, ok := MovedName(name, now)
+		if got != want || ok != (want != "") {
+			t.Errorf("%q becomes %q, %v", name, got, ok)
+		}
+		if ok && !hasStem(got, s) {
+			t.Errorf("%q is not known by %q", got, s)
+		}
+	}
+	other, _ := stem(now, testID, "bob", "", "h")
+	if moved, _ := MovedName(s, now); hasStem(moved, other) {
+		t.Errorf("%q is known by %q", moved, other)
 	}
 }
 

@@ -78,12 +78,41 @@ func fullName(stem string, size, wire int64) string {
 }
 
 // hasStem reports whether the file name is that of a message with this stem,
-// whatever host, sizes and flags follow: who renames the host between two
-// attempts gets no second copy (M14).
+// whatever second, host, sizes and flags are in it: who renames the host between
+// two attempts gets no second copy (M14), nor who has moved the first.
 func hasStem(name, stem string) bool {
-	seconds, rest, _ := strings.Cut(stem, ".")
-	id, _, _ := strings.Cut(rest, ".")
-	return strings.HasPrefix(name, stem[:len(seconds)+len(".")+len(id)]+".")
+	_, field, _ := strings.Cut(stem, ".")
+	_, rest, _ := strings.Cut(name, ".")
+	return strings.HasPrefix(rest, field[:strings.IndexByte(field, '.')+1])
+}
+
+// MovedName is the name that a delivered message has in another folder: the
+// second in front is that of the move, and later than it was. So SavedAt is
+// right, the name is one that the message has never had anywhere, and hasStem
+// still knows it. Not ok: deliver has not made the name.
+func MovedName(name string, now time.Time) (moved string, ok bool) {
+	seconds, rest, _ := strings.Cut(name, ".")
+	field, _, ok := strings.Cut(rest, ".")
+	id, hash := field, ""
+	if i := strings.LastIndexByte(field, 'X'); i > 0 {
+		id, hash = field[:i], field[i+1:]
+	}
+	sum, err := hex.DecodeString(hash)
+	was, perr := strconv.ParseUint(seconds, 10, 62)
+	if !ok || id[:min(1, len(id))] != "Q" || len(sum) != 6 || err != nil || perr != nil {
+		return "", false
+	}
+	return strconv.FormatInt(max(now.Unix(), int64(was)+1), 10) + "." + rest, true
+}
+
+// SavedAt is the second in front of a file name: when the message was put where
+// it is, by the convention that all who deliver to maildirs keep. Not ok: there is
+// none, or none that can be (before 1990, or after tomorrow).
+func SavedAt(name string, now time.Time) (t time.Time, ok bool) {
+	seconds, _, _ := strings.Cut(name, ".")
+	n, err := strconv.ParseUint(seconds, 10, 62)
+	t = time.Unix(int64(n), 0)
+	return t, err == nil && t.Year() >= 1990 && t.Before(now.Add(24*time.Hour))
 }
 
 // sizeInName reads ",S=" from a file name, the size that its writer meant it

@@ -36,6 +36,13 @@ func TestM02_SuspectFindsIt(t *testing.T) {
 			os.MkdirAll(md+"/.Archive.2025/cur", 0o700)
 			os.Rename(md+"/new/"+name, md+"/.Archive.2025/cur/"+name+":2,RS")
 		}, true, 1},
+		"moved to a folder by us": {func(md, name string) {
+			moved, ok := MovedName(name+":2,S", time.Now())
+			os.MkdirAll(md+"/.Archive/cur", 0o700)
+			if err := os.Rename(md+"/new/"+name, md+"/.Archive/cur/"+moved); !ok || err != nil {
+				panic(err)
+			}
+		}, true, 1},
 		"expunged, with a tombstone": {func(md, name string) {
 			os.Remove(md + "/new/" + name)
 			os.WriteFile(md+"/tmp/"+name+".gone", nil, 0o600)
