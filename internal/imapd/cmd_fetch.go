@@ -38,9 +38,6 @@ func (u *user) cmdFetch(cmd imap.Command, d *imap.Decoder) error {
 		return imap.Bad("VANISHED is for UID FETCH, and after ENABLE QRESYNC")
 	}
 	f := &fetch{u: u, items: p.Items, withUID: cmd.UID}
-	if f.has(imap.FetchSaveDate) {
-		return errSaveDate
-	}
 	uids, missing, err := u.set(set, cmd.UID)
 	if err != nil {
 		return err
@@ -83,10 +80,6 @@ func (u *user) cmdFetch(cmd imap.Command, d *imap.Decoder) error {
 // UIDs (RFC 9051 section 6.4.9): clients show a NO to their users, who can do nothing. RFC 2180 section 4 leaves OK and NO open.
 var errGoneSome = imap.OK(imap.ExpungeIssued, "some of the messages are gone")
 
-// RFC 8514, SAVEDATE, is not offered: nothing in a maildir keeps the date when a message came to a folder. The time of the last change of a file is another one after each change of
-// flags, a message that was moved keeps its name and so the time in it, and a date in a cache is gone with it. Who removes mail by such a date must not be told a wrong one.
-var errSaveDate = imap.Bad("SAVEDATE is not offered")
-
 func (f *fetch) has(k imap.FetchKind) bool {
 	return slices.ContainsFunc(f.items, func(i imap.FetchItem) bool { return i.Kind == k })
 }
@@ -98,7 +91,7 @@ func (f *fetch) plan() (seen bool) {
 		x := same{name: append(imap.AppendFetchName(nil, item, f.u.c.Mode), ' ')}
 		seen = seen || item.SetsSeen()
 		switch item.Kind {
-		case imap.FetchFlags, imap.FetchInternalDate, imap.FetchSize, imap.FetchModSeq, imap.FetchRFC822:
+		case imap.FetchFlags, imap.FetchInternalDate, imap.FetchSaveDate, imap.FetchSize, imap.FetchModSeq, imap.FetchRFC822:
 		case imap.FetchUID:
 			f.withUID = true
 		case imap.FetchSection:

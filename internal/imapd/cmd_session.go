@@ -40,6 +40,7 @@ func (u *user) capabilities() []string {
 		"QRESYNC",
 		"QUOTA", "QUOTA=RES-MESSAGE", "QUOTA=RES-STORAGE",
 		"REPLACE",
+		"SAVEDATE",
 		"SEARCHRES",
 		"SORT", "SORT=DISPLAY",
 		"SPECIAL-USE",

@@ -104,7 +104,7 @@ func (m *model) fetch(c *client, uid bool) {
 	set, list, valid := m.set(c, uid)
 	f := c.folder
 	var items []string
-	for _, i := range []string{"FLAGS", "UID", "BODY.PEEK[]", "RFC822.SIZE", "INTERNALDATE", "MODSEQ", "BODY[]"} {
+	for _, i := range []string{"FLAGS", "UID", "BODY.PEEK[]", "RFC822.SIZE", "INTERNALDATE", "SAVEDATE", "MODSEQ", "BODY[]"} {
 		if m.chance(35) && !(i == "BODY[]" && (f.dirty || m.chance(60))) {
 			if i == "BODY[]" && slices.Contains(items, "BODY.PEEK[]") {
 				continue

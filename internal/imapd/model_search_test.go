@@ -63,7 +63,7 @@ func (m *model) key(c *client, depth int) modelKey {
 		k := pick(m, modelKeywords)
 		return has("UNKEYWORD "+k, k, false)
 	case n == 10:
-		return modelKey{"ALL", false, func(*modelMessage, int) bool { return true }}
+		return modelKey{pick(m, []string{"ALL", "SAVEDATESUPPORTED"}), false, func(*modelMessage, int) bool { return true }}
 	}
 	switch m.r.IntN(6) {
 	case 0:

@@ -128,6 +128,7 @@ type modelMessage struct {
 	was    uint64 // mod-sequence before the last change
 	text   string
 	date   int64 // 0: not known
+	saved  int64 // likewise
 	base   string
 
 	between int    // changes by other programs that may be told of one by one
@@ -442,6 +443,12 @@ func (m *model) contents(c *client) {
 				if v.kind != 's' || v.text != x.text {
 					c.fail("%v: %q is not %q", x, v.text, x.text)
 				}
+			case "SAVEDATE": // RFC 8514 section 3: it does not change
+				t, err := time.Parse("_2-Jan-2006 15:04:05 -0700", v.text)
+				if err != nil || x.saved != 0 && t.Unix() != x.saved || time.Since(t).Abs() > time.Hour {
+					c.fail("%v: SAVEDATE %q, was %v", x, v.text, time.Unix(x.saved, 0))
+				}
+				x.saved = t.Unix()
 			case "INTERNALDATE":
 				t, err := time.Parse("_2-Jan-2006 15:04:05 -0700", v.text)
 				if err != nil || len(v.text) != 26 || x.date != 0 && t.Unix() != x.date {

@@ -51,6 +51,12 @@ func (r *response) append(b []byte, item *imap.FetchItem, x *same) ([]byte, erro
 	case imap.FetchInternalDate:
 		t, err := u.view.box.Date(r.m.UID)
 		return append(imap.AppendDateTime(append(b, "INTERNALDATE "...), t), ' '), err
+	case imap.FetchSaveDate: // RFC 8514 section 4.2
+		t, ok, err := u.view.box.SaveDate(r.m.UID)
+		if b = append(b, "SAVEDATE "...); !ok {
+			return append(b, "NIL "...), err
+		}
+		return append(imap.AppendDateTime(b, t), ' '), err
 	case imap.FetchSize:
 		n, err := u.view.box.Size(r.m.UID)
 		return append(imap.AppendNumber(append(b, "RFC822.SIZE "...), uint64(n)), ' '), err

@@ -187,8 +187,6 @@ func (q *query) prepare(k *imap.SearchKey) (c condition, err error) {
 		q.columns |= 1 << facts.ColumnSent
 	case imap.SearchEmailID, imap.SearchThreadID:
 		q.facts = true
-	case imap.SearchSaveDateSupported, imap.SearchSavedBefore, imap.SearchSavedOn, imap.SearchSavedSince:
-		return c, errSaveDate
 	case imap.SearchFilter:
 		return c, imap.No("UNDEFINED-FILTER "+k.Text, "there is no such filter") // RFC 5466 section 3.1
 	}
@@ -242,7 +240,7 @@ func (q *query) ask(c *condition, x *candidate) answer {
 
 func (q *query) askOne(c *condition, x *candidate) answer {
 	switch c.Op {
-	case imap.SearchAll:
+	case imap.SearchAll, imap.SearchSaveDateSupported:
 		return yes
 	case imap.SearchAnd, imap.SearchOr:
 		// The answer of one that decides alone; else open if one is.
@@ -303,6 +301,15 @@ func (q *query) askOne(c *condition, x *candidate) answer {
 			return no
 		}
 		return q.dated(c, t)
+	case imap.SearchSavedBefore, imap.SearchSavedOn, imap.SearchSavedSince:
+		t, ok, err := q.v.box.SaveDate(x.m.UID)
+		if err == nil && !ok { // RFC 8514 section 4.3 has the internal date in its place where there is none
+			t, err = q.v.box.Date(x.m.UID)
+		}
+		if x.err = err; err != nil {
+			return no
+		}
+		return compareDay(c, imap.DateOf(t))
 	case imap.SearchSentBefore, imap.SearchSentOn, imap.SearchSentSince:
 		seconds, zone, ok := x.sent()
 		if !ok {
@@ -349,9 +356,9 @@ func (q *query) dated(c *condition, t time.Time) answer {
 func compareDay(c *condition, d imap.Date) answer {
 	n := d.Compare(c.Date)
 	switch c.Op {
-	case imap.SearchBefore, imap.SearchSentBefore:
+	case imap.SearchBefore, imap.SearchSentBefore, imap.SearchSavedBefore:
 		return answerOf(n < 0)
-	case imap.SearchOn, imap.SearchSentOn:
+	case imap.SearchOn, imap.SearchSentOn, imap.SearchSavedOn:
 		return answerOf(n == 0)
 	}
 	return answerOf(n >= 0)
