@@ -147,6 +147,7 @@ type Config struct {
 	ImapdTimeoutIdle  time.Duration
 	ImapdErrorLimit   int   // 0 none
 	ImapdMessageLimit int64 // bytes of an APPEND; 0 none
+	ImapdCommandLimit int   // messages that one command works on; 0 any number
 	ImapdSessionLimit int
 	ImapdClientLimit  int // concurrent sessions of a client; 0 off
 	ImapdUserLimit    int // of a user; 0 off

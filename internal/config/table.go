@@ -118,6 +118,7 @@ func (c *Config) keys() []key {
 		{"imapd_timeout_idle", "30m", duration{&c.ImapdTimeoutIdle, 1}}, // RFC 9051 section 5.4: at least 30 minutes
 		{"imapd_error_limit", "20", count{&c.ImapdErrorLimit, 0}},
 		{"imapd_message_limit", "0", size{&c.ImapdMessageLimit}},
+		{"imapd_command_limit", "0", count{&c.ImapdCommandLimit, 0}},
 		{"imapd_session_limit", "10000", count{&c.ImapdSessionLimit, 1}},
 		{"imapd_client_limit", "100", count{&c.ImapdClientLimit, 0}},
 		{"imapd_user_limit", "50", count{&c.ImapdUserLimit, 0}},

@@ -1,6 +1,9 @@
 package imap
 
-import "strings"
+import (
+	"math"
+	"strings"
+)
 
 // SearchOp is the kind of a search key.
 type SearchOp uint8
@@ -202,6 +205,11 @@ func (p *searchParser) named(w []byte) (k SearchKey) {
 		return SearchKey{Op: SearchOr, Keys: p.or()}
 	case "UID":
 		return SearchKey{Op: SearchUID, Set: d.SP().NumSet()}
+	case "UIDAFTER": // RFC 9738 section 3.2: unlike those of "n+1:*", its messages are above n
+		n := d.SP().NZNumber()
+		return SearchKey{Op: SearchUID, Set: between(uint64(n)+1, math.MaxUint32)}
+	case "UIDBEFORE":
+		return SearchKey{Op: SearchUID, Set: between(1, uint64(d.SP().NZNumber())-1)}
 	case "HEADER":
 		k = SearchKey{Op: SearchHeader, Name: d.SP().AString()}
 		k.Text = d.SP().AString()
@@ -238,6 +246,14 @@ func (p *searchParser) named(w []byte) (k SearchKey) {
 		k.Date = d.SP().Date()
 	}
 	return k
+}
+
+// between is the numbers from first to last, none if first is the larger one.
+func between(first, last uint64) (s NumSet) {
+	if first <= last {
+		s.Ranges = []NumRange{{uint32(first), uint32(last)}}
+	}
+	return s
 }
 
 func dateOp(w []byte) SearchOp {

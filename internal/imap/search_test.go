@@ -2,6 +2,7 @@ package imap
 
 import (
 	"fmt"
+	"math"
 	"reflect"
 	"strings"
 	"testing"
@@ -29,6 +30,8 @@ func TestSearch(t *testing.T) {
 		`HEADER Message-ID ""`: {Op: SearchHeader, Name: "Message-ID"},
 		"TEXT {6+}\r\nstring":  {Op: SearchText, Text: "string"}, "BODY {2+}\r\n\xff\xfe": {Op: SearchBody, Text: "\xff\xfe"},
 		"SINCE 1-Feb-1994": {Op: SearchSince, Date: Date{1994, 2, 1}}, `SENTON "1-Feb-1994"`: {Op: SearchSentOn, Date: Date{1994, 2, 1}}, "SAVEDBEFORE 1-Feb-1994": {Op: SearchSavedBefore, Date: Date{1994, 2, 1}},
+		"UIDAFTER 5": {Op: SearchUID, Set: NumSet{Ranges: []NumRange{{6, math.MaxUint32}}}}, "UIDAFTER 4294967295": {Op: SearchUID},
+		"UIDBEFORE 5": {Op: SearchUID, Set: NumSet{Ranges: []NumRange{{1, 4}}}}, "UIDBEFORE 1": {Op: SearchUID},
 		"SAVEDATESUPPORTED": {Op: SearchSaveDateSupported}, "LARGER 50000": {Op: SearchLarger, Number: 50000}, "SMALLER 9223372036854775807": {Op: SearchSmaller, Number: 1<<63 - 1}, "OLDER 604800": {Op: SearchOlder, Number: 604800}, "YOUNGER 1": {Op: SearchYounger, Number: 1},
 		`MODSEQ "/flags/\\draft" all 620162338`: {Op: SearchModSeq, Number: 620162338}, "MODSEQ 0": {Op: SearchModSeq}, "EMAILID M6d99ac3275bb4e": {Op: SearchEmailID, Text: "M6d99ac3275bb4e"}, "THREADID T1": {Op: SearchThreadID, Text: "T1"}, "FILTER on-the-road": {Op: SearchFilter, Text: "on-the-road"},
 		"NEW":                        {Op: SearchAnd, Keys: []SearchKey{flag(`\Recent`), not(flag(`\Seen`))}},

@@ -183,5 +183,14 @@ func CodeCopyUID(validity uint32, from, to []uint32) string {
 	return string(AppendNumbers(append(AppendNumbers(b, from), ' '), to))
 }
 
+// CodeMessageLimit is the code of RFC 9738: the most messages of a command, and the lowest UID of those that it has worked on, 0 if that is not known.
+func CodeMessageLimit(limit int, lowest uint32) string {
+	b := strconv.AppendInt([]byte("MESSAGELIMIT "), int64(limit), 10)
+	if lowest != 0 {
+		b = strconv.AppendUint(append(b, ' '), uint64(lowest), 10)
+	}
+	return string(b)
+}
+
 // CodeModified is the code of RFC 7162: the messages that were not changed, by their numbers, ascending.
 func CodeModified(nums []uint32) string { return string(AppendNumbers([]byte("MODIFIED "), nums)) }

@@ -25,7 +25,9 @@ func (u *user) cmdAppend(_ imap.Command, d *imap.Decoder) error {
 	total, size := int64(0), int64(0) // of the messages before this one, and of it as far as it is known
 	for d.More() || len(staged) == 0 {
 		s, err := u.stage(d, to, rights, func(octets int64) error {
-			size = octets
+			if size = octets; u.beyond(uint64(len(staged)) + 1) {
+				return u.refuseLimited()
+			}
 			return to.Room(total+octets, int64(len(staged))+1)
 		})
 		if s != nil {

@@ -65,6 +65,9 @@ func (u *user) fromTo(cmd imap.Command, d *imap.Decoder) (uids []uint32, to *mai
 	if missing {
 		return nil, nil, 0, imap.No(imap.ExpungeIssued, "some of the messages are gone")
 	}
+	if uids = u.bounded(uids); u.limited && cmd.Name == "COPY" { // all or none
+		return nil, nil, 0, u.refuseLimited()
+	}
 	to, rights, err = u.target(name)
 	return uids, to, rights, err
 }

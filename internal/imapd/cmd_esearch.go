@@ -39,6 +39,9 @@ func (u *user) cmdESearch(cmd imap.Command, d *imap.Decoder) (err error) {
 	if err := decodeKey(charset, &key); err != nil {
 		return err
 	}
+	if sources != nil {
+		defer func() { u.lowest = 0 }() // in which mailbox would it be?
+	}
 	if here {
 		if err := u.searchIn(cmd, r, &key, u.view); err != nil {
 			return err
@@ -97,6 +100,7 @@ func (u *user) searchIn(cmd imap.Command, r imap.SearchReturn, key *imap.SearchK
 	if err := q.prepareAll(key); err != nil {
 		return err
 	}
+	q.bound()
 	if err := q.run(u.ctx, v.uids, u.progress(cmd, v)); err != nil {
 		return err
 	}

@@ -27,7 +27,7 @@ func (u *user) cmdExpunge(cmd imap.Command, d *imap.Decoder) error {
 	} else if err := d.End(); err != nil {
 		return err
 	}
-	n, err := u.expungeDeleted(uids)
+	n, err := u.expungeDeleted(uids, cmd.UID)
 	if err == nil && n > 0 && u.qresync { // RFC 7162 section 3.2.9
 		_, _, highest, _ := v.box.Status()
 		return imap.OK(imap.CodeHighestModSeq(highest), "expunged")
@@ -35,8 +35,8 @@ func (u *user) cmdExpunge(cmd imap.Command, d *imap.Decoder) error {
 	return err
 }
 
-// expungeDeleted removes those of the messages that are marked as deleted, and returns how many are gone.
-func (u *user) expungeDeleted(uids []uint32) (n int, err error) {
+// expungeDeleted removes those of the messages that are marked as deleted, and returns how many are gone. RFC 9738 section 3.1: only UID EXPUNGE is bounded.
+func (u *user) expungeDeleted(uids []uint32, bounded bool) (n int, err error) {
 	v := u.view
 	// What another program has done since the last command counts, above all that it has taken the mark away.
 	if err := v.box.Sync(); err != nil {
@@ -51,6 +51,9 @@ func (u *user) expungeDeleted(uids []uint32) (n int, err error) {
 	})
 	if len(marked) == 0 {
 		return 0, nil
+	}
+	if bounded {
+		marked = u.bounded(marked)
 	}
 	failed, err := v.box.Expunge(v.validity, marked)
 	if err == nil && len(failed) > 0 {

@@ -42,6 +42,9 @@ func (u *user) cmdFetch(cmd imap.Command, d *imap.Decoder) error {
 	if err != nil {
 		return err
 	}
+	if p.Partial != nil && u.beyond(uint64(p.Partial.Last-p.Partial.First)+1) {
+		return u.refuseLimited()
+	}
 	if p.ChangedSince > 0 && !f.has(imap.FetchModSeq) { // RFC 7162 section 3.1.4.1: it adds MODSEQ
 		f.items = append(f.items, imap.FetchItem{Kind: imap.FetchModSeq})
 	}
@@ -56,6 +59,7 @@ func (u *user) cmdFetch(cmd imap.Command, d *imap.Decoder) error {
 		from, to := p.Partial.Of(len(uids))
 		uids = uids[from:to]
 	}
+	uids = u.bounded(uids)
 	if f.has(imap.FetchModSeq) {
 		u.enableCondstore()
 	}

@@ -42,6 +42,12 @@ func (u *user) matching(cmd imap.Command, r imap.SearchReturn, charset string, k
 		q, err = u.newQuery(key)
 	}
 	if err == nil {
+		q.bound()
+		if u.limited && cmd.Name != "SEARCH" { // an order of some is none of all
+			err = u.refuseLimited()
+		}
+	}
+	if err == nil {
 		err = q.run(u.ctx, u.view.uids, u.progress(cmd, u.view))
 	}
 	u.unsave(r, err)

@@ -206,7 +206,7 @@ func (u *user) cmdClose(_ imap.Command, d *imap.Decoder) error {
 	v := u.view
 	var err error
 	if !v.readOnly && v.rights&maildir.Expunge != 0 { // RFC 4314 section 4: else it is not expunged, and that is OK
-		_, err = u.expungeDeleted(v.uids)
+		_, err = u.expungeDeleted(v.uids, false)
 	}
 	u.leave() // RFC 7162 section 3.2.8: HIGHESTMODSEQ must not be said, for others may have changed what the client was not told of
 	return err

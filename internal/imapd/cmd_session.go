@@ -52,6 +52,9 @@ func (u *user) capabilities() []string {
 		"UTF8=ACCEPT",
 		"WITHIN",
 	)
+	if n := u.conf.CommandLimit; n > 0 {
+		list = append(list, "MESSAGELIMIT="+strconv.Itoa(n))
+	}
 	if n, ok := u.appendLimit(); ok { // RFC 7889 section 2
 		return append(list, "APPENDLIMIT="+strconv.FormatUint(n, 10))
 	}

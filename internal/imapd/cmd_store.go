@@ -54,6 +54,7 @@ func (u *user) cmdStore(cmd imap.Command, d *imap.Decoder) error {
 	if err != nil {
 		return err
 	}
+	uids = u.bounded(uids)
 	op := mailbox.Replace
 	switch p.Op {
 	case imap.StoreAdd:

@@ -42,8 +42,8 @@ func (u *user) update(cmd imap.Command, r imap.SearchReturn, q *query, order []t
 	if !r.Update {
 		return nil
 	}
-	if len(u.contexts) == maxContexts || order != nil && len(matches) > maxSorted {
-		u.say(imap.No(imap.CodeNoUpdate(cmd.Tag), "too many searches, or messages in an order, to keep up to date"))
+	if u.limited || len(u.contexts) == maxContexts || order != nil && len(matches) > maxSorted {
+		u.say(imap.No(imap.CodeNoUpdate(cmd.Tag), "too many searches, or messages, to keep up to date"))
 		return nil
 	}
 	q.freeze()

@@ -42,6 +42,7 @@ type Config struct {
 	ErrorLimit   int           // commands that are BAD; 0: no limit
 	MessageLimit int64         // octets of an APPEND; 0: no limit
 	UserLimit    int           // sessions of a user at once; 0: no limit
+	CommandLimit int           // messages that one command works on (RFC 9738); 0: no limit
 
 	login.Gate               // of Authorize
 	Auth       Authenticator // of Authorize

@@ -25,6 +25,7 @@ type query struct {
 	frozen   bool
 	root     condition
 	now      time.Time
+	first    int // the place from which on messages are asked
 
 	columns     uint32 // those that some key asks, a bit each
 	facts, file bool   // some key needs them

@@ -35,8 +35,8 @@ const step = 4096
 // run asks messages of the view, ascending; without freeze it must be all. Progress is called now and then.
 func (q *query) run(ctx context.Context, uids []uint32, progress func(done int) error) error {
 	r := &run{query: q, ctx: ctx, progress: progress}
-	q.v.box.Each(uids, func(i int, m *mailbox.Message) bool {
-		x := candidate{m: m, number: uint32(i + 1)}
+	q.v.box.Each(uids[q.first:], func(i int, m *mailbox.Message) bool {
+		x := candidate{m: m, number: uint32(q.first + i + 1)}
 		switch q.ask(&q.root, &x) {
 		case yes:
 			r.found(m)

@@ -36,8 +36,10 @@ type user struct {
 	attention  attention
 	expunging  bool // the command removes messages, and says which
 
-	uidCommand bool // a command with UID is under way: its FETCH responses have UIDs
-	numbered   bool // the one under way has sequence numbers in it, which must not change while it is answered
+	limited    bool   // the command under way has left out messages, as CommandLimit wants
+	lowest     uint32 // the lowest UID of those that it has not left out; 0: not known
+	uidCommand bool   // a command with UID is under way: its FETCH responses have UIDs
+	numbered   bool   // the one under way has sequence numbers in it, which must not change while it is answered
 
 	// Scratch, kept from one response to the next.
 	buf, fields, scratch []byte
@@ -195,6 +197,7 @@ func (u *user) refuse(why string, r *imap.Status) {
 func (u *user) dispatch(cmd imap.Command, d *imap.Decoder) {
 	c := findUserCommand(cmd.Name)
 	u.uidCommand, u.expunging = cmd.UID, c != nil && c.needs&removes != 0
+	u.limited, u.lowest = false, 0
 	u.numbered = c != nil && c.needs&numbers != 0 && !cmd.UID
 	err := u.allowed(c, cmd)
 	if err == nil {
@@ -215,7 +218,7 @@ func (u *user) dispatch(cmd imap.Command, d *imap.Decoder) {
 		u.abandon(err)
 		return
 	}
-	s = u.outcome(cmd, err)
+	s = u.sayLimited(u.outcome(cmd, err))
 	if c != nil {
 		err := u.tell(!u.numbered)
 		if u.expunging = false; err != nil {

@@ -79,6 +79,8 @@ func set(c *Config, line string) (err error) {
 		c.ErrorLimit, err = strconv.Atoi(v)
 	case "imapd_message_limit":
 		c.MessageLimit, err = strconv.ParseInt(v, 10, 64)
+	case "imapd_command_limit":
+		c.CommandLimit, err = strconv.Atoi(v)
 	case "imapd_user_limit":
 		c.UserLimit, err = strconv.Atoi(v)
 	default:
