@@ -162,7 +162,7 @@ func TestMoveToAFolder(t *testing.T) {
 	}
 	// The same folder, by path.
 	ok(t, "", "move", dir+"/.lists.caf&AOk-", "*", dir+"/.Old")
-	if list := files(t, dir+"/.Old"); !slices.Equal(list, []string{"cur/2.b:2,Sa"}) {
+	if list := files(t, dir+"/.Old"); len(list) != 1 || !strings.HasPrefix(list[0], "cur/") || !strings.HasSuffix(list[0], ":2,Sa") {
 		t.Error(list)
 	}
 	ok(t, "", "-f", "Old", "move", dir, "1", "INBOX")
