@@ -211,6 +211,10 @@ func (c *conn) send(l *ledger, number int, bdat bool) error {
 // sender sends messages over a session of some kind, and one after the other, until enough were taken.
 func (s *site) sender(l *ledger, enough func() bool) {
 	for !enough() {
+		if s.crowded.Load() {
+			time.Sleep(20 * time.Millisecond)
+			continue
+		}
 		number := l.begin()
 		h := how(rand.IntN(int(hows)))
 		if rand.IntN(3) > 0 { // most of them

@@ -39,6 +39,7 @@ const (
 	senders = 12
 	vandals = 6
 	readers = 4
+	crowd   = 5000 // messages in the queue
 )
 
 func TestF23_Soak(t *testing.T) {
@@ -147,6 +148,7 @@ func (s *soak) mix(n int, every time.Duration) {
 	}
 	others.Go(func() { s.administrate() })
 	others.Go(func() { s.report(goal, every) })
+	others.Go(s.pace)
 	sending.Wait()
 	stop()
 	others.Wait()
@@ -219,6 +221,15 @@ func (s *soak) administrate() {
 		}
 		s.mu.Unlock()
 	}
+}
+
+// pace has the senders wait while the queue is long: they can be faster than all who take mail out of it, and what waits would grow with the number of messages.
+func (s *soak) pace() {
+	for s.working.Err() == nil {
+		s.crowded.Store(len(s.Queued()) > crowd)
+		time.Sleep(200 * time.Millisecond)
+	}
+	s.crowded.Store(false)
 }
 
 // report says now and then how far it is, and looks through the logs, which would grow without bound.

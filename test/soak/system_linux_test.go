@@ -50,6 +50,7 @@ type site struct {
 	programs   []string
 	working    context.Context // until it is over
 	willing    atomic.Bool     // the other hosts take everything: what is left is to come to its end
+	crowded    atomic.Bool     // nobody is to send for now
 	asked      atomic.Int64
 	workerIdle time.Duration
 }

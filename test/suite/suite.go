@@ -501,7 +501,8 @@ func (s *System) Queued() []string {
 // comes from goes ahead of it, is in neither place.
 func (s *System) AwaitEmpty(limit time.Duration) error {
 	if err := Await(limit, "an empty queue", func() bool { return len(s.Queued()) == 0 && len(s.Queued()) == 0 }); err != nil {
-		return fmt.Errorf("%w; left: %s", err, strings.Join(s.Queued(), " "))
+		left := s.Queued()
+		return fmt.Errorf("%w; %d left: %s", err, len(left), strings.Join(left[:min(len(left), 20)], " "))
 	}
 	return nil
 }
