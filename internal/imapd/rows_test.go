@@ -117,9 +117,13 @@ func TestI04_SearchKeys(t *testing.T) {
 func TestI05_Sets(t *testing.T) {
 	k := mailboxLoopback(t, 5).talker()
 	k.want("SELECT INBOX", "OK ")
-	for _, c := range []string{"0", "1:", ":1", ",", "1,", ",1", "1:2:3", "1;2", "-1", "01", "4294967296", "1:4294967296", "*:", "**", "1 :2", "$1", "1,$", "6", "1:6", "4294967295:1", "4294967295"} {
+	for _, c := range []string{"0", "1:", ":1", ",", "1,", ",1", "1:2:3", "1;2", "-1", "01", "4294967296", "1:4294967296", "*:", "**", "1 :2", "$1", "1,$"} {
 		k.want("FETCH "+c+" UID", "BAD ")
 		k.want("SEARCH "+c, "BAD ")
+	}
+	for _, c := range []string{"6", "1:6", "4294967295:1", "4294967295"} { // numbers of no message: of commands that say which messages, an error (RFC 9051 section 9, seq-number)
+		k.want("FETCH "+c+" UID", "BAD ")
+		k.want("SEARCH "+c, "OK ")
 	}
 	for _, c := range []struct {
 		set string
