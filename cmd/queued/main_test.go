@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -55,6 +56,7 @@ type site struct {
 	dir   string
 	conf  string
 	queue *queue.Queue
+	wrap  []string // runs the program
 }
 
 func newSite(t testing.TB) *site {
@@ -123,6 +125,12 @@ func (s *site) start() *running {
 	defer ready.Close()
 	r := &running{t: s.t, cmd: program(s.t, "-C", s.conf, "-notify", "3"), lines: make(chan string, 10_000)}
 	r.cmd.ExtraFiles = []*os.File{w}
+	if len(s.wrap) > 0 {
+		if r.cmd.Path, err = exec.LookPath(s.wrap[0]); err != nil {
+			s.t.Skip(err)
+		}
+		r.cmd.Args = slices.Concat(s.wrap, r.cmd.Args)
+	}
 	errs, err := r.cmd.StderrPipe()
 	if err == nil {
 		err = r.cmd.Start()

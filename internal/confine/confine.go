@@ -223,6 +223,11 @@ func directories(paths ...string) []string {
 		add(p)
 		if real, err := filepath.EvalSymlinks(p); err == nil {
 			add(real)
+		} else if to, err := os.Readlink(p); err == nil { // what it leads to may come later
+			if !filepath.IsAbs(to) {
+				to = filepath.Join(filepath.Dir(p), to)
+			}
+			add(to)
 		}
 	}
 	// What is below another is granted with it.

@@ -25,8 +25,11 @@ func TestDirectories(t *testing.T) {
 	if err := os.Symlink("../../archive/x/cert1.pem", d+"/live/x/cert.pem"); err != nil {
 		t.Fatal(err)
 	}
-	got := directories(d+"/live/x/cert.pem", d+"/etc/aliases", d+"/etc/none", d+"/etc/sub/none", d+"/etc", d+"/etcetera", d+"/missing/", "", "/vmlinuz")
-	want := []string{d + "/live/x", d + "/archive/x", d + "/etc", d + "/etcetera", d + "/missing"}
+	if err := os.Symlink("../../run/resolve/late", d+"/live/x/late"); err != nil {
+		t.Fatal(err)
+	}
+	got := directories(d+"/live/x/cert.pem", d+"/etc/aliases", d+"/etc/none", d+"/etc/sub/none", d+"/etc", d+"/etcetera", d+"/missing/", d+"/live/x/late", "", "/vmlinuz")
+	want := []string{d + "/live/x", d + "/archive/x", d + "/etc", d + "/etcetera", d + "/missing", d + "/run/resolve"}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q\nwant\n%q", got, want)
 	}

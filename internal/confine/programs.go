@@ -76,7 +76,7 @@ func Queued(c *config.Config) *Program {
 		p.uses = append(p.uses, privilege.Use{Path: filepath.Join(c.QueueDir, d), Type: fs.ModeDir, Owners: p.owners(c.QueueUser), Mode: 0o775})
 	}
 	p.sandbox.Write, p.sandbox.Any = []string{c.QueueDir}, true // what is no message goes to corrupt, whatever it is
-	p.sandbox.Connect = true
+	p.connects()
 	p.sandbox.Bind = len(c.SourceAddress) > 0 // to connect from an address is to bind to it
 	p.sockets, p.clients = []string{filepath.Join(c.RunDir, "queued")}, c.QueueUser
 	if c.LocalTransport.Network == "unix" {
@@ -98,7 +98,9 @@ func Authd(c *config.Config) *Program {
 		p.read(d.Files...)
 	}
 	p.remembers("auth")
-	p.sandbox.Connect = c.OAuthIntrospection != ""
+	if c.OAuthIntrospection != "" {
+		p.connects()
+	}
 	p.read(c.OAuthCredentials, c.OAuthJWTKeys)
 	for _, s := range c.AuthSources {
 		switch kind, where, _ := strings.Cut(s, ":"); kind {
@@ -168,6 +170,13 @@ func begin(c *config.Config, key, account string) *Program {
 }
 
 func (p *Program) read(files ...string) { p.sandbox.Read = append(p.sandbox.Read, files...) }
+
+// connects lets the program connect to hosts and look up their names. What says how is below /etc, or a symbolic link out of it:
+// systemd-resolved, NetworkManager and resolvconf have resolv.conf below /run.
+func (p *Program) connects() {
+	p.sandbox.Connect = true
+	p.read("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf")
+}
 
 // tables are the files that decide where mail goes.
 func (p *Program) tables() {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
 	"strconv"
@@ -92,22 +93,26 @@ func (s *settings) withDefaults(o Options) *settings {
 }
 
 // get gives the settings that hold, after a look at the file if the last one is long ago.
-// A file that has gone or cannot be read leaves the last good settings in place.
-func (c *conf) get(now time.Time) *settings {
+// A file that has gone or cannot be read leaves the last good settings in place. Without any, one that is there and cannot be read is
+// an error: what it says is not what a missing one means.
+func (c *conf) get(now time.Time) (*settings, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.fixed || c.cur != nil && now.Sub(c.checked) < confInterval && !now.Before(c.checked) {
-		return c.cur
+		return c.cur, nil
 	}
 	c.checked = now
 	s, err := c.read()
 	if err != nil && c.cur == nil {
+		if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
 		s = parseConf("", c.opt)
 	}
 	if s != nil {
 		c.cur = s
 	}
-	return c.cur
+	return c.cur, nil
 }
 
 // read gives nil when the file is the one that is known already.

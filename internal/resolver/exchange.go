@@ -19,7 +19,10 @@ const udpSize = 1232
 
 // exchange asks one question until a server gives a clear answer: NOERROR or NXDOMAIN, parsed, for this question.
 func (r *Resolver) exchange(ctx context.Context, name string, qtype uint16) (msg *dns.Msg, trusted bool, err error) {
-	set := r.conf.get(r.now())
+	set, err := r.conf.get(r.now())
+	if err != nil {
+		return nil, false, err
+	}
 	for range set.attempts {
 		for _, srv := range set.order(r.now()) {
 			msg, err = ask(ctx, srv, name, qtype, set.timeout)

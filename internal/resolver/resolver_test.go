@@ -473,7 +473,15 @@ func TestConfReread(t *testing.T) {
 		t.Fatal(err)
 	}
 	now := time.Now()
-	get := func() string { return r.conf.get(now).servers[0].addr.String() }
+	settings := func() *settings {
+		t.Helper()
+		s, err := r.conf.get(now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	get := func() string { return settings().servers[0].addr.String() }
 	if got := get(); got != "127.0.0.1:53" {
 		t.Error(got)
 	}
@@ -487,9 +495,9 @@ func TestConfReread(t *testing.T) {
 	if got := get(); got != "192.0.2.1:53" {
 		t.Error(got)
 	}
-	old := r.conf.get(now)
+	old := settings()
 	now = now.Add(confInterval)
-	if r.conf.get(now) != old {
+	if settings() != old {
 		t.Error("settings made anew from an unchanged file")
 	}
 	write("nameserver 192.0.2.222\n")
@@ -500,6 +508,19 @@ func TestConfReread(t *testing.T) {
 	now = now.Add(confInterval)
 	if got := get(); got != "192.0.2.222:53" {
 		t.Error("file gone:", got)
+	}
+}
+
+// A file that is there and cannot be read is not one that is missing, which means the server of this host.
+func TestConfUnreadable(t *testing.T) {
+	path := t.TempDir()
+	r, err := New(Options{Conf: path})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = r.MX(context.Background(), "a.example")
+	if e, ok := errors.AsType[*Error](err); !ok || e.Kind != Temporary || !strings.Contains(err.Error(), path) {
+		t.Errorf("%v", err)
 	}
 }
 
