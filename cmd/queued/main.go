@@ -73,6 +73,7 @@ func run(args []string) int {
 		return code
 	}
 	s.is = is
+	is.Dials(s.tables.Load().Current().Routes.Sockets()...)
 	if err := is.Enter(log, false, s.tables.Load().Lists()...); err != nil {
 		log.Problems("sandbox", err)
 		return exOSErr

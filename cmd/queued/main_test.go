@@ -331,7 +331,10 @@ func TestQ05_ForeignFilesInTheSandbox(t *testing.T) {
 // What says how long mail is tried, and over what connections, holds after HUP too: also of mail that waits.
 func TestReloadOfKeys(t *testing.T) {
 	s := newSite(t)
-	stub := s.dir + "/run/other"
+	if err := os.Mkdir(s.dir+"/lists", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	stub := s.dir + "/lists/socket"
 	s.file("routes", "lists.example lmtp:"+stub+"\n")
 	s.configure("retry_min 2s\nretry_max 2s\nroutes " + s.dir + "/routes\nremote_timeout_greeting 1h\n")
 	l, err := net.Listen("unix", stub) // answers nobody
@@ -340,6 +343,7 @@ func TestReloadOfKeys(t *testing.T) {
 	}
 	defer l.Close()
 	r := s.start()
+	r.saw("confined", "sockets", s.dir+"/lists") // a kernel that can tell (Landlock 9) denies all others
 	waits := s.put("x@elsewhere.example")
 	s.wake(string(waits))
 	r.saw(string(waits), "deferred")

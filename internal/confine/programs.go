@@ -207,6 +207,9 @@ func (p *Program) asks(socket, owner string) {
 	p.sandbox.Sockets = append(p.sandbox.Sockets, socket)
 }
 
+// Dials lets the program connect to sockets that a table names. Before Enter.
+func (p *Program) Dials(sockets ...string) { p.sandbox.Sockets = append(p.sandbox.Sockets, sockets...) }
+
 // owners is the uid of an account besides root and ourselves. Of a name that is not in /etc/passwd nothing is known: anybody's.
 func (p *Program) owners(account string) []uint32 {
 	if account == "" {

@@ -2,6 +2,7 @@ package route
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 
@@ -191,6 +192,21 @@ func (x routeLine) apply(v Verdict) Verdict {
 		v.Next = x.next
 	}
 	return v
+}
+
+// Sockets are the Unix sockets that routes lead to, each once, in order; of nil none.
+func (r *Routes) Sockets() []string {
+	if r == nil {
+		return nil
+	}
+	var l []string
+	for _, line := range r.lines {
+		if line.next.Socket != "" {
+			l = append(l, line.next.Socket)
+		}
+	}
+	slices.Sort(l)
+	return slices.Compact(l)
 }
 
 // Keys are the left-hand sides, sorted, for tools.
