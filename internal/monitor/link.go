@@ -93,7 +93,8 @@ func Inherited() (*Link, error) {
 // Context ends when the monitor says stop, or go, or is gone.
 func (l *Link) Context() context.Context { return l.stop }
 
-// Configuration waits for the text of a configuration: the first, or the next one after a reload. False: the link has ended.
+// Configuration waits for the text of a configuration: the first, or the next one after a reload, which the front answers with Taken.
+// False: the link has ended.
 func (l *Link) Configuration() (string, bool) {
 	text, ok := <-l.texts
 	return text, ok
@@ -234,6 +235,14 @@ func (l *Link) Ready() error { return l.tell(kindReady) }
 
 // Alive tells the monitor that the front's listeners accept, for the watchdog of whoever watches the monitor.
 func (l *Link) Alive() error { return l.tell(kindAlive) }
+
+// Taken tells the monitor whether the front follows a configuration that came after the first.
+func (l *Link) Taken(yes bool) error {
+	if yes {
+		return l.tell(kindTaken)
+	}
+	return l.tell(kindKept)
+}
 
 func (l *Link) tell(kind byte) error {
 	b, err := (&request{kind: kind}).encode()

@@ -30,6 +30,7 @@
 //
 //	from      kind             asks for                                      answer
 //	front     ready            tell the supervisor that we serve             none
+//	front     taken, kept      the last configuration is in use; or the one before it still is     none
 //	front     who N            whose N is                                    user id
 //	front     connect N, T     a connection to the worker of N's user        user id and one end of a socketpair
 //	front     hand N, T, fd    this client to be served by that worker       user id (where there are Tickets, the user is T's, and N a note for the session)

@@ -26,6 +26,8 @@ const (
 const (
 	kindReady   = 'R'
 	kindAlive   = 'V'
+	kindTaken   = 'T'
+	kindKept    = 'K'
 	kindWho     = 'W'
 	kindConnect = 'C'
 	kindHand    = 'H'

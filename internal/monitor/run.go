@@ -20,6 +20,9 @@ import (
 	"postamt/internal/privilege"
 )
 
+// reloadTime is how long the front may take to read what a new configuration names: certificates, for which it asks keyd.
+const reloadTime = 10 * time.Second
+
 // crashTime is how long workers may take to finish when the front has died: until they have, a supervisor starts no other, and nobody is served.
 const crashTime = 2 * time.Second
 
@@ -36,6 +39,7 @@ type Monitor struct {
 
 	front *child
 	ended chan struct{} // the front exited
+	taken chan bool     // what it says of a new configuration
 	slots chan struct{} // requests with a lookup that may wait (homes on a dead file server, tickets)
 	homes homes
 
@@ -59,7 +63,7 @@ type child struct {
 
 // Start executes the front. The text of the configuration is for it and for the workers.
 func Start(o Options, text string) (*Monitor, error) {
-	m := &Monitor{opt: o, forks: make(chan func()), ended: make(chan struct{}), slots: make(chan struct{}, 32), homes: make(homes, 16), lookup: o.Lookup, text: text,
+	m := &Monitor{opt: o, forks: make(chan func()), ended: make(chan struct{}), taken: make(chan bool, 1), slots: make(chan struct{}, 32), homes: make(homes, 16), lookup: o.Lookup, text: text,
 		workers: map[uint32]*worker{}, alive: map[*worker]bool{}, deaths: map[uint32]*deaths{}, said: map[string]time.Time{}}
 	go m.fork()
 	c, err := m.execute("front", o.Front.UID, o.Front.GID, o.Listeners, o.Names)
@@ -145,20 +149,41 @@ func (c *child) tell(o order, f *os.File) error {
 	return c.sock.sendNow(b, f)
 }
 
-// Reload gives front and workers another configuration, and looks users up by another table from now on.
-func (m *Monitor) Reload(text string, lookup func(string) (Account, error)) {
+// Reload gives front and workers another configuration, and looks users up by another table from now on; or, if the front cannot follow it, which has more to
+// open than we, neither. One Reload at a time.
+func (m *Monitor) Reload(text string, lookup func(string) (Account, error)) error {
+	select {
+	case <-m.taken: // of a reload that it was too late for
+	default:
+	}
+	if err := m.front.configure(text); err != nil {
+		return fmt.Errorf("monitor: the front: %w", err)
+	}
+	late := time.NewTimer(reloadTime)
+	defer late.Stop()
+	select {
+	case yes := <-m.taken:
+		if !yes {
+			return errors.New("monitor: the front has kept the old one: its line says why")
+		}
+	case <-m.ended:
+		return errors.New("monitor: the front has ended")
+	case <-late.C:
+		return fmt.Errorf("monitor: the front has not said in %v whether it follows; the workers have kept the old one", reloadTime)
+	}
 	m.mu.Lock()
 	m.text, m.lookup = text, lookup
-	children := []*child{m.front}
+	var workers []*child
 	for w := range m.alive {
-		children = append(children, w.child)
+		workers = append(workers, w.child)
 	}
 	m.mu.Unlock()
-	for _, c := range children {
+	for _, c := range workers {
 		if err := c.configure(text); err != nil {
 			m.problem("reload", err)
 		}
 	}
+	return nil
 }
 
 // Run serves the children until ctx ends and they have finished, at most for Grace. The error says that the front ended by itself;
@@ -246,6 +271,15 @@ func (m *Monitor) serveFront() error {
 					m.problem("answer the front", err)
 				}
 			}()
+			return nil
+		case kindTaken, kindKept:
+			if f != nil {
+				return errRecord
+			}
+			select {
+			case m.taken <- r.kind == kindTaken:
+			default: // nobody has asked so often
+			}
 			return nil
 		case kindWho, kindConnect, kindHand:
 			if (f != nil) != (r.kind == kindHand) || r.name == "" && m.opt.Tickets == nil {

@@ -51,6 +51,15 @@ func testFront(link *Link) {
 		os.Exit(71)
 	}
 	link.Ready()
+	go func() { // "bad": it cannot follow that
+		for {
+			text, ok := link.Configuration()
+			if !ok {
+				return
+			}
+			link.Taken(text != "bad")
+		}
+	}()
 	context.AfterFunc(link.Context(), func() { l.Close() })
 	for {
 		c, err := l.Accept()
@@ -480,7 +489,15 @@ func TestReload(t *testing.T) {
 	h := newHost(t, "1h", nil)
 	x := h.talk("connect one")
 	x.hear(`uid 60001 name ""`)
-	h.m.Reload("1h", func(string) (Account, error) { return Account{}, Refusal("nobody at all") })
+	nobody := func(string) (Account, error) { return Account{}, Refusal("nobody at all") }
+	if err := h.m.Reload("bad", nobody); err == nil {
+		t.Error("what the front cannot follow is followed")
+	}
+	x.say("mailbox one")
+	x.hear("first <nil>")
+	if err := h.m.Reload("1h", nobody); err != nil {
+		t.Error(err)
+	}
 	h.talk("who one").hear("0 nobody at all")
 	x.say("mailbox one")
 	x.hear(" nobody at all")

@@ -105,7 +105,7 @@ func (g Program) Watch(p *daemon.Process, c *config.Config, sockets *daemon.Sock
 	return exOK
 }
 
-// reload gives all parts a new configuration, if it is one.
+// reload gives all parts a new configuration, or none.
 func (g Program) reload(m *monitor.Monitor, file string, log *maillog.Logger) error {
 	file, text, err := config.Text(file)
 	if err != nil {
@@ -116,10 +116,10 @@ func (g Program) reload(m *monitor.Monitor, file string, log *maillog.Logger) er
 		return err
 	}
 	who, err := g.Lookup(c, log)
-	if err == nil {
-		m.Reload(withFile(file, text), who)
+	if err != nil {
+		return err
 	}
-	return err
+	return m.Reload(withFile(file, text), who)
 }
 
 // Part is a child of the monitor: link and err are what monitor.Inherited returned. It returns an exit code.
@@ -150,8 +150,8 @@ func (g Program) Part(link *monitor.Link, err error) int {
 	return g.Worker(link, c, log)
 }
 
-// Follow gives a part the configurations that come from the monitor, until there are no more. The monitor has checked what they say; what a part finds wrong with what they
-// name (a certificate, a table) is logged, and the part goes on as it was.
+// Follow gives a part the configurations that come from the monitor, until there are no more. The monitor has checked what they say; what the front finds wrong
+// with what they name (a certificate, a table) is logged, everything goes on as it was, and no worker hears of it.
 func Follow(link *monitor.Link, log *maillog.Logger, configure func(*config.Config) error) {
 	for {
 		text, ok := link.Configuration()
@@ -164,6 +164,9 @@ func Follow(link *monitor.Link, log *maillog.Logger, configure func(*config.Conf
 		}
 		if err != nil {
 			log.Problems("configuration", err)
+		}
+		if link.Role == monitor.Front {
+			link.Taken(err == nil)
 		}
 	}
 }

@@ -318,7 +318,8 @@ func TestReload(t *testing.T) {
 		s.Must(os.WriteFile(s.Configuration(), append(text, "tls_client_ca /nowhere.pem\n"...), 0o644))
 		s.Kill("imapd", syscall.SIGHUP)
 		s.Logged("tls_client_ca", "nowhere.pem")
-		if !ends(s.Dial(true)) {
+		s.Await("the end of the reload", func() bool { return strings.Count(s.Log(), "imapd: -: reload ") == 3 })
+		if !ends(s.Dial(true)) || !ends(s.login("alice", true)) {
 			t.Error("a configuration that cannot be followed is in use")
 		}
 	})
