@@ -111,8 +111,8 @@ func (r *running) want(user, given, want string) {
 func TestReload(t *testing.T) {
 	conf, _ := layout(t, "alice:{PLAIN}one\n", "")
 	r := start(t, conf)
-	if log := r.logged(); strings.Contains(log, "problem") {
-		t.Errorf("it starts with complaints:\n%s", log)
+	if log := r.logged(); strings.Count(log, "problem") != 1 || !strings.Contains(log, "users: passwords in clear, {PLAIN}: 1; ") {
+		t.Errorf("it starts with other complaints:\n%s", log)
 	}
 	r.want("alice", "one", "ok alice")
 	r.want("alice@example.test", "one", "ok alice")
@@ -190,6 +190,9 @@ func TestPasswordsApart(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.reload()
+	if log := r.logged(); !strings.Contains(log, shadow+": passwords in clear, {PLAIN}: 3; ") {
+		t.Error(log)
+	}
 	if log := r.logged(); !strings.Contains(log, "everyone may read the passwords; chmod o-r "+shadow) {
 		t.Errorf("the log says\n%s", log)
 	}

@@ -48,18 +48,37 @@ func reporting[T any](parse func(path, text string) (T, []userdb.Problem, error)
 
 func (u *UsersFile) String() string { return "users file " + u.f.Path }
 
-// Open reads the files, for a program that starts: the error says why they cannot be used. Of passwords that everyone may read it
+// Open reads the files, for a program that starts: the error says why they cannot be used. Of passwords that everyone may read, and of those in clear, it
 // says so: they are good ones all the same, and a file that is not read locks out everyone.
 func (u *UsersFile) Open() error {
-	_, err := u.f.Get()
-	if err != nil || u.passwords == nil {
+	t, err := u.f.Get()
+	if err != nil {
 		return err
 	}
-	if st, err := os.Stat(u.passwords.Path); err == nil && st.Mode().Perm()&0o004 != 0 {
-		u.f.Report(fmt.Errorf("%s: everyone may read the passwords; chmod o-r %[1]s", u.passwords.Path))
+	if u.passwords != nil {
+		if st, err := os.Stat(u.passwords.Path); err == nil && st.Mode().Perm()&0o004 != 0 {
+			u.f.Report(fmt.Errorf("%s: everyone may read the passwords; chmod o-r %[1]s", u.passwords.Path))
+		}
+		if _, err = u.passwords.Get(); err != nil {
+			return err
+		}
 	}
-	_, err = u.passwords.Get()
-	return err
+	clear, where := 0, ""
+	for name := range t.Names() {
+		text, file, _, err := u.stored(t, name)
+		if err != nil {
+			continue
+		}
+		if s, err := password.Parse(text); err == nil {
+			if _, plain := s.Plain(); plain {
+				clear, where = clear+1, file
+			}
+		}
+	}
+	if clear > 0 {
+		u.f.Report(fmt.Errorf("%s: passwords in clear, {PLAIN}: %d; whoever reads the file has them", where, clear))
+	}
+	return nil
 }
 
 // stored is the password of a user in the table, and where it stands.

@@ -56,8 +56,8 @@ func TestUsersFile(t *testing.T) {
 			t.Errorf("%s: %s, want %s", name, got, want)
 		}
 	}
-	if reported != 1 {
-		t.Errorf("one broken line, %d reports", reported)
+	if reported != 2 {
+		t.Errorf("one broken line, and a password in clear: %d reports", reported)
 	}
 	put(t, path, "bob:{PLAIN}two\n")
 	if find(u, "alice") != "unknown" || find(u, "bob") != "PLAIN" {
