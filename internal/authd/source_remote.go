@@ -1,6 +1,7 @@
 package authd
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -55,7 +56,7 @@ func (r *Remote) Check(ctx context.Context, name, password string, from netip.Ad
 	case reply.Status == authwire.Failed && !reply.Temporary():
 		return nil, ErrUnknown
 	}
-	return nil, fmt.Errorf("%s: %w", r, errors.Join(authwire.ErrUnavailable, reply.Err))
+	return nil, fmt.Errorf("%s: %w", r, cmp.Or(reply.Err, authwire.ErrUnavailable))
 }
 
 // account is what a server's fields say. The name is canonical there; here it must be, too.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"postamt/internal/authwire"
 	"postamt/internal/password"
 )
 
@@ -284,5 +286,14 @@ func TestCheckpasswordThroughTheServer(t *testing.T) {
 		if reply, _ := scram(w, "alice", "secret"); verdict(reply) != "no " {
 			t.Errorf("%s: SCRAM: %s", body, verdict(reply))
 		}
+	}
+}
+
+// Another server that is away is one line, which says once that it is, and why.
+func TestRemoteAway(t *testing.T) {
+	r := &Remote{Client: &authwire.Client{Path: filepath.Join(t.TempDir(), "auth")}}
+	_, err := r.Check(context.Background(), "alice", "secret", netip.Addr{})
+	if !errors.Is(err, authwire.ErrUnavailable) || strings.Contains(err.Error(), "\n") || strings.Count(err.Error(), "unavailable") != 1 || !strings.Contains(err.Error(), "connect: ") {
+		t.Errorf("%v", err)
 	}
 }
