@@ -35,7 +35,7 @@ func certificate(t testing.TB, name string, until time.Time) tls.Certificate {
 	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}
 }
 
-// R14, R16: STARTTLS in every condition, and what each policy makes of it.
+// R14, R16: STARTTLS in every condition, and what each policy makes of it. T10: what a server sends before TLS is not read after it.
 func TestR14_STARTTLS(t *testing.T) {
 	good := certificate(t, "mx.test", time.Now().Add(time.Hour))
 	conf := func(c tls.Certificate, more ...func(*tls.Config)) *tls.Config {

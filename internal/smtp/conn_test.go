@@ -108,7 +108,7 @@ func TestStartTLS(t *testing.T) {
 	}
 }
 
-// T01: commands sent in one segment with STARTTLS are not run after it, on either side.
+// T01: commands sent in one segment with STARTTLS are not run after it; T10: nor are replies read.
 func TestT01_PlaintextBeforeTLS(t *testing.T) {
 	sconf, cconf := certificate(t)
 	s := send(t, "STARTTLS\r\nMAIL FROM:<evil@x>\r\n")
