@@ -37,7 +37,7 @@ type Config struct {
 
 	// Names and domains.
 	Hostname       string   // our name: banner, EHLO, Received; lower case
-	Origin         string   // domain put on addresses without one
+	Origin         string   // the domain of this host in addresses
 	LocalDomains   Domains  // delivered to local users and aliases
 	VirtualDomains Domains  // delivered by full address
 	RelayDomains   Domains  // taken from anyone and sent on

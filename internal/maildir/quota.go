@@ -105,7 +105,19 @@ func (b *box) fits(q Quota, size, messages int64, now time.Time) (counted bool, 
 			return true, nil
 		}
 	}
-	return true, fmt.Errorf("maildir: %s: %w (%d of %d bytes, %d of %d messages)", b.key, ErrQuota, u.bytes, u.limit.Bytes, u.messages, u.limit.Messages)
+	return true, fmt.Errorf("maildir: %s: %w (%s)", b.key, ErrQuota, u.of())
+}
+
+// of says how much of each limit that there is was used.
+func (u usage) of() string {
+	var list []string
+	if u.limit.Bytes > 0 {
+		list = append(list, fmt.Sprintf("%d of %d bytes", u.bytes, u.limit.Bytes))
+	}
+	if u.limit.Messages > 0 {
+		list = append(list, fmt.Sprintf("%d of %d messages", u.messages, u.limit.Messages))
+	}
+	return strings.Join(list, ", ")
 }
 
 // usage is what maildirsize says, which is computed anew when it must be, and how old that is. limited: there is a quota.

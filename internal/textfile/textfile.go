@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"sync"
 	"syscall"
 )
@@ -90,5 +91,6 @@ func readFile(path string, max int64) (string, fs.FileInfo, error) {
 	case len(b) == 0 && info.Size() > 0:
 		return "", info, errors.New(path + ": it was cut while it was read")
 	}
-	return string(b), info, nil
+	// A byte order mark, which some editors put there, would be the beginning of the first name.
+	return strings.TrimPrefix(string(b), "\ufeff"), info, nil
 }

@@ -43,6 +43,12 @@ func want(t *testing.T, f *File[string], text string) {
 	}
 }
 
+func TestAByteOrderMarkIsNoneOfTheText(t *testing.T) {
+	f, _ := table(t)
+	write(t, f.Path, "\ufeffname: value")
+	want(t, f, "name: value")
+}
+
 func TestAChangedFileIsReadAgainAndABrokenOneIsNot(t *testing.T) {
 	f, reported := table(t)
 	write(t, f.Path, "one")
