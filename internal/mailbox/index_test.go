@@ -304,8 +304,14 @@ func TestCompare(t *testing.T) {
 	messages[4].setPlace(placeNew)
 	r := compare(messages, func(i int) string { return known[i] }, []found{
 		{"1.a:2,", false}, {"1.a:2,F", false}, {"2.b:2,RS", false}, {"3.c:2,", false}, {"5.e", true}, {"6.f", true}, {"6.f:2,S", false}, {":2,S", false}})
+	for i, f := range r.fresh {
+		if r.bases.find(baseOf(f.name)) != i {
+			t.Errorf("%s is not found", f.name)
+		}
+	}
+	r.bases = nil
 	if want := (reading{changed: []change{{1, found{"2.b:2,RS", false}}, {2, found{"3.c:2,", false}}}, missing: []int{3}, fresh: []found{{"6.f:2,S", false}},
-		twice: []twins{{{"1.a:2,", false}, {"1.a:2,F", false}}, {{"6.f", true}, {"6.f:2,S", false}}}}); !reflect.DeepEqual(r, want) {
+		twice: []twins{{{"1.a:2,", false}, {"1.a:2,F", false}}, {{"6.f", true}, {"6.f:2,S", false}}}}); !reflect.DeepEqual(*r, want) {
 		t.Errorf("%+v", r)
 	}
 }

@@ -111,6 +111,7 @@ type reading struct {
 	changed []change // other flags, or moved from new/
 	missing []int    // known messages that it did not show
 	fresh   []found  // files that are no known message
+	bases   *bases   // of fresh
 	twice   []twins  // with one base
 }
 
@@ -122,7 +123,7 @@ type change struct {
 // compare sets files against known messages. nameOf is the known name of one. Two files with one base, which a crash of a program that
 // links and unlinks leaves, or a race of two renames, are one message: the one that is known, else the one in cur/, else the one with
 // more flags.
-func compare(messages []message, nameOf func(int) string, files []found) reading {
+func compare(messages []message, nameOf func(int) string, files []found) *reading {
 	known := make([]string, len(messages))
 	b := newBases(len(messages), func(i int, base string) bool { return baseOf(known[i]) == base })
 	for i := range messages {
@@ -130,7 +131,7 @@ func compare(messages []message, nameOf func(int) string, files []found) reading
 		b.add(baseOf(known[i]), i)
 	}
 	seen := make([]int32, len(messages)) // file + 1
-	var r reading
+	r := &reading{}
 	others := newBases(len(files), func(i int, base string) bool { return baseOf(r.fresh[i].name) == base })
 	for k, f := range files {
 		base := baseOf(f.name)
@@ -156,6 +157,7 @@ func compare(messages []message, nameOf func(int) string, files []found) reading
 		r.fresh = append(r.fresh, f)
 		others.add(base, len(r.fresh)-1)
 	}
+	r.bases = others
 	for i := range messages {
 		switch k := seen[i]; {
 		case k == 0:

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -108,7 +109,16 @@ type syncing struct {
 func (t *syncing) run(listed bool) error {
 	b := t.b
 	t.modseq = max(t.x.highest+1, uint64(time.Now().UnixMicro()))
+	// Who knows nothing reads the list meanwhile: both are long.
+	var entries []uidlist.Entry
+	var lerr error
+	var reading sync.WaitGroup
+	early := t.x.validity == 0
+	if early {
+		reading.Go(func() { entries, lerr = t.list() })
+	}
 	files, err := b.files()
+	reading.Wait()
 	if err != nil {
 		return err
 	}
@@ -135,15 +145,15 @@ func (t *syncing) run(listed bool) error {
 			t.now.cur.seen = t.now.cur.modified
 		}
 	}
-	var entries []uidlist.Entry
-	if listed || len(r.fresh) > 0 || t.x.validity == 0 {
-		if entries, err = t.list(); err == errMoved {
-			t.forget()
-			return t.run(true)
-		}
-		if err != nil {
-			return err
-		}
+	if !early && (listed || len(r.fresh) > 0) {
+		entries, lerr = t.list()
+	}
+	if lerr == errMoved {
+		t.forget()
+		return t.run(true)
+	}
+	if lerr != nil {
+		return lerr
 	}
 	for _, c := range r.changed {
 		m := t.x.messages[c.i]
@@ -163,7 +173,7 @@ func (t *syncing) run(listed bool) error {
 	for _, i := range r.missing {
 		t.expunge(t.x.messages[i].uid)
 	}
-	fresh, given := t.agree(r.fresh, known, entries)
+	fresh, given := t.agree(r, known, entries)
 	if slices.Contains(given, 0) {
 		if err := t.assign(fresh, given); err == errMoved {
 			t.forget()
@@ -280,7 +290,8 @@ func (t *syncing) mend(collect func(uidlist.Entry) error) (uidlist.Change, error
 // agree sets what we know against what the list says, and returns all files that become messages now, with the UIDs that they have. RFC 9051 section
 // 2.3.1.1: the UID of a message that was expunged does not come back with its file, which another delivery or a copy put back brings: it gets a second line, and
 // the later one holds, for Dovecot too.
-func (t *syncing) agree(fresh []found, known []string, entries []uidlist.Entry) ([]found, []uint32) {
+func (t *syncing) agree(r *reading, known []string, entries []uidlist.Entry) ([]found, []uint32) {
+	fresh := r.fresh
 	given := make([]uint32, len(fresh))
 	for i := range fresh {
 		if uid := t.b.orphan(baseOf(fresh[i].name)); !t.x.had(uid) {
@@ -294,13 +305,9 @@ func (t *syncing) agree(fresh []found, known []string, entries []uidlist.Entry) 
 	for i := range known {
 		ours.add(baseOf(known[i]), i)
 	}
-	theirs := newBases(len(fresh), func(i int, base string) bool { return baseOf(fresh[i].name) == base })
-	for i := range fresh {
-		theirs.add(baseOf(fresh[i].name), i)
-	}
 	says := make([]uint32, len(known))
 	for _, e := range entries { // of two lines for one name the later one holds
-		if i := theirs.find(e.Name); i >= 0 {
+		if i := r.bases.find(e.Name); i >= 0 {
 			if !t.x.had(uint32(e.UID)) {
 				given[i] = uint32(e.UID)
 			}
@@ -468,8 +475,8 @@ func (t *syncing) add(fresh []found, given []uint32) {
 // again looks once more for what one reading did not show: readdir misses what others rename meanwhile, and who renames thousands may hide one
 // from many readings. A message is gone when a reading does not show it during which nothing was renamed. If there is none, it stays for now:
 // the times that are noted are those of the first reading, so that the next Sync looks again.
-func (t *syncing) again(known []string) (reading, error) {
-	var r reading
+func (t *syncing) again(known []string) (*reading, error) {
+	var r *reading
 	for range 2 {
 		before, err := t.b.look()
 		if err == nil && !before.quiet(t.b.local) {
