@@ -39,7 +39,7 @@ func cacheHead(generation uint64, validity, form uint32) []byte {
 	h = binary.LittleEndian.AppendUint64(h, generation)
 	h = binary.LittleEndian.AppendUint32(h, validity)
 	h = binary.LittleEndian.AppendUint32(h, form)
-	h = binary.LittleEndian.AppendUint32(h, crc32.Checksum(h, castagnoli))
+	h = binary.LittleEndian.AppendUint32(h, crc32.Checksum(h, castagnoli()))
 	return h[:cacheHeader]
 }
 
@@ -108,13 +108,13 @@ func (c *cacheFile) appendEntry(b []byte, uid uint32, name string, wire uint64, 
 
 // nameSum is of the part of a file name that never changes. Who has lost the index, and with it what he knew of UIDs, sees by it that a record is
 // of the message that has the UID now.
-func nameSum(name string) uint32 { return crc32.Checksum([]byte(baseOf(name)), castagnoli) }
+func nameSum(name string) uint32 { return crc32.Checksum([]byte(baseOf(name)), castagnoli()) }
 
 // sum of a record without its sum.
 func (c *cacheFile) sum(b []byte) uint32 {
 	var g [8]byte
 	binary.LittleEndian.PutUint64(g[:], c.generation)
-	return crc32.Update(crc32.Checksum(g[:], castagnoli), castagnoli, b)
+	return crc32.Update(crc32.Checksum(g[:], castagnoli()), castagnoli(), b)
 }
 
 // entryLength is how long the facts are of the record that b begins with, -1: it is none.

@@ -58,7 +58,7 @@ func columnsHead(generation uint64, validity, form uint32, columns int) []byte {
 	h = binary.LittleEndian.AppendUint32(h, validity)
 	h = binary.LittleEndian.AppendUint32(h, form)
 	h = binary.LittleEndian.AppendUint32(h, uint32(columns))
-	h = binary.LittleEndian.AppendUint32(h, crc32.Checksum(h, castagnoli))
+	h = binary.LittleEndian.AppendUint32(h, crc32.Checksum(h, castagnoli()))
 	return h[:columnsHeader]
 }
 
@@ -102,7 +102,7 @@ func openColumns(dir *os.File, generation uint64, validity, form uint32, columns
 // read reads what a block says of its rows, and one column with the lengths of its texts. Nil: it is damaged.
 func (c *columnsFile) readRows(b *columnsBlock, room []byte) []byte {
 	p := grown(room, int(b.head(c.columns))+b.rows*rowSize)
-	if _, err := c.f.ReadAt(p, b.at); err != nil || binary.LittleEndian.Uint32(p) != crc32.Checksum(p[4:], castagnoli) ||
+	if _, err := c.f.ReadAt(p, b.at); err != nil || binary.LittleEndian.Uint32(p) != crc32.Checksum(p[4:], castagnoli()) ||
 		binary.LittleEndian.Uint32(p[4:]) != uint32(b.rows) {
 		return nil
 	}
@@ -111,7 +111,7 @@ func (c *columnsFile) readRows(b *columnsBlock, room []byte) []byte {
 
 func (c *columnsFile) readColumn(b *columnsBlock, k int, room []byte) []byte {
 	p := grown(room, int(b.octets[k]))
-	if _, err := c.f.ReadAt(p, b.column(k, c.columns)); err != nil || crc32.Checksum(p, castagnoli) != b.sums[k] || len(p) < 2*b.rows {
+	if _, err := c.f.ReadAt(p, b.column(k, c.columns)); err != nil || crc32.Checksum(p, castagnoli()) != b.sums[k] || len(p) < 2*b.rows {
 		return nil
 	}
 	octets := 2 * b.rows

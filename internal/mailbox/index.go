@@ -189,13 +189,14 @@ func (n *names) get(m *message) (string, error) {
 	return string(b), nil
 }
 
-var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+// castagnoli is made when it is first used: programs that are executed for each connection link this package.
+func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 
 // loadIndex reads an index of size octets. False: it is none, or none any more.
 func loadIndex(f io.ReaderAt, size int64) (*index, bool) {
 	var h [headerSize]byte
 	if _, err := f.ReadAt(h[:], 0); err != nil || string(h[:16]) != indexMagic ||
-		binary.LittleEndian.Uint32(h[128:]) != crc32.Checksum(h[:128], castagnoli) {
+		binary.LittleEndian.Uint32(h[128:]) != crc32.Checksum(h[:128], castagnoli()) {
 		return nil, false
 	}
 	x := &index{generation: binary.LittleEndian.Uint64(h[16:]), validity: binary.LittleEndian.Uint32(h[24:]),
@@ -229,7 +230,7 @@ func (x *index) load(f io.ReaderAt, count int, sum uint32) bool {
 		if _, err := f.ReadAt(b, headerSize+int64(i)*recordSize); err != nil {
 			return false
 		}
-		is = crc32.Update(is, castagnoli, b)
+		is = crc32.Update(is, castagnoli(), b)
 		for k := range part {
 			m := &part[k]
 			if !littleEndian {
@@ -297,7 +298,7 @@ func (x *index) sum(kind byte, payload []byte) uint32 {
 	var g [9]byte
 	binary.LittleEndian.PutUint64(g[:], x.generation)
 	g[8] = kind
-	return crc32.Update(crc32.Checksum(g[:], castagnoli), castagnoli, payload)
+	return crc32.Update(crc32.Checksum(g[:], castagnoli()), castagnoli(), payload)
 }
 
 // apply takes the change that b begins with and returns its octets, 0 when there is no whole one.
@@ -426,9 +427,9 @@ func (x *index) snapshot() ([]byte, error) {
 	p = binary.LittleEndian.AppendUint32(p, uint32(len(b)-headerSize-n*recordSize))
 	p = x.state.append(p)
 	p = binary.LittleEndian.AppendUint64(p, x.cache)
-	p = binary.LittleEndian.AppendUint32(p, crc32.Checksum(b[headerSize:headerSize+n*recordSize], castagnoli))
-	p = binary.LittleEndian.AppendUint32(p, crc32.Checksum(b[headerSize+n*recordSize:], castagnoli))
-	binary.LittleEndian.AppendUint32(p, crc32.Checksum(b[:128], castagnoli))
+	p = binary.LittleEndian.AppendUint32(p, crc32.Checksum(b[headerSize:headerSize+n*recordSize], castagnoli()))
+	p = binary.LittleEndian.AppendUint32(p, crc32.Checksum(b[headerSize+n*recordSize:], castagnoli()))
+	binary.LittleEndian.AppendUint32(p, crc32.Checksum(b[:128], castagnoli()))
 	for _, e := range x.gone[max(0, len(x.gone)-keptGone):] {
 		if _, again := x.find(e.uid); !again {
 			b = x.frame(b, 'X', e.append(nil))

@@ -579,7 +579,7 @@ func (x *index) allNames() ([]string, error) {
 		if _, err := x.names.file.ReadAt(stored, x.names.start); err != nil {
 			return nil, err
 		}
-		if crc32.Checksum(stored, castagnoli) != x.names.sum {
+		if crc32.Checksum(stored, castagnoli()) != x.names.sum {
 			return nil, errors.New("the names in the index are not those that were written")
 		}
 	}

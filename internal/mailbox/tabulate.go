@@ -114,7 +114,7 @@ func (w *columnsWriter) block(t *tabling) {
 	w.out = binary.LittleEndian.AppendUint32(w.out, w.uids[len(w.uids)-1])
 	for k := range columns {
 		w.out = binary.LittleEndian.AppendUint32(w.out, uint32(len(w.lengths[k])+len(w.text[k])))
-		w.out = binary.LittleEndian.AppendUint32(w.out, crc32.Update(crc32.Checksum(w.lengths[k], castagnoli), castagnoli, w.text[k]))
+		w.out = binary.LittleEndian.AppendUint32(w.out, crc32.Update(crc32.Checksum(w.lengths[k], castagnoli()), castagnoli(), w.text[k]))
 	}
 	for i, uid := range w.uids {
 		place := t.places[i]
@@ -123,7 +123,7 @@ func (w *columnsWriter) block(t *tabling) {
 		}
 		w.out = binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint32(w.out, uid), place)
 	}
-	binary.LittleEndian.PutUint32(w.out, crc32.Checksum(w.out[4:], castagnoli))
+	binary.LittleEndian.PutUint32(w.out, crc32.Checksum(w.out[4:], castagnoli()))
 	for k := range columns {
 		w.out = append(append(w.out, w.lengths[k]...), w.text[k]...)
 		w.lengths[k], w.text[k] = w.lengths[k][:0], w.text[k][:0]

@@ -85,7 +85,7 @@ func TestFigures(t *testing.T) {
 	for _, p := range suite.Programs {
 		programs = append(programs, filepath.Join(bin, p))
 	}
-	programs = append(programs, filepath.Join(bin, "authd"), filepath.Join(bin, "keyd"))
+	programs = append(programs, filepath.Join(bin, "authd"), filepath.Join(bin, "keyd"), filepath.Join(bin, "pop3d"), filepath.Join(bin, "imapd"))
 	clock := map[string][]float64{}
 	for range rounds {
 		for _, p := range programs {
