@@ -206,7 +206,8 @@ func TestManyAtOnce(t *testing.T) {
 		c.Say("a LOGIN alice secret")
 		clients = append(clients, c)
 	}
-	s.Await("the logins", func() bool { return strings.Count(s.Log(), ": login ") > len(clients) })
+	// Ten fill the socket (net.unix.max_dgram_qlen). Who waits does so for a second, in which a busy machine does not come to all.
+	s.Await("more logins than there is room for", func() bool { return strings.Count(s.Log(), ": login ") > 20 })
 	s.Must(syscall.Kill(worker, syscall.SIGCONT))
 	for _, c := range clients {
 		c.Want("a OK ")
