@@ -5,8 +5,6 @@ import (
 	"errors"
 	"os"
 	"strings"
-
-	"golang.org/x/sys/unix"
 )
 
 // Rights are those of RFC 4314 section 2.1.
@@ -65,8 +63,7 @@ func (r Rights) String() string {
 }
 
 // aclFile is the rights file of a folder, in Dovecot's form. Each line is an
-// identifier and rights; what is said of nobody in particular is not for the
-// owner, who has all rights if no line takes him some:
+// identifier and rights. Whose they are in the end is in rights.go.
 //
 //	owner lr
 //	user=bob lrs
@@ -152,13 +149,23 @@ func (r *Root) ACL(name string) ([]ACLEntry, error) {
 }
 
 func (r *Root) acl(dir *os.File) (list []ACLEntry, err error) {
-	text, _, err := r.readList(dir, aclFile)
+	text, err := r.aclText(dir)
 	for line := range strings.Lines(string(text)) {
 		if e, ok := aclLine(line); ok {
 			list = append(list, e)
 		}
 	}
 	return list, err
+}
+
+// aclText is the rights file of a folder; where nobody owns the maildir that of
+// the root holds for folders without one, as in a public namespace of Dovecot.
+func (r *Root) aclText(dir *os.File) ([]byte, error) {
+	text, found, err := r.readList(dir, aclFile)
+	if err == nil && !found && r.shared {
+		text, _, err = r.readList(r.dir, aclFile)
+	}
+	return text, err
 }
 
 // ErrIdentifier is what cannot stand in a rights file.
@@ -176,7 +183,12 @@ func (r *Root) EditACL(ctx context.Context, name, id string, edit func(old Right
 		return err
 	}
 	defer dir.Close()
-	return r.editList(ctx, dir, aclFile, func(text []byte, _ bool) ([]byte, error) {
+	return r.editList(ctx, dir, aclFile, func(text []byte, there bool) ([]byte, error) {
+		if !there {
+			if text, err = r.aclText(dir); err != nil { // what has held so far is not to go
+				return nil, err
+			}
+		}
 		var out []byte
 		found := false
 		for line := range strings.Lines(string(text)) {
@@ -211,7 +223,7 @@ func (r *Root) InheritACL(ctx context.Context, from, to string) error {
 		return err
 	}
 	defer dir.Close()
-	text, _, err := r.readList(dir, aclFile)
+	text, err := r.aclText(dir)
 	if err != nil || len(text) == 0 {
 		return err
 	}
@@ -221,80 +233,4 @@ func (r *Root) InheritACL(ctx context.Context, from, to string) error {
 	}
 	defer child.Close()
 	return r.editList(ctx, child, aclFile, func([]byte, bool) ([]byte, error) { return text, nil })
-}
-
-// Rights are what the owner of the maildir, a user of that name, may do in a folder:
-// what the rights file leaves him, and what the modes of the directories let this
-// process do. Errors: ErrNoFolder, ErrFolder, others.
-func (r *Root) Rights(name, owner string) (Rights, error) {
-	dir, err := r.in(name)
-	if err != nil {
-		return 0, err
-	}
-	defer dir.Close()
-	list, err := r.acl(dir)
-	if err != nil {
-		return 0, err
-	}
-	rights := OwnersRights(list, owner)
-	may := func(dir *os.File, name string, mode uint32) bool {
-		// One that is missing is made when it is needed.
-		err := unix.Faccessat(int(dir.Fd()), name, mode, 0)
-		return err == nil || err == unix.ENOENT
-	}
-	if !may(dir, "cur", unix.R_OK|unix.X_OK) {
-		rights &^= Read
-	}
-	if !may(dir, ".", unix.W_OK) {
-		rights &^= changes | Administer
-	}
-	if !may(dir, "cur", unix.W_OK) || !may(dir, "new", unix.W_OK) {
-		rights &^= changes
-	}
-	if !may(r.dir, ".", unix.W_OK) {
-		rights &^= CreateBelow | DeleteFolder
-	}
-	return rights, nil
-}
-
-// MayRead reports whether the rights file lets the owner read a folder, at little
-// cost where there is none. What the modes forbid shows when he does.
-func (r *Root) MayRead(name, owner string) (bool, error) {
-	dir := "."
-	if !isInbox(name) {
-		dir = "." + name
-		if proper, err := FolderDir(name); err != nil {
-			return false, err
-		} else if proper != dir {
-			dir = "" // which of two spellings it has is to be found out
-		}
-	}
-	if dir != "" && unix.Faccessat(int(r.dir.Fd()), dir+"/"+aclFile, unix.F_OK, 0) == unix.ENOENT {
-		return true, nil
-	}
-	list, err := r.ACL(name)
-	return OwnersRights(list, owner)&Read != 0, err
-}
-
-// OwnersRights are what a rights file leaves the owner: all, or what the line owner
-// says, or the one with his name, less what he has not.
-func OwnersRights(list []ACLEntry, owner string) Rights {
-	find := func(id string) (Rights, bool) {
-		for _, e := range list {
-			if e.ID == id {
-				return e.Rights, true
-			}
-		}
-		return 0, false
-	}
-	rights, ok := find("user=" + owner)
-	if !ok {
-		rights, ok = find("owner")
-	}
-	if !ok {
-		rights = AllRights
-	}
-	less, _ := find("-owner")
-	less2, _ := find("-user=" + owner)
-	return rights&^(less|less2) | OwnerRights
 }

@@ -43,15 +43,24 @@ func isInbox(name string) bool { return strings.EqualFold(name, Inbox) }
 // Each is synced before the function returns. A subscription outlives its
 // folder (RFC 9051 section 6.3.4).
 type Root struct {
-	dir *os.File
-	ops *durable.Ops
-	now func() time.Time
+	dir    *os.File
+	ops    *durable.Ops
+	now    func() time.Time
+	shared bool // nobody owns it
 }
 
 // OpenRoot returns the folders of the maildir dir, which must stay open as long
 // as it is used. ops is nil but in tests.
 func OpenRoot(dir *os.File, ops *durable.Ops) *Root {
 	return &Root{dir: dir, ops: ops, now: time.Now}
+}
+
+// OpenShared is OpenRoot of a maildir that nobody owns: only its rights files
+// say who may do what in its folders.
+func OpenShared(dir *os.File, ops *durable.Ops) *Root {
+	r := OpenRoot(dir, ops)
+	r.shared = true
+	return r
 }
 
 // Folder is a folder that is there.

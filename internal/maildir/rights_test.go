@@ -1,0 +1,80 @@
+package maildir
+
+import (
+	"os"
+	"testing"
+)
+
+// Of the lines that mean a user the narrowest holds, and nobody owns anything. A folder without a file has the rights of the root.
+func TestSharedRights(t *testing.T) {
+	for text, want := range map[string]string{
+		"":                                       "",
+		"owner lrw":                              "",
+		"anyone lr":                              "lr",
+		"authenticated lrs":                      "lrs",
+		"anyone lr\nauthenticated l":             "l",
+		"user=alice lrwstipekxa\nanyone l":       "lrwstipekxa",
+		"user=alice l\nanyone lrw":               "l",
+		"user=alice\nanyone lrw":                 "",
+		"user=alicia lr":                         "",
+		"user=Alice lr":                          "",
+		"group=staff lr\ngroup-override=x lr":    "",
+		"anyone lrwi\n-user=alice wi":            "lr",
+		"anyone lrwi\n-anyone w\n-user=alice i":  "lrw",
+		"user=alice lr\n-anyone r\n-user=bob lr": "l",
+		"user=alice lr\nuser=alice lrw":          "lr",
+		"user= lrw":                              "",
+	} {
+		r, path := newRoot(t)
+		r.shared = true
+		mkfolder(t, path+"/.a")
+		if text != "" {
+			if err := os.WriteFile(path+"/dovecot-acl", []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for _, folder := range []string{"INBOX", "a"} {
+			if got, err := r.Rights(folder, "alice"); err != nil || got.String() != want {
+				t.Errorf("%q: %s: %s, %v", text, folder, got, err)
+			}
+			see, err := r.MaySee(folder, "alice")
+			read, rerr := r.MayRead(folder, "alice")
+			if rights, _ := ParseRights(want); err != nil || rerr != nil || see != (rights&Lookup != 0) || read != (rights&Read != 0) {
+				t.Errorf("%q: %s: see %v, %v, read %v, %v", text, folder, see, err, read, rerr)
+			}
+		}
+		if got, err := r.Rights("a", ""); err != nil || got&^(Lookup|Read|Write|KeepSeen|Insert) != 0 {
+			t.Errorf("%q: who has no name: %s, %v", text, got, err)
+		}
+	}
+}
+
+// What has held without a file holds when it gets one, and for a folder below.
+func TestSharedACLBegins(t *testing.T) {
+	r, path := newRoot(t)
+	r.shared = true
+	mkfolder(t, path+"/.a")
+	if err := os.WriteFile(path+"/dovecot-acl", []byte("user=alice lra\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.EditACL(t.Context(), "a", "user=bob", func(Rights, bool) (Rights, bool) { return Lookup, true }); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Create("a.b"); err != nil {
+		t.Fatal(err)
+	}
+	if err := r.InheritACL(t.Context(), "a", "a.b"); err != nil {
+		t.Fatal(err)
+	}
+	for _, folder := range []string{".a", ".a.b"} {
+		if got, err := os.ReadFile(path + "/" + folder + "/dovecot-acl"); err != nil || string(got) != "user=alice lra\nuser=bob l\n" {
+			t.Errorf("%s: %q, %v", folder, got, err)
+		}
+	}
+	if err := r.EditACL(t.Context(), "a", "user=alice", func(Rights, bool) (Rights, bool) { return 0, false }); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := r.Rights("a", "alice"); err != nil || got != 0 { // the file that is there holds alone
+		t.Error(got, err)
+	}
+}
