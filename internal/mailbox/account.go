@@ -59,23 +59,51 @@ type Account struct {
 func (s *Accounts) Open(path string) (*Account, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	a := s.open[path]
-	if a == nil {
-		if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
-			return nil, fmt.Errorf("mailbox: make the maildir: %w", err)
+	if a := s.open[path]; a != nil {
+		a.use()
+		return a, nil
+	}
+	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("mailbox: make the maildir: %w", err)
+	}
+	dir, err := durable.OpenDir(path)
+	if err != nil {
+		return nil, fmt.Errorf("mailbox: open the maildir: %w", err)
+	}
+	return s.add(path, dir), nil
+}
+
+// openDir is Open of a maildir whose directory was opened by that path, which may have been another's before. It closes dir.
+func (s *Accounts) openDir(path string, dir *os.File) *Account {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if a := s.open[path]; a != nil {
+		if sameFiles(a.dir, dir) {
+			dir.Close()
+			a.use()
+			return a
 		}
-		dir, err := durable.OpenDir(path)
-		if err != nil {
-			return nil, fmt.Errorf("mailbox: open the maildir: %w", err)
+		delete(s.open, path)
+		if a.uses == 0 {
+			a.end()
 		}
-		a = &Account{Folders: maildir.OpenRoot(dir, s.o.Ops), path: path, dir: dir, all: s, open: make(map[string]*Mailbox)}
-		a.quota.Store(&s.o.Quota)
-		s.open[path] = a
-	} else if a.uses == 0 {
+	}
+	return s.add(path, dir)
+}
+
+func (s *Accounts) add(path string, dir *os.File) *Account {
+	a := &Account{Folders: maildir.OpenRoot(dir, s.o.Ops), path: path, dir: dir, all: s, uses: 1, open: make(map[string]*Mailbox)}
+	a.quota.Store(&s.o.Quota)
+	s.open[path] = a
+	return a
+}
+
+// use begins another use; all are locked.
+func (a *Account) use() {
+	if a.uses == 0 {
 		a.idle.Stop()
 	}
 	a.uses++
-	return a, nil
 }
 
 // SetQuota says what the quota of the whole maildir is, for all its sessions from now on, in place of that of the Options; zero: what its maildirsize says.
@@ -91,7 +119,11 @@ func (a *Account) Close() error {
 	s := a.all
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if a.uses--; a.uses == 0 {
+	switch a.uses--; {
+	case a.uses > 0:
+	case s.open[a.path] != a: // another one is there by now
+		a.end()
+	default:
 		a.idle = time.AfterFunc(keep, func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
