@@ -50,7 +50,7 @@ type server struct {
 
 func (s *server) Configure(c *config.Config, gate login.Gate, auth *login.Server) {
 	n := &imapd.Config{Hostname: c.Hostname, TimeoutLogin: c.ImapdTimeoutLogin, TimeoutIdle: c.ImapdTimeoutIdle, ErrorLimit: c.ImapdErrorLimit,
-		MessageLimit: c.ImapdMessageLimit, UserLimit: c.ImapdUserLimit, CommandLimit: c.ImapdCommandLimit, Gate: gate}
+		MessageLimit: c.ImapdMessageLimit, UserLimit: c.ImapdUserLimit, CommandLimit: c.ImapdCommandLimit, Shared: c.SharedMailboxes, Gate: gate}
 	if auth != nil {
 		n.Auth = auth
 	}

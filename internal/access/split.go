@@ -30,7 +30,7 @@ func (g *Program) split() privsep.Program {
 
 // check looks at what the program is about to trust.
 func check(c *config.Config) error {
-	var uses []privilege.Use
+	uses := []privilege.Use{{Path: c.SharedMailboxes, Type: fs.ModeDir, Mode: 0o755}}
 	var auth []uint32 // nil: of a server that is not ours nothing is known
 	if a, err := privilege.Find(c.AuthUser); err == nil {
 		auth = []uint32{a.UID}

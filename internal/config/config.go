@@ -53,12 +53,13 @@ type Config struct {
 	RecipientDelimiter string   // characters; "" none
 
 	// Places.
-	QueueDir   string
-	RunDir     string
-	StateDir   string // what programs remember
-	MailboxDir string // home of users who have none: MailboxDir/DOMAIN/USER
-	Maildir    string // pattern: "~" the home, "%u" "%n" "%d" user, name, domain
-	Index      string // directory for what is known of folders; "" in each folder
+	QueueDir        string
+	RunDir          string
+	StateDir        string // what programs remember
+	MailboxDir      string // home of users who have none: MailboxDir/DOMAIN/USER
+	Maildir         string // pattern: "~" the home, "%u" "%n" "%d" user, name, domain
+	SharedMailboxes string // a directory of maildirs that imapd shows to all users; "": none
+	Index           string // directory for what is known of folders; "" in each folder
 
 	// Accounts and workers, of programs that are started as root.
 	LoginUser   string // name or uid:gid; "" do not split

@@ -29,6 +29,7 @@ func (c *Config) keys() []key {
 		{"state_dir", "/var/lib/postamt", place{&c.StateDir, dir}},
 		{"mailbox_dir", "/var/mail", place{&c.MailboxDir, dir}},
 		{"maildir", "~/Maildir", pattern{&c.Maildir}},
+		{"shared_mailboxes", "", path{&c.SharedMailboxes, dir}},
 		{"index", "", path{&c.Index, dir}},
 
 		// Accounts and workers.

@@ -27,6 +27,7 @@ const (
 	HasChildren          = "HASCHILDREN"
 	InUse                = "INUSE"
 	LimitReached         = "LIMIT"
+	MetadataNoPrivate    = "METADATA NOPRIVATE"
 	MetadataTooMany      = "METADATA TOOMANY"
 	NonExistent          = "NONEXISTENT"
 	NoPerm               = "NOPERM"

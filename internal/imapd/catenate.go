@@ -122,10 +122,11 @@ func (a *assembly) openURL(text string) error {
 	if url.Partial && url.Count == 0 {
 		url.Count = 1 << 62
 	}
-	if err := a.u.need(url.Mailbox, maildir.Read); err != nil {
+	p, err := a.u.need(url.Mailbox, maildir.Read)
+	if err != nil {
 		return bad
 	}
-	box, err := a.u.account.Open(url.Mailbox)
+	box, err := p.Open()
 	if errors.Is(err, maildir.ErrNoFolder) || errors.Is(err, maildir.ErrFolder) {
 		return bad
 	}

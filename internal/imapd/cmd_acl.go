@@ -5,11 +5,12 @@ import (
 	"unicode/utf8"
 
 	"postamt/internal/imap"
+	"postamt/internal/mailbox"
 	"postamt/internal/maildir"
 )
 
-// RFC 4314. A user's mailboxes are his alone, and others have no way to them here, whatever a rights file says; what it leaves the owner holds, and so do the modes of the
-// directories (maildir.Root.Rights).
+// RFC 4314. A user's mailboxes are his alone, and others have no way to them here, whatever a rights file says; what it leaves the owner holds. Shared ones nobody owns: there what
+// it gives to whom holds. The modes of the directories hold in both (maildir.Root.Rights).
 
 // RFC 4314 section 2.1.1: the rights of RFC 2086, c and d.
 const (
@@ -44,9 +45,17 @@ func parseRights(s string) (r maildir.Rights, err error) {
 	return r | more, nil
 }
 
+// ownerOf is whose a mailbox is, by the name that he has logged in with; "": nobody's.
+func (u *user) ownerOf(p mailbox.Place) string {
+	if p.Shared != "" {
+		return ""
+	}
+	return u.client.Login
+}
+
 // The identifiers of the protocol are names of users, some words, and, as Dovecot has it, groups with a "$". In the rights file a word says what it is.
 // toFile is for one that a client names; list is what the file says now.
-func (u *user) toFile(id string, list []maildir.ACLEntry) string {
+func toFile(id, owner string, list []maildir.ACLEntry) string {
 	minus := ""
 	if name, ok := strings.CutPrefix(id, "-"); ok { // section 2: a negative right
 		minus, id = "-", name
@@ -58,7 +67,7 @@ func (u *user) toFile(id string, list []maildir.ACLEntry) string {
 		return minus + "group=" + group
 	case id == "anyone", id == "authenticated", id == "owner":
 		return minus + id
-	case id == u.client.Login && !hasLine(list, minus+"user="+id): // so that it holds when he gets another name
+	case id == owner && !hasLine(list, minus+"user="+id): // so that it holds when he gets another name
 		return minus + "owner"
 	}
 	if group, ok := strings.CutPrefix(id, "!$"); ok {
@@ -68,15 +77,15 @@ func (u *user) toFile(id string, list []maildir.ACLEntry) string {
 }
 
 // fromFile is the reverse. It is not ok for what no client could name.
-func (u *user) fromFile(id string, list []maildir.ACLEntry) (name string, ok bool) {
+func fromFile(id, owner string, list []maildir.ACLEntry) (name string, ok bool) {
 	minus := ""
 	if rest, ok := strings.CutPrefix(id, "-"); ok {
 		minus, id = "-", rest
 	}
 	kind, name, _ := strings.Cut(id, "=")
 	switch {
-	case id == "owner" && u.client.Login != "" && !hasLine(list, minus+"user="+u.client.Login):
-		return minus + u.client.Login, true
+	case id == "owner" && owner != "" && !hasLine(list, minus+"user="+owner):
+		return minus + owner, true
 	case id == "anyone", id == "authenticated", id == "owner":
 		return minus + id, true
 	case name == "":
@@ -129,19 +138,20 @@ func (u *user) editACL(name, id string, edit func(maildir.Rights, bool) (maildir
 	if !isIdentifier(id) {
 		return imap.Bad("not an identifier")
 	}
-	if err := u.need(name, maildir.Administer); err != nil {
-		return err
-	}
-	list, err := u.account.Folders.ACL(name)
+	p, err := u.need(name, maildir.Administer)
 	if err != nil {
 		return err
 	}
-	file := u.toFile(id, list)
+	list, err := p.Folders.ACL(p.Folder)
+	if err != nil {
+		return err
+	}
+	file := toFile(id, u.ownerOf(p), list)
 	if file == "" {
 		return imap.Bad("not an identifier")
 	}
-	mine := file == "owner" || file == "user="+u.client.Login
-	return u.account.Folders.EditACL(u.ctx, name, file, func(old maildir.Rights, found bool) (maildir.Rights, bool) {
+	mine := p.Shared == "" && (file == "owner" || file == "user="+u.client.Login)
+	return p.Folders.EditACL(u.ctx, p.Folder, file, func(old maildir.Rights, found bool) (maildir.Rights, bool) {
 		if mine && !found {
 			old = maildir.OwnersRights(list, u.client.Login) // what he has without a line
 		}
@@ -164,10 +174,11 @@ func (u *user) cmdGetACL(_ imap.Command, d *imap.Decoder) error {
 	if err := d.End(); err != nil {
 		return err
 	}
-	if err := u.need(name, maildir.Administer); err != nil {
+	p, err := u.need(name, maildir.Administer)
+	if err != nil {
 		return err
 	}
-	list, err := u.account.Folders.ACL(name)
+	list, err := p.Folders.ACL(p.Folder)
 	if err != nil {
 		return err
 	}
@@ -176,19 +187,20 @@ func (u *user) cmdGetACL(_ imap.Command, d *imap.Decoder) error {
 		b = imap.AppendAString(append(b, ' '), id, u.c.Mode)
 		b = u.appendRights(append(b, ' '), rights)
 	}
-	own := u.client.Login
+	owner := u.ownerOf(p)
+	own := owner
 	if own == "" {
 		own = "owner"
 	}
-	if !hasLine(list, "owner") && !hasLine(list, "user="+own) {
+	if p.Shared == "" && !hasLine(list, "owner") && !hasLine(list, "user="+own) {
 		entry(own, maildir.AllRights)
 	}
 	for i, e := range list {
-		id, ok := u.fromFile(e.ID, list)
+		id, ok := fromFile(e.ID, owner, list)
 		if !ok || hasLine(list[:i], e.ID) {
 			continue
 		}
-		if id == own {
+		if id == own && p.Shared == "" {
 			e.Rights |= maildir.OwnerRights
 		}
 		entry(id, e.Rights)
@@ -216,11 +228,12 @@ func (u *user) cmdListRights(_ imap.Command, d *imap.Decoder) error {
 	if !isIdentifier(id) {
 		return imap.Bad("not an identifier")
 	}
-	if err := u.need(name, maildir.Administer); err != nil {
+	p, err := u.need(name, maildir.Administer)
+	if err != nil {
 		return err
 	}
 	always := maildir.Rights(0)
-	if id == u.client.Login || id == "owner" {
+	if p.Shared == "" && (id == u.client.Login || id == "owner") {
 		always = maildir.OwnerRights
 	}
 	b := imap.AppendMailbox(append(u.buf[:0], "* LISTRIGHTS "...), name, u.c.Mode)
@@ -243,7 +256,7 @@ func (u *user) cmdMyRights(_ imap.Command, d *imap.Decoder) error {
 }
 
 func (u *user) writeMyRights(name string) error {
-	rights, err := u.rights(name)
+	_, rights, err := u.at(name)
 	if err != nil {
 		return err
 	}

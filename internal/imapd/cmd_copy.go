@@ -74,7 +74,7 @@ func (u *user) fromTo(cmd imap.Command, d *imap.Decoder) (uids []uint32, to *mai
 
 // target opens a mailbox that messages are put into, and says what may be done there. RFC 9051 section 6.3.12 and 6.4.7: TRYCREATE if it is not there and could be made.
 func (u *user) target(name string) (*mailbox.Mailbox, maildir.Rights, error) {
-	rights, err := u.rights(name)
+	p, rights, err := u.at(name)
 	if errors.Is(err, maildir.ErrNoFolder) {
 		return nil, 0, imap.No(imap.TryCreate, "there is no such mailbox")
 	}
@@ -84,7 +84,7 @@ func (u *user) target(name string) (*mailbox.Mailbox, maildir.Rights, error) {
 	if err != nil {
 		return nil, 0, err
 	}
-	to, err := u.account.Open(name)
+	to, err := p.Open()
 	if errors.Is(err, maildir.ErrNoFolder) {
 		err = imap.No(imap.TryCreate, "there is no such mailbox")
 	}

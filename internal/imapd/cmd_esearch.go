@@ -67,14 +67,14 @@ func (u *user) cmdESearch(cmd imap.Command, d *imap.Decoder) (err error) {
 
 // searchOther searches a mailbox that need not be there any more.
 func (u *user) searchOther(cmd imap.Command, r imap.SearchReturn, key *imap.SearchKey, name string) error {
-	rights, err := u.rights(name)
+	p, rights, err := u.at(name)
 	if errors.Is(err, maildir.ErrNoFolder) || err == nil && rights&maildir.Read == 0 { // RFC 7377 section 2.2: such a mailbox is passed over
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	box, err := u.account.Open(name)
+	box, err := p.Open()
 	if errors.Is(err, maildir.ErrNoFolder) {
 		return nil
 	}
@@ -135,18 +135,18 @@ func (u *user) namesOf(filters []imap.MailboxFilter) (names []string, err error)
 		return nil, err
 	}
 	for i := range all {
-		if e := &all[i]; e.there && slices.ContainsFunc(filters, func(f imap.MailboxFilter) bool { return covers(&f, e.name, e.subscribed) }) {
+		if e := &all[i]; e.there && slices.ContainsFunc(filters, func(f imap.MailboxFilter) bool { return covers(&f, e.name, e.subscribed, e.place.Shared != "") }) {
 			names = append(names, e.name)
 		}
 	}
 	return names, nil
 }
 
-// covers says whether a filter means a mailbox (RFC 5465 section 6, RFC 7377 section 2.2). Mail may be delivered to any: so inboxes are all (section 6.3).
-func covers(f *imap.MailboxFilter, name string, subscribed bool) bool {
+// covers says whether a filter means a mailbox (RFC 5465 section 6, RFC 7377 section 2.2). Mail may be delivered to any of the user's own: so inboxes are all these (section 6.3).
+func covers(f *imap.MailboxFilter, name string, subscribed, shared bool) bool {
 	switch f.Kind {
 	case imap.FilterInboxes, imap.FilterPersonal:
-		return true
+		return !shared
 	case imap.FilterSubscribed:
 		return subscribed
 	}

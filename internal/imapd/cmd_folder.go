@@ -3,9 +3,11 @@ package imapd
 import (
 	"errors"
 	"io/fs"
+	"os"
 	"strings"
 
 	"postamt/internal/imap"
+	"postamt/internal/mailbox"
 	"postamt/internal/maildir"
 )
 
@@ -19,25 +21,32 @@ func (u *user) cmdCreate(_ imap.Command, d *imap.Decoder) error {
 	if name == maildir.Inbox {
 		return imap.No(imap.AlreadyExists, "INBOX is there")
 	}
-	above, err := u.needBelow(name)
+	p, err := u.newPlace(name)
 	if err != nil {
 		return err
 	}
-	if err := u.account.Folders.Create(name); err != nil {
+	if len(uses) > 0 && p.Shared != "" {
+		return errSharedUse
+	}
+	above, err := u.needBelow(p)
+	if err != nil {
+		return err
+	}
+	if err := p.Folders.Create(p.Folder); err != nil {
 		return err
 	}
 	u.notify.knows(name, func(e *entry) { e.there = true })
-	defer u.account.Changed()
+	defer p.Account.Changed()
 	if above != "" { // RFC 4314 section 4
-		if err := u.account.Folders.InheritACL(u.ctx, above, name); err != nil {
-			u.account.Folders.Delete(name)
+		if err := p.Folders.InheritACL(u.ctx, above, p.Folder); err != nil {
+			p.Folders.Delete(p.Folder)
 			return err
 		}
 	}
 	for _, use := range uses {
-		err := u.account.Folders.SetSpecialUse(u.ctx, use, name)
+		err := p.Folders.SetSpecialUse(u.ctx, use, p.Folder)
 		if err != nil { // RFC 6154 section 3: it is not created then
-			u.account.Folders.Delete(name)
+			p.Folders.Delete(p.Folder)
 		}
 		if errors.Is(err, maildir.ErrSpecialUse) {
 			return imap.No(imap.UseAttr, "that special use is not known")
@@ -46,7 +55,7 @@ func (u *user) cmdCreate(_ imap.Command, d *imap.Decoder) error {
 			return err
 		}
 	}
-	box, err := u.account.Open(name)
+	box, err := p.Open()
 	if err != nil {
 		return err
 	}
@@ -58,6 +67,36 @@ func (u *user) cmdCreate(_ imap.Command, d *imap.Decoder) error {
 	return imap.OK(imap.CodeMailboxID(id), "created") // RFC 8474 section 4.1
 }
 
+var (
+	errSharedRoot = imap.No(imap.Cannot, "a shared mailbox right below "+mailbox.SharedNamespace+" is the administrator's to make and to remove")
+	errSharedUse  = imap.No(imap.UseAttr, "a shared mailbox has no special use")
+)
+
+// newPlace is where a mailbox could be that is not there yet. Shared ones that the user may not see are for him where he may make none.
+func (u *user) newPlace(name string) (mailbox.Place, error) {
+	p, err := u.namespaces.At(name)
+	there := false
+	if err == nil && p.Shared != "" {
+		var f *os.File
+		if f, _, err = p.Folders.Open(p.Folder); err == nil {
+			there = true
+			f.Close()
+			_, err = p.Rights()
+		} else if errors.Is(err, maildir.ErrNoFolder) {
+			err = nil
+		}
+	}
+	switch {
+	case err == nil && there:
+		err = imap.No(imap.AlreadyExists, "there is a mailbox of that name")
+	case strings.Count(name, ".") < 2 && (p.Shared == name || errors.Is(err, maildir.ErrNoFolder)):
+		err = errSharedRoot
+	case errors.Is(err, maildir.ErrNoFolder):
+		err = noPerm(maildir.CreateBelow)
+	}
+	return p, err
+}
+
 // RFC 9051 section 6.3.5: "DELETE" SP mailbox. Those below it stay.
 func (u *user) cmdDelete(_ imap.Command, d *imap.Decoder) error {
 	name := d.SP().Mailbox()
@@ -67,17 +106,21 @@ func (u *user) cmdDelete(_ imap.Command, d *imap.Decoder) error {
 	if name == maildir.Inbox {
 		return imap.No(imap.Cannot, "INBOX cannot be deleted")
 	}
-	if err := u.need(name, maildir.DeleteFolder); err != nil {
-		return err
+	p, err := u.need(name, maildir.DeleteFolder)
+	if err == nil && p.Shared == name {
+		err = errSharedRoot
 	}
-	if err := u.account.Folders.Delete(name); err != nil {
+	if err == nil {
+		err = p.Folders.Delete(p.Folder)
+	}
+	if err != nil {
 		return err
 	}
 	if u.view != nil && u.view.name == name {
 		u.leave()
 	}
 	u.notify.knows(name, func(e *entry) { e.there = false })
-	u.account.Changed()
+	p.Account.Changed()
 	return nil
 }
 
@@ -91,14 +134,15 @@ func (u *user) cmdRename(_ imap.Command, d *imap.Decoder) error {
 	if to == maildir.Inbox {
 		return imap.No(imap.AlreadyExists, "INBOX is there")
 	}
-	if err := u.mayRename(from, to); err != nil {
+	p, new, err := u.mayRename(from, to)
+	if err != nil {
 		return err
 	}
-	err := u.account.Folders.Rename(from, to)
+	err = p.Folders.Rename(p.Folder, new)
 	if err == nil {
 		u.notify.knowsRenamed(from, to)
 	}
-	u.account.Changed()
+	p.Account.Changed()
 	if errors.Is(err, fs.ErrNotExist) {
 		return imap.No(imap.NonExistent, "there is no such mailbox")
 	}
@@ -118,7 +162,11 @@ func (u *user) follow(from, to string) error {
 	if !ok || below != "" && below[0] != '.' {
 		return nil
 	}
-	box, err := u.account.Open(to + below)
+	p, err := u.namespaces.At(to + below)
+	if err != nil {
+		return err
+	}
+	box, err := p.Open()
 	if err != nil {
 		return err
 	}
@@ -127,13 +175,54 @@ func (u *user) follow(from, to string) error {
 	return nil
 }
 
-// mayRename: RFC 4314 section 4: x on what is renamed, k on what it will be below.
-func (u *user) mayRename(from, to string) error {
-	if err := u.need(from, maildir.DeleteFolder); err != nil && !errors.Is(err, maildir.ErrNoFolder) { // only a level, or half renamed
-		return err
+// mayRename: RFC 4314 section 4: x on what is renamed, k on what it will be below. With a folder go those below it, so that it takes x on all of those that are shared.
+// new is the name of the folder in its maildir.
+func (u *user) mayRename(from, to string) (p mailbox.Place, new string, err error) {
+	if p, err = u.namespaces.At(from); err != nil {
+		return p, "", err
 	}
-	_, err := u.needBelow(to)
-	return err
+	if p.Shared == from {
+		return p, "", errSharedRoot
+	}
+	if err := u.mayDelete(p); err != nil {
+		return p, "", err
+	}
+	target, err := u.newPlace(to)
+	if err == nil && target.Account != p.Account {
+		err = imap.No(imap.Cannot, "a mailbox stays in its maildir: create another one there and move the messages")
+	}
+	if err == nil {
+		_, err = u.needBelow(target)
+	}
+	return p, target.Folder, err
+}
+
+// mayDelete: the right x in a folder, which may be only a level, or half renamed; of shared ones also in those below.
+func (u *user) mayDelete(p mailbox.Place) error {
+	folders := []maildir.Folder{{Name: p.Folder}}
+	if p.Shared != "" {
+		all, err := p.Folders.Folders()
+		if err != nil {
+			return err
+		}
+		for _, f := range all {
+			if strings.HasPrefix(f.Name, p.Folder+".") {
+				folders = append(folders, f)
+			}
+		}
+	}
+	for _, f := range folders {
+		_, err := u.need(p.Name(f.Name), maildir.DeleteFolder)
+		if errors.Is(err, maildir.ErrNoFolder) && f.Dir == "" { // listed ones are there, if out of sight
+			err = nil
+		} else if errors.Is(err, maildir.ErrNoFolder) {
+			err = noPerm(maildir.DeleteFolder)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // RFC 9051 section 6.3.7 and 6.3.8: "SUBSCRIBE" / "UNSUBSCRIBE" SP mailbox. There need be no such mailbox.

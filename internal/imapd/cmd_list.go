@@ -5,6 +5,7 @@ import (
 	"strings"
 
 	"postamt/internal/imap"
+	"postamt/internal/mailbox"
 	"postamt/internal/maildir"
 )
 
@@ -17,9 +18,11 @@ type entry struct {
 	plain      bool // RFC 3501 has \Noselect, and not \NonExistent
 	childInfo  bool // RECURSIVEMATCH: some below it are what was asked for, and are not told themselves
 	uses       []string
-	dir        string // of its directory
-	id         uint64 // only for NOTIFY: mailbox.Account.Identity
-	oldName    string // RFC 5465 section 5.4: that it had before
+	place      mailbox.Place // of one that is there
+	dir        string        // of its directory
+	id         uint64        // only for NOTIFY: mailbox.Account.Identity
+	oldName    string        // RFC 5465 section 5.4: that it had before
+	noAccess   bool          // RFC 5465 section 3.1: it was to be watched, and may not be read
 }
 
 // RFC 9051 section 6.3.9: "LIST" [SP select-opts] SP mailbox SP mbox-or-pat [SP return-opts].
@@ -57,10 +60,11 @@ func (u *user) cmdList(_ imap.Command, d *imap.Decoder) error {
 			}
 		}
 		if l.Return&imap.ListMetadata != 0 && e.there { // RFC 9590 section 3
-			if u.mayAnnotate(e.name) != nil {
+			p, err := u.mayAnnotate(e.name)
+			if err != nil {
 				continue
 			}
-			list, err := u.annotations(e.name, l.Metadata)
+			list, err := u.annotations(p, l.Metadata)
 			if err != nil {
 				u.srv.Log.Problem(u.id, "LIST: metadata of "+e.name, err)
 				continue
@@ -114,7 +118,7 @@ func (u *user) cmdLsub(_ imap.Command, d *imap.Decoder) error {
 
 // entries are all names, INBOX first, then in their order: mailboxes, the levels above them, and, if asked for, what is subscribed to and not there.
 func (u *user) entries(subscribed bool) ([]entry, error) {
-	folders, err := u.account.Folders.Folders()
+	named, err := u.namespaces.All()
 	if err != nil {
 		return nil, err
 	}
@@ -122,11 +126,7 @@ func (u *user) entries(subscribed bool) ([]entry, error) {
 	if err != nil {
 		return nil, err
 	}
-	uses, err := u.account.Folders.SpecialUse(folders)
-	if err != nil {
-		return nil, err
-	}
-	byName := make(map[string]*entry, len(folders))
+	byName := make(map[string]*entry, len(named))
 	get := func(name string) *entry {
 		e := byName[name]
 		if e == nil {
@@ -136,9 +136,9 @@ func (u *user) entries(subscribed bool) ([]entry, error) {
 		return e
 	}
 	get(maildir.Inbox).there = true
-	for _, f := range folders {
+	for _, f := range named {
 		e := get(f.Name)
-		e.there, e.uses, e.dir = true, uses[f.Name], f.Dir
+		e.there, e.uses, e.place, e.dir = true, f.Uses, f.Place, f.Dir
 		for at := strings.LastIndexByte(f.Name, '.'); at > 0; at = strings.LastIndexByte(f.Name[:at], '.') {
 			get(f.Name[:at]).children = true
 		}
@@ -185,6 +185,9 @@ func (u *user) writeEntry(response string, e *entry, subscribed bool) {
 		if e.plain { // RFC 5258 section 3.4: else it is implied
 			add(`\Noselect`)
 		}
+	}
+	if e.noAccess {
+		add(`\NoAccess`)
 	}
 	if e.children {
 		add(`\HasChildren`)

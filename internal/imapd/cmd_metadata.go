@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"postamt/internal/imap"
+	"postamt/internal/mailbox"
 	"postamt/internal/maildir"
 )
 
@@ -32,10 +33,11 @@ func (u *user) cmdGetMetadata(_ imap.Command, d *imap.Decoder) error {
 			return imap.Bad("an entry is below /private or /shared")
 		}
 	}
-	if err := u.mayAnnotate(g.Mailbox); err != nil {
+	p, err := u.mayAnnotate(g.Mailbox)
+	if err != nil {
 		return err
 	}
-	list, err := u.annotations(g.Mailbox, g.Entries)
+	list, err := u.annotations(p, g.Entries)
 	if err != nil {
 		return err
 	}
@@ -46,35 +48,38 @@ func (u *user) cmdGetMetadata(_ imap.Command, d *imap.Decoder) error {
 	return nil
 }
 
-// mayAnnotate: RFC 5464 section 3.3: who has l and one of these may see and set annotations.
-func (u *user) mayAnnotate(mailbox string) error {
-	if mailbox == "" {
-		return nil
+// mayAnnotate finds a mailbox, or the server. RFC 5464 section 3.3: who has l and one of these may see and set annotations.
+func (u *user) mayAnnotate(name string) (mailbox.Place, error) {
+	if name == "" {
+		return mailbox.Place{Account: u.account, Folders: u.account.Folders}, nil
 	}
-	have, err := u.rights(mailbox)
+	p, have, err := u.at(name)
 	one := maildir.Read | maildir.KeepSeen | maildir.Write | maildir.Insert | maildir.Post
 	if err == nil && have&one == 0 {
 		err = noPerm(one)
 	}
-	return err
+	return p, err
 }
 
-// annotations are those of a mailbox, by their entries, with the special uses if these are among the wanted ones.
-func (u *user) annotations(mailbox string, wanted []string) ([]maildir.Annotation, error) {
-	list, err := u.account.Folders.Metadata(mailbox)
-	if err != nil || mailbox == "" || !slices.ContainsFunc(wanted, func(e string) bool { return strings.HasPrefix(specialUseEntry+"/", e+"/") }) {
+// annotations are those of a mailbox, by their entries, with the special uses if these are among the wanted ones. A shared one has none that are private.
+func (u *user) annotations(p mailbox.Place, wanted []string) ([]maildir.Annotation, error) {
+	list, err := p.Folders.Metadata(p.Folder)
+	if p.Shared != "" {
+		return slices.DeleteFunc(list, func(a maildir.Annotation) bool { return strings.HasPrefix(a.Entry, "/private/") }), err
+	}
+	if err != nil || p.Folder == "" || !slices.ContainsFunc(wanted, func(e string) bool { return strings.HasPrefix(specialUseEntry+"/", e+"/") }) {
 		return list, err
 	}
-	folders, err := u.account.Folders.Folders()
+	folders, err := p.Folders.Folders()
 	if err != nil {
 		return nil, err
 	}
-	uses, err := u.account.Folders.SpecialUse(folders)
+	uses, err := p.Folders.SpecialUse(folders)
 	if err != nil {
 		return nil, err
 	}
 	list = slices.DeleteFunc(list, func(a maildir.Annotation) bool { return a.Entry == specialUseEntry })
-	if mine := uses[mailbox]; len(mine) > 0 {
+	if mine := uses[p.Folder]; len(mine) > 0 {
 		list = append(list, maildir.Annotation{Entry: specialUseEntry, Value: []byte(strings.Join(mine, " "))})
 	}
 	return list, nil
@@ -160,10 +165,14 @@ func (u *user) cmdSetMetadata(_ imap.Command, d *imap.Decoder) error {
 			}
 		}
 	}
-	if err := u.mayAnnotate(name); err != nil {
+	p, err := u.mayAnnotate(name)
+	if err != nil {
 		return err
 	}
-	err := u.account.Folders.SetMetadata(u.ctx, name, set)
+	if p.Shared != "" && slices.ContainsFunc(values, func(v imap.MetadataEntry) bool { return strings.HasPrefix(v.Name, "/private/") }) {
+		return imap.No(imap.MetadataNoPrivate, "what a shared mailbox has is for all who see it")
+	}
+	err = p.Folders.SetMetadata(u.ctx, p.Folder, set)
 	switch {
 	case errors.Is(err, maildir.ErrAnnotationSize):
 		return imap.No(imap.CodeMetadataMaxSize(maildir.MaxAnnotation), "the value is too long")
@@ -172,7 +181,7 @@ func (u *user) cmdSetMetadata(_ imap.Command, d *imap.Decoder) error {
 	case errors.Is(err, maildir.ErrAnnotationRoom):
 		return imap.No(imap.OverQuota, "all of them together are too long")
 	case err == nil && setUses:
-		return u.account.Folders.SetSpecialUses(u.ctx, name, uses)
+		return p.Folders.SetSpecialUses(u.ctx, p.Folder, uses)
 	}
 	return err
 }

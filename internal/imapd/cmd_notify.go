@@ -30,7 +30,7 @@ func (u *user) cmdNotify(_ imap.Command, d *imap.Decoder) error {
 	if err := d.End(); err != nil {
 		return err
 	}
-	n := &notify{u: u, watched: make(map[string]*watched)}
+	n := &notify{u: u, watched: make(map[string]*watched), denied: make(map[string]bool)}
 	for _, g := range args.Groups {
 		switch {
 		case g.Events&^(messageEvents|nameEvents) != 0:
@@ -61,8 +61,8 @@ type notify struct {
 
 	names   map[string]entry // as he knows them
 	watched map[string]*watched
-	seen    int64  // of FoldersChanged
-	stop    func() // of following the account; nil: it is not followed
+	denied  map[string]bool // that he was told of
+	stop    func()          // of following the names; nil: they are not followed
 }
 
 // watched is a mailbox that is not selected, as the client knows it.
@@ -87,7 +87,7 @@ func (n *notify) begin(status bool) error {
 	if len(n.groups) == 0 {
 		return nil
 	}
-	n.stop = n.u.account.Follow(n.u.attention.call)
+	n.stop = n.u.namespaces.Follow(n.u.attention.call)
 	all, err := n.u.entries(true)
 	if err != nil {
 		return err
@@ -130,7 +130,7 @@ func (n *notify) byName(all []entry) map[string]entry {
 	m := make(map[string]entry, len(all))
 	for _, e := range all {
 		if e.there {
-			e.id = n.u.account.Identity(e.dir)
+			e.id = e.place.Account.Identity(e.dir)
 		}
 		m[e.name] = e
 	}
@@ -140,7 +140,7 @@ func (n *notify) byName(all []entry) map[string]entry {
 // eventsOf are those that a mailbox is watched for. A group with NONE takes nothing away from others.
 func (n *notify) eventsOf(name string, subscribed bool) (e imap.Events) {
 	for i := range n.groups {
-		if g := &n.groups[i]; covers(&g.MailboxFilter, name, subscribed) {
+		if g := &n.groups[i]; covers(&g.MailboxFilter, name, subscribed, n.u.namespaces.IsShared(name)) {
 			e |= g.Events
 		}
 	}
@@ -172,7 +172,20 @@ func (n *notify) watch(all []entry, new bool) error {
 			w.events = events
 			continue
 		}
-		box, err := n.u.account.Open(name)
+		p, err := n.u.need(name, maildir.Read)
+		var no *imap.Status
+		if errors.As(err, &no) {
+			if e := n.names[name]; !n.denied[name] {
+				n.denied[name], e.noAccess = true, true
+				n.u.writeEntry("LIST", &e, true)
+			}
+			continue
+		}
+		delete(n.denied, name)
+		var box *mailbox.Mailbox
+		if err == nil {
+			box, err = p.Open()
+		}
 		if errors.Is(err, maildir.ErrNoFolder) {
 			continue
 		}
@@ -259,7 +272,7 @@ func (u *user) announce(idle bool) error {
 // others tells of all mailboxes but the selected one.
 func (n *notify) others() error {
 	u := n.u
-	if u.account.FoldersChanged(&n.seen) {
+	if u.namespaces.Changed() {
 		all, err := u.entries(true)
 		if err != nil {
 			return err

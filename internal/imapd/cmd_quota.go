@@ -2,11 +2,11 @@ package imapd
 
 import (
 	"postamt/internal/imap"
+	"postamt/internal/mailbox"
 	"postamt/internal/maildir"
 )
 
-// There is one quota root, with the empty name: the whole maildir (RFC 9208 section 3.2). Who has no quota has none.
-const quotaRoot = ""
+// A quota root is a whole maildir (RFC 9208 section 3.2): the user's own, which has the empty name, or a shared one, which has that of its INBOX. What has no quota has none.
 
 // RFC 9208 section 4.1.1: "GETQUOTA" SP quota-root-name.
 func (u *user) cmdGetQuota(_ imap.Command, d *imap.Decoder) error {
@@ -14,17 +14,38 @@ func (u *user) cmdGetQuota(_ imap.Command, d *imap.Decoder) error {
 	if err := d.End(); err != nil {
 		return err
 	}
-	if root == quotaRoot {
-		used, limit, err := u.account.Usage()
+	account, err := u.quotaRoot(root)
+	if err != nil {
+		return err
+	}
+	if account != nil {
+		used, limit, err := account.Usage()
 		if err != nil {
 			return err
 		}
 		if limit != (maildir.Quota{}) {
-			u.writeQuota(used, limit)
+			u.writeQuota(root, used, limit)
 			return nil
 		}
 	}
 	return imap.No(imap.NonExistent, "there is no such quota root")
+}
+
+// quotaRoot is the maildir of that name, nil if there is none or the user sees nothing of it.
+func (u *user) quotaRoot(root string) (*mailbox.Account, error) {
+	if root == "" {
+		return u.account, nil
+	}
+	all, err := u.namespaces.All()
+	if err != nil {
+		return nil, err
+	}
+	for i := range all {
+		if all[i].Shared == root {
+			return all[i].Account, nil
+		}
+	}
+	return nil, nil
 }
 
 // RFC 9208 section 4.1.2: "GETQUOTAROOT" SP mailbox, of which there need be none of that name yet.
@@ -33,26 +54,33 @@ func (u *user) cmdGetQuotaRoot(_ imap.Command, d *imap.Decoder) error {
 	if err := d.End(); err != nil {
 		return err
 	}
+	p, err := u.namespaces.At(name)
+	if err == nil && p.Shared != "" {
+		_, err = u.need(name, maildir.Read) // section 6: how much there is says how much others have
+	}
+	if err != nil {
+		return err
+	}
 	counted := true
-	if name != maildir.Inbox {
-		dir, err := maildir.FolderDir(name)
+	if p.Folder != maildir.Inbox {
+		dir, err := maildir.FolderDir(p.Folder)
 		if err != nil {
 			return err
 		}
 		counted = maildir.Counted(dir)
 	}
-	used, limit, err := u.account.Usage()
+	used, limit, err := p.Account.Usage()
 	if err != nil {
 		return err
 	}
 	b := imap.AppendMailbox(append(u.buf[:0], "* QUOTAROOT "...), name, u.c.Mode)
 	counted = counted && limit != maildir.Quota{}
 	if counted {
-		b = imap.AppendAString(append(b, ' '), quotaRoot, u.c.Mode)
+		b = imap.AppendAString(append(b, ' '), p.Shared, u.c.Mode)
 	}
 	u.send(append(b, crlf...))
 	if counted {
-		u.writeQuota(used, limit)
+		u.writeQuota(p.Shared, used, limit)
 	}
 	return nil
 }
@@ -69,8 +97,8 @@ func (u *user) cmdSetQuota(_ imap.Command, d *imap.Decoder) error {
 
 // writeQuota sends the QUOTA response. RFC 9208 section 5.1: STORAGE is in units of 1024 octets. What is used is rounded up and what there is down, so that nobody seems to have room
 // that he has not.
-func (u *user) writeQuota(used, limit maildir.Quota) {
-	b := imap.AppendAString(append(u.buf[:0], "* QUOTA "...), quotaRoot, u.c.Mode)
+func (u *user) writeQuota(root string, used, limit maildir.Quota) {
+	b := imap.AppendAString(append(u.buf[:0], "* QUOTA "...), root, u.c.Mode)
 	list := len(b) + 1
 	b = append(b, " ("...)
 	resource := func(name string, used, limit int64) {

@@ -22,14 +22,14 @@ func (u *user) cmdSelect(cmd imap.Command, d *imap.Decoder) error {
 	}
 	// RFC 9051 section 6.3.2: whatever comes of it, the mailbox that was selected is no more.
 	u.unselect()
-	rights, err := u.rights(name)
+	place, rights, err := u.at(name)
 	if err != nil {
 		return err
 	}
 	if rights&maildir.Read == 0 {
 		return noPerm(maildir.Read)
 	}
-	box, err := u.account.Open(name)
+	box, err := place.Open()
 	if err != nil {
 		return err
 	}
@@ -241,12 +241,16 @@ func (u *user) cmdStatus(_ imap.Command, d *imap.Decoder) error {
 
 // status sends the STATUS response for a mailbox.
 func (u *user) status(name string, items imap.StatusItems) error {
-	if ok, err := u.account.Folders.MayRead(name, u.client.Login); err != nil {
+	p, err := u.namespaces.At(name)
+	if err != nil {
+		return err
+	}
+	if ok, err := p.MayRead(); err != nil {
 		return err
 	} else if !ok {
 		return noPerm(maildir.Read)
 	}
-	box, err := u.account.Open(name)
+	box, err := p.Open()
 	if err != nil {
 		return err
 	}

@@ -6,6 +6,7 @@ import (
 	"strconv"
 
 	"postamt/internal/imap"
+	"postamt/internal/mailbox"
 )
 
 // capabilities are what may be used after the login. LITERAL+ saves a client that appends a round trip for each message; APPENDLIMIT says how large one may be (RFC 7888
@@ -94,12 +95,18 @@ func (u *user) cmdLogout(_ imap.Command, d *imap.Decoder) error {
 	return status(u.logout(d))
 }
 
-// RFC 2342, RFC 9051 section 6.3.10: "NAMESPACE". There is one: the user's own.
+// RFC 2342, RFC 9051 section 6.3.10: "NAMESPACE": the user's own; other users', of which there is none; the shared one, if there is.
 func (u *user) cmdNamespace(_ imap.Command, d *imap.Decoder) error {
 	if err := d.End(); err != nil {
 		return err
 	}
-	u.send(append(u.buf[:0], "* NAMESPACE ((\"\" \".\")) NIL NIL\r\n"...))
+	b := append(u.buf[:0], "* NAMESPACE ((\"\" \".\")) NIL "...)
+	if u.namespaces.HasShared() {
+		b = append(b, "((\""+mailbox.SharedNamespace+".\" \".\"))"...)
+	} else {
+		b = append(b, "NIL"...)
+	}
+	u.send(append(b, crlf...))
 	return nil
 }
 

@@ -43,6 +43,7 @@ type Config struct {
 	MessageLimit int64         // octets of an APPEND; 0: no limit
 	UserLimit    int           // sessions of a user at once; 0: no limit
 	CommandLimit int           // messages that one command works on (RFC 9738); 0: no limit
+	Shared       string        // the directory of the shared maildirs; "": there are none
 
 	login.Gate               // of Authorize
 	Auth       Authenticator // of Authorize

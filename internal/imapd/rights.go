@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -16,33 +17,49 @@ const (
 	changeRights = maildir.Insert | maildir.Expunge | flagRights
 )
 
-// rights are what the user may do in a mailbox.
-func (u *user) rights(name string) (maildir.Rights, error) {
-	return u.account.Folders.Rights(name, u.client.Login)
+// at finds a mailbox, and what the user may do in it. Errors: those of mailbox.Place.Rights.
+func (u *user) at(name string) (mailbox.Place, maildir.Rights, error) {
+	p, err := u.namespaces.At(name)
+	if err != nil {
+		return p, 0, err
+	}
+	rights, err := p.Rights()
+	return p, rights, err
 }
 
-// need says NO to who has not all of these rights in a mailbox.
-func (u *user) need(name string, rights maildir.Rights) error {
-	have, err := u.rights(name)
+// need finds a mailbox in which the user has all of these rights, and says NO to who has not.
+func (u *user) need(name string, rights maildir.Rights) (mailbox.Place, error) {
+	p, have, err := u.at(name)
 	if err == nil && have&rights != rights {
 		err = noPerm(rights &^ have)
 	}
-	return err
+	return p, err
 }
 
 func noPerm(missing maildir.Rights) *imap.Status {
 	return imap.No(imap.NoPerm, "you have not the right "+missing.String()+" there")
 }
 
-// needBelow is need for the right to have folders below the nearest one that is there, above a name; at the top the mode of the maildir decides (section 4, CREATE).
-func (u *user) needBelow(name string) (above string, err error) {
-	for at := strings.LastIndexByte(name, '.'); at > 0; at = strings.LastIndexByte(name[:at], '.') {
-		if f, _, err := u.account.Folders.Open(name[:at]); err == nil {
+// needBelow is need for the right to have folders below the nearest one that is there, above a place; at the top of the user's own the mode of the maildir decides
+// (section 4, CREATE), in a shared maildir the rights in its INBOX. above is "" or a folder of the same maildir.
+func (u *user) needBelow(p mailbox.Place) (above string, err error) {
+	for at := strings.LastIndexByte(p.Folder, '.'); at > 0; at = strings.LastIndexByte(p.Folder[:at], '.') {
+		if f, _, err := p.Folders.Open(p.Folder[:at]); err == nil {
 			f.Close()
-			return name[:at], u.need(name[:at], maildir.CreateBelow)
+			above = p.Folder[:at]
+			break
 		}
 	}
-	return "", nil
+	if above == "" && p.Shared != "" {
+		above = maildir.Inbox
+	}
+	if above != "" {
+		_, err = u.need(p.Name(above), maildir.CreateBelow)
+	}
+	if errors.Is(err, maildir.ErrNoFolder) { // it is there, but not for him
+		err = noPerm(maildir.CreateBelow)
+	}
+	return above, err
 }
 
 // mayChange says which flags, and whether keywords, these rights let a user change (RFC 4314 section 4, STORE).

@@ -16,9 +16,10 @@ import (
 // user is a session in the Authenticated state or, with a view, in the Selected state (RFC 9051 section 3).
 type user struct {
 	session
-	note     Note
-	account  *mailbox.Account
-	commands int
+	note       Note
+	account    *mailbox.Account    // his own maildir
+	namespaces *mailbox.Namespaces // that, and what is shared
+	commands   int
 
 	view     *view // nil: no mailbox is selected
 	keywords uidlist.Keywords
@@ -145,6 +146,9 @@ func (u *user) run(open func(context.Context) (*mailbox.Account, error)) {
 		u.refuse("failed", unavailable())
 		return
 	}
+	if u.namespaces, err = u.account.Namespaces(u.client.Login, u.conf.Shared); err != nil {
+		u.srv.Log.Problem(u.id, "open the shared mailboxes", err) // he has his own
+	}
 	defer u.end()
 	u.welcome()
 	for !u.closing {
@@ -170,6 +174,7 @@ func (u *user) end() {
 	if u.view != nil {
 		u.leave()
 	}
+	u.namespaces.Close()
 	if err := u.account.Close(); err != nil {
 		u.srv.Log.Problem(u.id, "close the mailboxes", err)
 	}

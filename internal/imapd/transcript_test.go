@@ -2,6 +2,7 @@ package imapd
 
 import (
 	"fmt"
+	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -29,6 +30,7 @@ func TestTranscripts(t *testing.T) {
 				conf := testConfig()
 				kind, messages, login := IMAP, 0, false
 				var quota maildir.Quota
+				var shared []string
 				for _, h := range s.Head {
 					switch h.Key {
 					case "strict":
@@ -49,6 +51,8 @@ func TestTranscripts(t *testing.T) {
 						if _, err := fmt.Sscan(h.Value, &quota.Bytes, &quota.Messages); err != nil {
 							t.Fatal(err)
 						}
+					case "shared": // a folder of a shared maildir, and the lines of its rights file, with ";" between them
+						shared = append(shared, h.Value)
 					case "set":
 						if err := set(conf, h.Value); err != nil {
 							t.Fatal(err)
@@ -56,6 +60,9 @@ func TestTranscripts(t *testing.T) {
 					default:
 						t.Fatalf("no setting %q", h.Key)
 					}
+				}
+				if len(shared) > 0 {
+					conf.Shared = share(t, shared...)
 				}
 				h := newLoopback(t, kind, conf)
 				h.split, h.login, h.quota = split, login, quota
@@ -70,6 +77,25 @@ func TestTranscripts(t *testing.T) {
 			})
 		}
 	}
+}
+
+// share makes a directory of shared maildirs. Each line is a folder, "sales" or "sales/.2026", and its rights file, with ";" between the lines.
+func share(t testing.TB, lines ...string) string {
+	dir := t.TempDir()
+	for _, line := range lines {
+		folder, acl, _ := strings.Cut(line, " ")
+		for _, sub := range []string{"cur", "new", "tmp"} {
+			if err := os.MkdirAll(filepath.Join(dir, folder, sub), 0o700); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if acl != "" {
+			if err := os.WriteFile(filepath.Join(dir, folder, "dovecot-acl"), []byte(strings.ReplaceAll(acl, ";", "\n")+"\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return dir
 }
 
 // set changes what a line of the configuration would.
