@@ -55,11 +55,11 @@ type Options struct {
 	// Content keeps the lock's file empty, because it is to become the
 	// new FILE (see Replace).
 	Content bool
-	Perm    os.FileMode // of the lock file, and so of the new FILE, whatever the umask; 0: 0600
 	Ops     *durable.Ops
 }
 
-// Lock is a lock that is held.
+// Lock is a lock that is held. Its file has group and mode of the directory, so that
+// others who may write there may read whose it is, and, as the new FILE, write it.
 type Lock struct {
 	dir  *os.File
 	file string // what it protects
@@ -111,11 +111,7 @@ func Acquire(ctx context.Context, dir *os.File, file string, o Options) (*Lock, 
 }
 
 func (l *Lock) create(o Options) error {
-	perm := o.Perm
-	if perm == 0 {
-		perm = 0o600
-	}
-	f, err := l.ops.Create(l.dir, l.name, perm)
+	f, err := l.ops.Create(l.dir, l.name, 0o600)
 	if err != nil {
 		return err
 	}
@@ -123,8 +119,8 @@ func (l *Lock) create(o Options) error {
 		host, _ := os.Hostname()
 		err = l.ops.Write(f, fmt.Appendf(nil, "%d:%s", os.Getpid(), host))
 	}
-	if err == nil && o.Perm != 0 {
-		err = l.ops.Chmod(f, o.Perm)
+	if err == nil {
+		err = l.ops.Adopt(f, l.dir)
 	}
 	var st unix.Stat_t
 	if err == nil {

@@ -55,12 +55,15 @@ func deadPid(t testing.TB) int {
 
 func TestOneAtATime(t *testing.T) {
 	dir := openDir(t)
+	if err := dir.Chmod(0o750); err != nil {
+		t.Fatal(err)
+	}
 	const each, all = 25, 8
 	var wg sync.WaitGroup
 	for range all {
 		wg.Go(func() {
 			for range each {
-				l, err := Acquire(t.Context(), dir, "n", Options{Stale: forever, Content: true, Perm: 0o640})
+				l, err := Acquire(t.Context(), dir, "n", Options{Stale: forever, Content: true})
 				if err != nil {
 					t.Error(err)
 					return
@@ -254,7 +257,7 @@ func TestEveryStepFails(t *testing.T) {
 			}
 			return nil
 		}}
-		l, err := Acquire(t.Context(), dir, "f", Options{Stale: forever, Content: true, Perm: 0o600, Ops: ops})
+		l, err := Acquire(t.Context(), dir, "f", Options{Stale: forever, Content: true, Ops: ops})
 		if err == nil {
 			err = l.Replace([]byte("new"))
 		}

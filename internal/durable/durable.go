@@ -409,6 +409,98 @@ func (o *Ops) MkdirOwned(dir *os.File, name string, perm os.FileMode, uid, gid i
 	return o.SyncDir(dir)
 }
 
+// Adopt gives a new file or directory of ours the group and the mode that the
+// directory dir has, as Dovecot does: who may change what is in a shared directory
+// may change this too. A file gets no x bits; the owner keeps what he had; a setgid
+// bit that the directory was made with stays. Who may not give it to the group of dir
+// leaves members of his own group no more than others get.
+//
+// In a setgid directory nothing but the mode needs changing, and where dir is its
+// owner's alone nothing at all.
+func (o *Ops) Adopt(f, dir *os.File) error {
+	var as, is unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &as); err != nil {
+		return pathError("stat", dir.Name(), err)
+	}
+	if as.Mode&0o077 == 0 {
+		return nil
+	}
+	if err := unix.Fstat(int(f.Fd()), &is); err != nil {
+		return pathError("stat", f.Name(), err)
+	}
+	folder := is.Mode&unix.S_IFMT == unix.S_IFDIR
+	mode := os.FileMode(as.Mode&0o077 | is.Mode&0o700)
+	if !folder {
+		mode &= 0o666
+	}
+	if is.Gid != as.Gid && mode&0o070 != 0 && unix.Fchown(int(f.Fd()), -1, int(as.Gid)) != nil {
+		mode = mode&^0o070 | mode&(mode&0o007<<3)
+	}
+	if mode == os.FileMode(is.Mode)&0o777 {
+		return nil
+	}
+	if folder && is.Mode&unix.S_ISGID != 0 {
+		mode |= os.ModeSetgid
+	}
+	return o.Chmod(f, mode)
+}
+
+// MkdirLike makes a directory in dir that has its group and mode, as Adopt does, and
+// makes it permanent as Mkdir does.
+func (o *Ops) MkdirLike(dir *os.File, name string) error {
+	path := dir.Name() + "/" + name
+	if err := o.fault(OpMkdir, path); err != nil {
+		return pathError("mkdir", path, err)
+	}
+	sub, made, err := o.makeLike(dir, name)
+	if err != nil {
+		return err
+	}
+	defer sub.Close()
+	if made {
+		if err := o.SyncDir(sub); err != nil {
+			return err
+		}
+	}
+	return o.SyncDir(dir)
+}
+
+// OpenOrMake opens a directory in dir, and makes one like it when it is missing,
+// which is not permanent then. made says so.
+func (o *Ops) OpenOrMake(dir *os.File, name string) (sub *os.File, made bool, err error) {
+	sub, err = OpenDirAt(dir, name)
+	if !os.IsNotExist(err) {
+		return sub, false, err
+	}
+	return o.makeLike(dir, name)
+}
+
+func (o *Ops) makeLike(dir *os.File, name string) (sub *os.File, made bool, err error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+		return nil, false, pathError("stat", dir.Name(), err)
+	}
+	// With the right group from the start it may have all of its mode at once. A filter
+	// that forbids to make setgid bits (systemd's RestrictSUIDSGID) then sees none made.
+	perm := uint32(0o700)
+	if st.Mode&unix.S_ISGID != 0 {
+		perm |= uint32(st.Mode) & 0o077
+	}
+	err = again(func() error { return unix.Mkdirat(int(dir.Fd()), name, perm) })
+	runtime.KeepAlive(dir)
+	if err != nil && err != unix.EEXIST {
+		return nil, false, pathError("mkdir", dir.Name()+"/"+name, err)
+	}
+	made = err == nil
+	if sub, err = OpenDirAt(dir, name); err == nil && made {
+		if err = o.Adopt(sub, dir); err != nil {
+			sub.Close()
+			return nil, made, err
+		}
+	}
+	return sub, made, err
+}
+
 // MkdirAll makes the directory path and those above it that are missing, each
 // with exactly the mode perm, and syncs each new one and the one it is in. A
 // path that is there is success.
@@ -457,6 +549,9 @@ func Syncfs(f *os.File) error { return (*Ops)(nil).Syncfs(f) }
 func Publish(srcDir *os.File, src string, dstDir *os.File, dst string) error {
 	return (*Ops)(nil).Publish(srcDir, src, dstDir, dst)
 }
+
+// Adopt gives a new file the group and mode of a directory. See Ops.Adopt.
+func Adopt(f, dir *os.File) error { return (*Ops)(nil).Adopt(f, dir) }
 
 // Rename names a file, replacing another. See Ops.Rename.
 func Rename(srcDir *os.File, src string, dstDir *os.File, dst string) error {

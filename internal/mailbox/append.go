@@ -41,7 +41,7 @@ func (b *Mailbox) room(octets, messages int64) (counted bool, err error) {
 	if !maildir.Counted(b.folder) {
 		return false, nil
 	}
-	tmp, err := openOrMake(b.root, "tmp")
+	tmp, err := b.openOrMake(b.root, "tmp")
 	if err != nil {
 		return false, fmt.Errorf("mailbox: %w", err)
 	}
@@ -110,10 +110,6 @@ func (b *Mailbox) stage(f Flags, keywords []string, date time.Time, write func(*
 		return nil, fmt.Errorf("mailbox: %w", err)
 	}
 	defer tmp.Close()
-	mode, err := b.mode()
-	if err != nil {
-		return nil, fmt.Errorf("mailbox: %w", err)
-	}
 	stem := b.newStem()
 	s = &Staged{temp: stem, flags: f, keywords: keywords, date: uint64(date.Unix())}
 	file, err := b.ops.Create(tmp, s.temp, 0o600)
@@ -121,8 +117,8 @@ func (b *Mailbox) stage(f Flags, keywords []string, date time.Time, write func(*
 		return nil, fmt.Errorf("mailbox: %w", err)
 	}
 	size, wire, err := write(file)
-	if err == nil && mode != 0o600 {
-		err = b.ops.Chmod(file, mode)
+	if err == nil {
+		err = b.ops.Adopt(file, b.dir) // who may enter a shared folder may read its messages
 	}
 	if err == nil {
 		t := unix.NsecToTimespec(date.UnixNano())
@@ -159,16 +155,7 @@ func (w writer) Write(p []byte) (int, error) {
 }
 
 // openTmp opens the tmp/ of the folder: that of the maildir may be on another file system.
-func (b *Mailbox) openTmp() (*os.File, error) { return openOrMake(b.dir, "tmp") }
-
-// mode is that of the folder, for files: who may enter a shared folder may read its messages, as Dovecot has it.
-func (b *Mailbox) mode() (os.FileMode, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(b.dir.Fd()), &st); err != nil {
-		return 0, &os.PathError{Op: "stat", Path: b.dir.Name(), Err: err}
-	}
-	return os.FileMode(st.Mode)&0o666 | 0o600, nil
-}
+func (b *Mailbox) openTmp() (*os.File, error) { return b.openOrMake(b.dir, "tmp") }
 
 // newStem is a name that no other message has: maildir(5)'s R, a random number.
 func (b *Mailbox) newStem() string {

@@ -35,7 +35,7 @@ func (b *Mailbox) Copy(ctx context.Context, validity uint32, uids []uint32, to *
 		for _, uid := range uids {
 			var s *Staged
 			err := e.step(uid, func(m message, dir *os.File, name string) (err error) {
-				s, err = to.stageFile(dir, name, m, namesOf(&k, m.keywords))
+				s, err = to.stageFile(b, dir, name, m, namesOf(&k, m.keywords))
 				return err
 			})
 			if errors.Is(err, ErrExpunged) {
@@ -75,7 +75,7 @@ func namesOf(k *uidlist.Keywords, bits uint32) (names []string) {
 }
 
 // stageFile stages the file of a message of another mailbox.
-func (b *Mailbox) stageFile(dir *os.File, name string, m message, keywords []string) (*Staged, error) {
+func (b *Mailbox) stageFile(from *Mailbox, dir *os.File, name string, m message, keywords []string) (*Staged, error) {
 	var st unix.Stat_t
 	if err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return nil, fmt.Errorf("mailbox: copy: %w", &os.PathError{Op: "stat", Path: dir.Name() + "/" + name, Err: err})
@@ -93,25 +93,40 @@ func (b *Mailbox) stageFile(dir *os.File, name string, m message, keywords []str
 	if m.wire != unknown {
 		s.base += fmt.Sprintf(",W=%d", m.wire)
 	}
-	err = b.ops.Link(dir, name, tmp, s.temp)
-	if err == nil || errors.Is(err, fs.ErrNotExist) {
-		return s, err
+	if b.mayLink(from, &st) {
+		err = b.ops.Link(dir, name, tmp, s.temp)
+		if err == nil || errors.Is(err, fs.ErrNotExist) {
+			return s, err
+		}
 	}
 	// Another file system, one without links, too many of them, or another's file (protected_hardlinks). A real error comes again.
 	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, fmt.Errorf("mailbox: copy: %w", &os.PathError{Op: "open", Path: dir.Name() + "/" + name, Err: err})
 	}
-	from := os.NewFile(uintptr(fd), dir.Name()+"/"+name)
-	defer from.Close()
+	source := os.NewFile(uintptr(fd), dir.Name()+"/"+name)
+	defer source.Close()
 	return b.stage(m.flags(), keywords, time.Unix(st.Mtim.Unix()), func(file *os.File) (size, wire int64, err error) {
-		if _, err = io.Copy(writer{b.ops, file}, from); err == nil {
-			if _, err = from.Seek(0, io.SeekStart); err == nil {
-				return measure(from)
+		if _, err = io.Copy(writer{b.ops, file}, source); err == nil {
+			if _, err = source.Seek(0, io.SeekStart); err == nil {
+				return measure(source)
 			}
 		}
 		return 0, 0, err
 	})
+}
+
+// mayLink: a file is for the same people here as there, where it comes from. Within a maildir it is; a link of one that is shared would let others write what is one's own, and
+// one of one's own would be nobody else's in a shared one.
+func (b *Mailbox) mayLink(from *Mailbox, file *unix.Stat_t) bool {
+	if from.root.Name() == b.root.Name() {
+		return true
+	}
+	var dir unix.Stat_t
+	if unix.Fstat(int(b.dir.Fd()), &dir) != nil {
+		return false
+	}
+	return file.Mode&0o077 == dir.Mode&0o066 && (dir.Mode&0o077 == 0 || file.Gid == dir.Gid)
 }
 
 // Move moves messages to another mailbox, each or not; those that are gone are passed over. A file gets a new name, which says when it came there
@@ -123,7 +138,7 @@ func (b *Mailbox) stageFile(dir *os.File, name string, m message, keywords []str
 //	3 sync ours                                  the same
 //	4 append the UIDs to the other's list        all moved
 //
-// To another file system it is a Copy and, when that is done, an Expunge: a crash between leaves both. What cannot be removed here is removed there again.
+// To another file system, or to a maildir that is shared otherwise, it is a Copy and, when that is done, an Expunge: a crash between leaves both. What cannot be removed here is removed there again.
 // ErrValidity: as for Copy.
 func (b *Mailbox) Move(ctx context.Context, validity uint32, uids []uint32, to *Mailbox) (moved []Copied, err error) {
 	mine, err1 := identity(b.dir)
@@ -131,7 +146,7 @@ func (b *Mailbox) Move(ctx context.Context, validity uint32, uids []uint32, to *
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}
-	if mine == other {
+	if mine == other || !to.alike(b) {
 		return b.moveByCopy(ctx, validity, uids, to)
 	}
 	if to.root.Name() != b.root.Name() || maildir.Counted(to.folder) && !maildir.Counted(b.folder) {
@@ -145,6 +160,18 @@ func (b *Mailbox) Move(ctx context.Context, validity uint32, uids []uint32, to *
 		return b.moveByCopy(ctx, validity, uids, to)
 	}
 	return moved, err
+}
+
+// alike: what is in one folder may be used by the same people as what is in another, of another maildir.
+func (b *Mailbox) alike(from *Mailbox) bool {
+	var here, there unix.Stat_t
+	if from.root.Name() == b.root.Name() {
+		return true
+	}
+	if unix.Fstat(int(b.dir.Fd()), &here) != nil || unix.Fstat(int(from.dir.Fd()), &there) != nil {
+		return false
+	}
+	return here.Mode&0o077 == there.Mode&0o077 && (here.Mode&0o077 == 0 || here.Gid == there.Gid)
 }
 
 // octets are those of the files of messages.

@@ -46,11 +46,18 @@ func (i *indexFile) refresh() {
 		i.close()
 	}
 	const flags = unix.O_NOFOLLOW | unix.O_CLOEXEC | unix.O_NONBLOCK
-	fd, err := unix.Openat(int(i.dir.Fd()), indexName, unix.O_RDWR|unix.O_CREAT|flags, 0o600)
+	fd, err := unix.Openat(int(i.dir.Fd()), indexName, unix.O_RDWR|flags, 0)
+	missing := err == unix.ENOENT
+	if missing {
+		fd, err = unix.Openat(int(i.dir.Fd()), indexName, unix.O_RDWR|unix.O_CREAT|flags, 0o600)
+	}
 	if err != nil {
 		return
 	}
 	i.f = os.NewFile(uintptr(fd), i.dir.Name()+"/"+indexName)
+	if missing {
+		durable.Adopt(i.f, i.dir) // in vain if another has made it
+	}
 	size, ok := fileSize(i.f)
 	if !ok { // a FIFO, a device: whoever put it there knows why
 		i.f.Close()
@@ -151,6 +158,9 @@ func (i *indexFile) rewrite(ops *durable.Ops) (err error) {
 	}
 	if err = flock(f, unix.LOCK_EX); err == nil {
 		err = ops.Write(f, b)
+	}
+	if err == nil {
+		err = ops.Adopt(f, i.dir)
 	}
 	if err == nil {
 		err = ops.Rename(i.dir, tempName, i.dir, indexName)

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
-	"io/fs"
 	"os"
 	"slices"
 	"strconv"
@@ -142,13 +141,13 @@ func Open(root *os.File, folder string, o Options) (*Mailbox, error) {
 		to   **os.File
 		name string
 	}{{&b.cur, "cur"}, {&b.new, "new"}} {
-		if *d.to, err = openOrMake(b.dir, d.name); err != nil {
+		if *d.to, err = b.openOrMake(b.dir, d.name); err != nil {
 			return nil, fmt.Errorf("mailbox: %w", err)
 		}
 	}
 	b.local = isLocal(b.cur) && isLocal(b.new)
 	for _, of := range []*os.File{b.root, b.dir} {
-		tmp, err := openOrMake(of, "tmp")
+		tmp, err := b.openOrMake(of, "tmp")
 		if err != nil {
 			return nil, fmt.Errorf("mailbox: %w", err)
 		}
@@ -170,15 +169,9 @@ func Open(root *os.File, folder string, o Options) (*Mailbox, error) {
 }
 
 // openOrMake opens cur/, new/ or tmp/ of the maildir or of a folder. Other programs think nothing of removing tmp/, so that nobody holds it open.
-func openOrMake(at *os.File, name string) (*os.File, error) {
-	f, err := durable.OpenDirAt(at, name)
-	if !errors.Is(err, fs.ErrNotExist) {
-		return f, err
-	}
-	if err := unix.Mkdirat(int(at.Fd()), name, 0o700); err != nil && err != unix.EEXIST {
-		return nil, &os.PathError{Op: "mkdir", Path: at.Name() + "/" + name, Err: err}
-	}
-	return durable.OpenDirAt(at, name)
+func (b *Mailbox) openOrMake(at *os.File, name string) (*os.File, error) {
+	f, _, err := b.ops.OpenOrMake(at, name)
+	return f, err
 }
 
 // Close ends the use of it, and closes it when that was the last.
@@ -472,7 +465,7 @@ func (e *editing) buryAll(uids []uint32) error {
 			names = append(names, name)
 		}
 	}
-	tmp, err := openOrMake(e.b.root, "tmp")
+	tmp, err := e.b.openOrMake(e.b.root, "tmp")
 	if err != nil {
 		return fmt.Errorf("mailbox: %w", err)
 	}
@@ -492,7 +485,7 @@ func (e *editing) bury(name string, st *unix.Stat_t) error {
 	if time.Since(time.Unix(st.Mtim.Unix())) >= maildir.TombstoneAge {
 		return nil
 	}
-	tmp, err := openOrMake(e.b.root, "tmp")
+	tmp, err := e.b.openOrMake(e.b.root, "tmp")
 	if err != nil {
 		return fmt.Errorf("mailbox: %w", err)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"hash/maphash"
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
@@ -178,6 +179,8 @@ func (t *syncing) run(listed bool) error {
 		if err := t.assign(fresh, given); err == errMoved {
 			t.forget()
 			return t.run(true)
+		} else if errors.Is(err, fs.ErrPermission) { // who may only read sees what others have given a UID
+			fresh, given = numbered(fresh, given)
 		} else if err != nil {
 			return err
 		}
@@ -328,6 +331,16 @@ func (t *syncing) agree(r *reading, known []string, entries []uidlist.Entry) ([]
 		t.expunge(m.uid)
 	}
 	return fresh, given
+}
+
+// numbered are the files that have a UID.
+func numbered(fresh []found, given []uint32) (files []found, uids []uint32) {
+	for i, uid := range given {
+		if uid != 0 {
+			files, uids = append(files, fresh[i]), append(uids, uid)
+		}
+	}
+	return files, uids
 }
 
 // assign gives UIDs to the files that have none, under the lock of the list: others may have been quicker.

@@ -43,6 +43,7 @@ type box struct {
 	new    *os.File
 	dev    uint64
 	ino    uint64
+	shared bool // setgid: others of a group use it too
 	group  durable.Group
 	ops    *durable.Ops
 
@@ -156,10 +157,11 @@ func (s *Store) openSubs(b *box) error {
 		return err
 	}
 	ours := int(st.Uid) == os.Geteuid()
+	b.shared = st.Mode&unix.S_ISGID != 0
 	sub := func(name string) (*os.File, error) {
 		dir, err := openDir(b.root, name)
 		if err == unix.ENOENT && ours {
-			dir, _, err = makeDir(b.root, name)
+			dir, _, err = b.ops.OpenOrMake(b.root, name)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)

@@ -207,6 +207,13 @@ func (c *copyState) create() error {
 	for range 8 {
 		c.temp = tempName(c.stem)
 		f, err := c.box.ops.Create(c.box.tmp, c.temp, 0o600)
+		if err == nil && c.box.shared {
+			if err = c.box.ops.Adopt(f, c.box.root); err != nil {
+				f.Close()
+				c.box.ops.Unlink(c.box.tmp, c.temp)
+				return c.fail("share", err)
+			}
+		}
 		if err == nil {
 			c.file = f
 			return nil

@@ -198,22 +198,10 @@ func (r *Root) Create(name string) error {
 	return r.wrap("create", name, r.create(dir))
 }
 
-// mode is that of new directories and, without its x, of files: as the maildir
-// has it, so that who shares it shares all of it.
-func (r *Root) mode() (os.FileMode, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(r.dir.Fd()), &st); err != nil {
-		return 0, &os.PathError{Op: "stat", Path: r.dir.Name(), Err: err}
-	}
-	return os.FileMode(st.Mode)&0o777 | 0o700, nil
-}
-
+// create makes the directory of a folder. All in it has the group and the mode of the
+// maildir, so that who shares it shares all of it.
 func (r *Root) create(dir string) error {
-	perm, err := r.mode()
-	if err != nil {
-		return err
-	}
-	if err := r.ops.Mkdir(r.dir, dir, perm); err != nil {
+	if err := r.ops.MkdirLike(r.dir, dir); err != nil {
 		return err
 	}
 	f, err := openDir(r.dir, dir)
@@ -222,15 +210,15 @@ func (r *Root) create(dir string) error {
 	}
 	defer f.Close()
 	// Courier and others tell a folder from a maildir by it.
-	mark, err := r.ops.Create(f, "maildirfolder", perm&0o666)
+	mark, err := r.ops.Create(f, "maildirfolder", 0o600)
 	if err == nil {
-		err = r.ops.Close(mark)
+		err = errors.Join(r.ops.Adopt(mark, f), r.ops.Close(mark))
 	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return err
 	}
 	for _, sub := range []string{"tmp", "new", "cur"} {
-		if err := r.ops.Mkdir(f, sub, perm); err != nil {
+		if err := r.ops.MkdirLike(f, sub); err != nil {
 			return err
 		}
 	}
@@ -324,11 +312,14 @@ func (r *Root) copyFile(to *os.File, name string) error {
 	if err := unix.Fstat(int(from.Fd()), &st); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG {
 		return err
 	}
-	f, err := r.ops.Create(to, name, os.FileMode(st.Mode)&0o666)
+	f, err := r.ops.Create(to, name, 0o600)
 	if err != nil {
 		return err
 	}
-	if err = copyBytes(f, from, 0, st.Size); err == nil {
+	if err = r.ops.Adopt(f, to); err == nil {
+		err = copyBytes(f, from, 0, st.Size)
+	}
+	if err == nil {
 		err = r.ops.Sync(f)
 	}
 	return errors.Join(err, r.ops.Close(f), r.ops.SyncDir(to))

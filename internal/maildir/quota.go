@@ -70,7 +70,7 @@ func (s *Store) Room(t Target, size int64) error {
 
 // Usage is what is used of a quota, and its limits: q, or, when that is zero, what maildirsize says. Zero limits: there is no quota, and nothing is counted.
 func (r *Root) Usage(q Quota) (used, limit Quota, err error) {
-	tmp, _, err := makeDir(r.dir, "tmp")
+	tmp, _, err := r.ops.OpenOrMake(r.dir, "tmp")
 	if err != nil {
 		return used, limit, fmt.Errorf("maildir: %s: tmp: %w", r.dir.Name(), err)
 	}
@@ -296,7 +296,9 @@ func (b *box) writeSizeFile(u usage) error {
 	if err != nil {
 		return err
 	}
-	err = b.ops.Write(f, text)
+	if err = b.ops.Write(f, text); err == nil {
+		err = b.ops.Adopt(f, b.root)
+	}
 	if cerr := b.ops.Close(f); err == nil {
 		err = cerr
 	}

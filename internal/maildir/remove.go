@@ -183,7 +183,7 @@ func Bury(tmp *os.File, name string, ops *durable.Ops) error {
 	if err != nil {
 		return err
 	}
-	return ops.Close(f)
+	return errors.Join(ops.Adopt(f, tmp), ops.Close(f))
 }
 
 // BuryMany is Bury for the files of a command that removes many: one tombstone with all their names.
@@ -206,7 +206,7 @@ func BuryMany(tmp *os.File, names []string, ops *durable.Ops) error {
 		f.Close()
 		return err
 	}
-	return ops.Close(f)
+	return errors.Join(ops.Adopt(f, tmp), ops.Close(f))
 }
 
 // The ends of the names of tombstones: of one message, and of many, which are named in it line by line.

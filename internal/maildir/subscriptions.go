@@ -64,11 +64,7 @@ func (r *Root) readList(dir *os.File, name string) (text []byte, found bool, err
 // editList replaces a text file by what edit makes of it, and leaves it when
 // that is the same.
 func (r *Root) editList(ctx context.Context, dir *os.File, name string, edit func(old []byte, found bool) ([]byte, error)) error {
-	perm, err := r.mode()
-	if err != nil {
-		return fmt.Errorf("maildir: %w", err)
-	}
-	lock, err := dotlock.Acquire(ctx, dir, name, dotlock.Options{Stale: listStale, Timeout: listTimeout, Content: true, Perm: perm & 0o666, Ops: r.ops})
+	lock, err := dotlock.Acquire(ctx, dir, name, dotlock.Options{Stale: listStale, Timeout: listTimeout, Content: true, Ops: r.ops})
 	if err != nil {
 		return fmt.Errorf("maildir: %w", err)
 	}

@@ -89,10 +89,16 @@ func lastValidity(root *os.File) (last uint32, name string, err error) {
 // writeHint tells Dovecot, which reads the number here and looks at names only
 // when there is no file of it. Lost or wrong it costs Dovecot a look.
 func writeHint(root *os.File, value uint32) {
-	fd, err := unix.Openat(int(root.Fd()), validityFile, unix.O_WRONLY|unix.O_CREAT|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0o600)
+	fd, err := unix.Openat(int(root.Fd()), validityFile, unix.O_WRONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	f := os.NewFile(uintptr(fd), root.Name()+"/"+validityFile)
+	if err == unix.ENOENT {
+		if f, err = durable.Create(root, validityFile, 0o600); err == nil {
+			durable.Adopt(f, root)
+		}
+	}
 	if err != nil {
 		return
 	}
-	unix.Pwrite(fd, fmt.Appendf(nil, "%08x", value), 0)
-	unix.Close(fd)
+	f.WriteAt(fmt.Appendf(nil, "%08x", value), 0)
+	f.Close()
 }

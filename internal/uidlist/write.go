@@ -29,29 +29,11 @@ type Tx struct {
 // Lock waits for the lock of the folder's files, until ctx ends or for two
 // minutes: then a dead owner's lock would have been broken.
 func (l *List) Lock(ctx context.Context) (*Tx, error) {
-	mode, err := l.mode()
-	if err != nil {
-		return nil, fmt.Errorf("uidlist: %w", err)
-	}
-	o := dotlock.Options{Stale: lockStale, Timeout: lockTimeout, Ops: l.ops}
-	if mode != 0o600 {
-		o.Perm = mode
-	}
-	lock, err := dotlock.Acquire(ctx, l.dir, listFile, o)
+	lock, err := dotlock.Acquire(ctx, l.dir, listFile, dotlock.Options{Stale: lockStale, Timeout: lockTimeout, Ops: l.ops})
 	if err != nil {
 		return nil, fmt.Errorf("uidlist: %w", err)
 	}
 	return &Tx{l: l, lock: lock}, nil
-}
-
-// mode is that of new files, which Dovecot takes from the directory too: who may
-// enter a shared folder may read its files.
-func (l *List) mode() (os.FileMode, error) {
-	var st unix.Stat_t
-	if err := unix.Fstat(int(l.dir.Fd()), &st); err != nil {
-		return 0, &os.PathError{Op: "stat", Path: l.dir.Name(), Err: err}
-	}
-	return os.FileMode(st.Mode)&0o666 | 0o600, nil
 }
 
 // Unlock ends a Tx. What was written stays, also when it returns an error.
@@ -273,20 +255,11 @@ func (w opsWriter) Write(p []byte) (int, error) {
 // compares seconds, needs to see that dovecot-keywords is another one.
 func (t *Tx) replace(name string, second int64, text func(*bufio.Writer) error) (st unix.Stat_t, err error) {
 	l := t.l
-	tmp, err := durable.OpenDirAt(l.dir, "tmp")
-	if errors.Is(err, os.ErrNotExist) { // other programs think nothing of removing it
-		if err = unix.Mkdirat(int(l.dir.Fd()), "tmp", 0o700); err == nil || err == unix.EEXIST {
-			tmp, err = durable.OpenDirAt(l.dir, "tmp")
-		}
-	}
+	tmp, _, err := l.ops.OpenOrMake(l.dir, "tmp") // other programs think nothing of removing it
 	if err != nil {
 		return st, err
 	}
 	defer tmp.Close()
-	mode, err := l.mode()
-	if err != nil {
-		return st, err
-	}
 	temp := name + "." + strconv.FormatUint(mrand.Uint64(), 36)
 	f, err := l.ops.Create(tmp, temp, 0o600)
 	if err != nil {
@@ -297,7 +270,7 @@ func (t *Tx) replace(name string, second int64, text func(*bufio.Writer) error) 
 		err = w.Flush()
 	}
 	if err == nil {
-		err = l.ops.Chmod(f, mode)
+		err = l.ops.Adopt(f, l.dir)
 	}
 	if now := time.Now(); err == nil && second >= now.Unix() {
 		then := unix.NsecToTimespec((second + 1) * 1e9)
