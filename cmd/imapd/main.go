@@ -19,7 +19,7 @@ import (
 )
 
 func main() {
-	p := &access.Program{Name: "imapd", Service: imapd.IMAP,
+	p := &access.Program{Name: "imapd", Service: imapd.IMAP, Shared: true,
 		Listen: func(c *config.Config) []config.Listener { return c.ImapdListen },
 		Limits: func(c *config.Config) daemon.Limits {
 			return daemon.Limits{Sessions: c.ImapdSessionLimit, Client: c.ImapdClientLimit}

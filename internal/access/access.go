@@ -17,6 +17,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"postamt/internal/authwire"
 	"postamt/internal/config"
 	"postamt/internal/daemon"
@@ -42,6 +44,7 @@ type Program struct {
 	Service string // "pop3": of logins, in ALPN, and the kind of a listener that begins in clear; with an "s" of one that begins with TLS
 	Listen  func(*config.Config) []config.Listener
 	Limits  func(*config.Config) daemon.Limits
+	Shared  bool // it serves shared_mailboxes, which may be for groups
 	New     func(*maillog.Logger) Server
 }
 
@@ -151,8 +154,9 @@ func (g *Program) session(c *config.Config, log *maillog.Logger, path string) in
 	return exOK
 }
 
-// confineWorker: the owner's files, no network, no programs.
+// confineWorker: the owner's files, no network, no programs. What is made has the mode that it is made with, which in a shared maildir is that of the directory.
 func confineWorker(c *config.Config) error {
+	unix.Umask(0)
 	s := privilege.Sandbox{Write: []string{"/"}}
 	if c.Log != "stderr" {
 		s.Sockets = append(s.Sockets, "/dev/log", "/run/systemd/journal")

@@ -25,7 +25,7 @@ import (
 // speaks with strangers until they have logged in, and carries what is under TLS after that; a worker serves mailboxes, for one user id.
 
 func (g *Program) split() privsep.Program {
-	return privsep.Program{Name: g.Name, Lookup: lookup, Front: g.front, Worker: g.worker}
+	return privsep.Program{Name: g.Name, Lookup: g.lookup, Front: g.front, Worker: g.worker}
 }
 
 // check looks at what the program is about to trust.
@@ -95,7 +95,7 @@ func dial(path string) func() (*os.File, error) {
 }
 
 // lookup is what the monitor knows of who has logged in.
-func lookup(c *config.Config, log *maillog.Logger) (privsep.Lookup, error) {
+func (g *Program) lookup(c *config.Config, log *maillog.Logger) (privsep.Lookup, error) {
 	p, err := newPeople(c, lmtpd.Anybody{}, log)
 	if err != nil {
 		return nil, c.Where(err)
@@ -106,7 +106,9 @@ func lookup(c *config.Config, log *maillog.Logger) (privsep.Lookup, error) {
 		if err != nil {
 			return monitor.Account{}, err
 		}
-		return privsep.Account(c, box.User, box.UID, box.GID, box.Home, Place{box.Target.Path, box.Target.Quota}.encode())
+		a, err := privsep.Account(c, box.User, box.UID, box.GID, box.Home, Place{box.Target.Path, box.Target.Quota}.encode())
+		a.Member = g.Shared && c.SharedMailboxes != ""
+		return a, err
 	}, nil
 }
 

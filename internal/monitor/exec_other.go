@@ -20,6 +20,6 @@ func self() string {
 }
 
 // Without PDEATHSIG children notice the end of the monitor by their socket.
-func attributes(uid, gid uint32) *syscall.SysProcAttr {
-	return &syscall.SysProcAttr{Credential: credential(uid, gid), Setpgid: true}
+func attributes(uid, gid uint32, groups []uint32) *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{Credential: credential(uid, gid, groups), Setpgid: true}
 }

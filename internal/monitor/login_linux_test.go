@@ -163,7 +163,7 @@ func newInn(t *testing.T, first uint32, idle string) *inn {
 		os.Chown(key, frontID, frontID)
 		os.Chown(cert, frontID, frontID)
 	}
-	n.runAuthd(t, bin, credential(authID, frontID))
+	n.runAuthd(t, bin, credential(authID, frontID, []uint32{frontID}))
 
 	h := &host{t: t, log: &lockedBuffer{}, end: make(chan error, 1)}
 	n.host = h
@@ -179,7 +179,7 @@ func newInn(t *testing.T, first uint32, idle string) *inn {
 		defer f.Close()
 		t.Cleanup(func() { l.Close() })
 	}
-	users := map[string]Account{"one": {first, first, "", "first"}, "two": {60002, 60002, "", "second"}, "root": {0, 0, "", ""}}
+	users := map[string]Account{"one": {UID: first, GID: first, Value: "first"}, "two": {UID: 60002, GID: 60002, Value: "second"}, "root": {UID: 0, GID: 0, Value: ""}}
 	h.run(Options{
 		Program: "test", Front: privilege.Account{UID: frontID, GID: frontID}, MinUID: 100, Workers: 2, Grace: 5 * time.Second,
 		Listeners: files, Names: []string{"plain", "tls"}, Tickets: &authwire.UserClient{Path: dir + "/run/auth-users"},

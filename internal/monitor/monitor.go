@@ -100,6 +100,7 @@ type Account struct {
 	UID, GID uint32
 	Home     string // if not "" and there is one, it must be the user's
 	Value    string // what the worker gets to know of the name; the program's own, at most 2,032 bytes
+	Member   bool   // the worker is in the groups that /etc/group gives the uid, too
 }
 
 // Refusal is an error of Lookup that the front is told word for word. Any other is logged, and the front is told that it is for now.

@@ -66,7 +66,7 @@ func Start(o Options, text string) (*Monitor, error) {
 	m := &Monitor{opt: o, forks: make(chan func()), ended: make(chan struct{}), taken: make(chan bool, 1), slots: make(chan struct{}, 32), homes: make(homes, 16), lookup: o.Lookup, text: text,
 		workers: map[uint32]*worker{}, alive: map[*worker]bool{}, deaths: map[uint32]*deaths{}, said: map[string]time.Time{}}
 	go m.fork()
-	c, err := m.execute("front", o.Front.UID, o.Front.GID, o.Listeners, o.Names)
+	c, err := m.execute("front", o.Front.UID, o.Front.GID, []uint32{o.Front.GID}, o.Listeners, o.Names)
 	if err != nil {
 		return nil, fmt.Errorf("monitor: start the front: %w", err)
 	}
@@ -85,9 +85,9 @@ func (m *Monitor) fork() {
 	}
 }
 
-// execute starts this program again in a role, as a user with one group, with nothing open but the null device, our stderr,
+// execute starts this program again in a role, as a user with these groups, with nothing open but the null device, our stderr,
 // files and its end of a socketpair, and nothing in its environment but what says so.
-func (m *Monitor) execute(role string, uid, gid uint32, files []*os.File, names []string) (*child, error) {
+func (m *Monitor) execute(role string, uid, gid uint32, groups []uint32, files []*os.File, names []string) (*child, error) {
 	ours, theirs, err := pair(seqpacket)
 	if err != nil {
 		return nil, err
@@ -98,7 +98,7 @@ func (m *Monitor) execute(role string, uid, gid uint32, files []*os.File, names 
 		return nil, err
 	}
 	cmd := &exec.Cmd{Path: self(), Args: []string{m.opt.Program + ": " + role}, Dir: "/", Stderr: os.Stderr,
-		ExtraFiles: append(append([]*os.File{}, files...), theirs), SysProcAttr: attributes(uid, gid)}
+		ExtraFiles: append(append([]*os.File{}, files...), theirs), SysProcAttr: attributes(uid, gid, groups)}
 	cmd.Env = []string{roleVariable + "=" + role + " " + strconv.Itoa(firstFD+len(files)), "PATH=/usr/bin:/bin"}
 	if len(files) > 0 {
 		cmd.Env = append(cmd.Env, "LISTEN_FDS="+strconv.Itoa(len(files)), "LISTEN_FDNAMES="+strings.Join(names, ":"))
@@ -116,11 +116,11 @@ func (m *Monitor) execute(role string, uid, gid uint32, files []*os.File, names 
 }
 
 // credential is who a child is to be. Without root it is who we are.
-func credential(uid, gid uint32) *syscall.Credential {
+func credential(uid, gid uint32, groups []uint32) *syscall.Credential {
 	if !privilege.Root() {
 		return nil
 	}
-	return &syscall.Credential{Uid: uid, Gid: gid, Groups: []uint32{gid}}
+	return &syscall.Credential{Uid: uid, Gid: gid, Groups: groups}
 }
 
 // configure sends a child the configuration.

@@ -225,8 +225,8 @@ func newHost(t *testing.T, text string, tickets Tickets) *host {
 	if err != nil {
 		t.Fatal(err)
 	}
-	users := map[string]Account{"one": {60001, 60001, "", "first"}, "uno": {60001, 60001, "", "also first"}, "two": {60002, 60002, "", "second"},
-		"three": {60003, 60003, "", "third"}, "root": {0, 0, "", ""}}
+	users := map[string]Account{"one": {UID: 60001, GID: 60001, Value: "first"}, "uno": {UID: 60001, GID: 60001, Value: "also first"}, "two": {UID: 60002, GID: 60002, Value: "second"},
+		"three": {UID: 60003, GID: 60003, Value: "third"}, "root": {UID: 0, GID: 0, Value: ""}}
 	h.run(Options{
 		Program: "test", Front: privilege.Account{UID: 60000, GID: 60000}, MinUID: 100, Workers: 2, Grace: 5 * time.Second,
 		Listeners: []*os.File{f}, Names: []string{"x"}, Tickets: tickets,

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"postamt/internal/privilege"
 )
 
 // worker is a process for one user id.
@@ -91,7 +93,14 @@ func (m *Monitor) start(a Account) (*worker, error) {
 		}
 		return nil, errFull
 	}
-	c, err := m.execute("worker", a.UID, a.GID, nil, nil)
+	groups := []uint32{a.GID}
+	if a.Member {
+		var err error
+		if groups, err = privilege.GroupsOf(a.UID, a.GID); err != nil {
+			m.problem("start a worker", err) // it can do less
+		}
+	}
+	c, err := m.execute("worker", a.UID, a.GID, groups, nil, nil)
 	if err != nil {
 		return nil, fmt.Errorf("start a worker for uid %d: %w", a.UID, err)
 	}

@@ -48,6 +48,39 @@ func Find(name string) (Account, error) {
 	return a, nil
 }
 
+// GroupsOf are the groups of a user id, with gid: those of /etc/group for the first name that has it in /etc/passwd, but never group 0, whose files are root's.
+func GroupsOf(uid, gid uint32) ([]uint32, error) {
+	groups := []uint32{gid}
+	passwd, err := os.Open("/etc/passwd")
+	if err != nil {
+		return groups, fmt.Errorf("privilege: groups of uid %d: %w", uid, err)
+	}
+	defer passwd.Close()
+	a := Account{Groups: groups}
+	err = lines(passwd, func(f []string) (bool, error) {
+		if len(f) < 4 {
+			return false, nil
+		}
+		if n, err := id(f[2]); err != nil || n != uid {
+			return false, nil
+		}
+		a.Name = f[0]
+		return true, nil
+	})
+	if err != nil || a.Name == "" {
+		return groups, err
+	}
+	group, err := os.Open("/etc/group")
+	if err != nil {
+		return groups, fmt.Errorf("privilege: groups of uid %d: %w", uid, err)
+	}
+	defer group.Close()
+	if err := a.addGroups(group); err != nil {
+		return groups, fmt.Errorf("privilege: groups of uid %d: /etc/group: %w", uid, err)
+	}
+	return slices.DeleteFunc(a.Groups, func(g uint32) bool { return g == 0 }), nil
+}
+
 func numeric(name string) (Account, bool, error) {
 	u, g, ok := strings.Cut(name, ":")
 	if !ok {
