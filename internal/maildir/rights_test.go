@@ -2,7 +2,9 @@ package maildir
 
 import (
 	"os"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // Of the lines that mean a user the narrowest holds, and nobody owns anything. A folder without a file has the rights of the root.
@@ -76,5 +78,36 @@ func TestSharedACLBegins(t *testing.T) {
 	}
 	if got, err := r.Rights("a", "alice"); err != nil || got != 0 { // the file that is there holds alone
 		t.Error(got, err)
+	}
+}
+
+// A delivery is its owner's alone, but in a setgid directory it is the group's too, whatever the umask.
+func TestDeliverToTeam(t *testing.T) {
+	old := syscall.Umask(0o077)
+	defer syscall.Umask(old)
+	for mode, want := range map[os.FileMode]os.FileMode{0o700: 0o600, 0o755: 0o600, 0o770 | os.ModeSetgid: 0o660, 0o750 | os.ModeSetgid: 0o640} {
+		base := t.TempDir()
+		path := base + "/Maildir"
+		if err := os.Mkdir(path, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Chmod(path, mode); err != nil {
+			t.Fatal(err)
+		}
+		s := New(Options{Host: "mx.example"})
+		d := s.Begin(Message{ID: "1", Arrived: time.Unix(1700000000, 0)}, []Copy{{Target: Target{Owner: "sales", Base: base, Path: path}}})
+		d.Write([]byte("Subject: x\r\n\r\nx\r\n"))
+		r := d.Commit()
+		s.Close()
+		if r[0].Err != nil {
+			t.Fatal(r[0].Err)
+		}
+		st, err := os.Stat(path + "/new/" + r[0].Name)
+		if err != nil || st.Mode() != want {
+			t.Errorf("in %v: %v, %v", mode, st.Mode(), err)
+		}
+		if sub, err := os.Stat(path + "/new"); err != nil || mode&os.ModeSetgid != 0 && sub.Mode()&^os.ModeDir != mode {
+			t.Errorf("in %v: new has %v, %v", mode, sub.Mode(), err)
+		}
 	}
 }

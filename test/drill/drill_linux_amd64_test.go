@@ -79,6 +79,7 @@ var deeds = []deed{
 		}
 		return a.read(l[0])
 	}},
+	{name: "read a shared mailbox of others", do: func(a *attack) error { return a.read(a.path("shared/team/new/1.m")) }},
 	{name: "list the queue", not: "queued", do: func(a *attack) error { return a.open(unix.O_RDONLY|unix.O_DIRECTORY, a.path("queue/active/0")) }},
 	{name: "read queued mail", not: "queued smtpd", do: func(a *attack) error { return a.read(a.path("queue/active/0/00000000000000000000")) }},
 	{name: "write beside the configuration", do: func(a *attack) error { return a.create(a.path("etc/new")) }},

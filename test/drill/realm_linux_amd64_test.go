@@ -24,7 +24,7 @@ import (
 )
 
 // accounts are those of the defaults, for the programs of a realm alone: they see passwd and group files of ours.
-var accounts = map[string]int{"pa-smtpd": 60301, "pa-queue": 60302, "pa-auth": 60303, "pa-keyd": 60304, "pa-login": 60305, "u1": 60311, "u2": 60312}
+var accounts = map[string]int{"pa-smtpd": 60301, "pa-queue": 60302, "pa-auth": 60303, "pa-keyd": 60304, "pa-login": 60305, "u1": 60311, "u2": 60312, "team": 60313}
 
 // walls is which of them stand.
 type walls struct{ account, landlock, seccomp bool }
@@ -134,7 +134,8 @@ func layOut(t *testing.T, w walls) *realm {
 		t.Fatal(err)
 	}
 	r.bin = dir + "/bin"
-	for path, of := range map[string]string{"": "", "bin": "", "etc": "", "tls": "", "run": "", "state": "", "home": "", "queue": "pa-queue", "home/u1": "u1", "home/u2": "u2"} {
+	for path, of := range map[string]string{"": "", "bin": "", "etc": "", "tls": "", "run": "", "state": "", "home": "", "queue": "pa-queue", "home/u1": "u1", "home/u2": "u2", "shared": "",
+		"shared/team": "team", "shared/team/new": "team"} {
 		mode := os.FileMode(0o755)
 		if of != "" {
 			mode = 0o750
@@ -163,8 +164,11 @@ func layOut(t *testing.T, w walls) *realm {
 	for name, id := range accounts {
 		fmt.Fprintf(&passwd, "%s:x:%d:%[2]d::/:/bin/false\n", name, id)
 		member := ""
-		if name == "pa-queue" {
+		switch name {
+		case "pa-queue":
 			member = "pa-smtpd"
+		case "team":
+			member = "u2"
 		}
 		fmt.Fprintf(&group, "%s:x:%d:%s\n", name, id, member)
 	}
@@ -178,9 +182,10 @@ func layOut(t *testing.T, w walls) *realm {
 		stay = strings.Replace(stay, "queue_user\n", "", 1)
 	}
 	r.place("etc/postamt.conf", "", 0o644, "hostname mx.example.test\nlocal_domains example.test\nusers users\npasswords passwords\naliases aliases\n"+
-		"smtpd_listen 127.0.0.1:0=mx\npop3d_listen "+r.addrs["pop3d"]+"=pop3\nimapd_listen "+r.addrs["imapd"]+"=imap\nqueue_dir "+dir+"/queue\nrun_dir "+dir+"/run\nstate_dir "+dir+"/state\nmailbox_dir "+dir+"/mail\n"+
+		"smtpd_listen 127.0.0.1:0=mx\npop3d_listen "+r.addrs["pop3d"]+"=pop3\nimapd_listen "+r.addrs["imapd"]+"=imap\nqueue_dir "+dir+"/queue\nrun_dir "+dir+"/run\nstate_dir "+dir+"/state\nmailbox_dir "+dir+"/mail\nshared_mailboxes "+dir+"/shared\n"+
 		"tls_cert cert.pem\ntls_key ../tls/key.pem\nlogin_messages_day 1000\nlog stderr\nmin_uid 100\n"+stay)
 	r.place("etc/users", "", 0o644, fmt.Sprintf("u1::%d:%[1]d::%[2]s/home/u1\nu2::%[3]d:%[3]d::%[2]s/home/u2\n", accounts["u1"], dir, accounts["u2"]))
+	r.place("shared/team/new/1.m", "team", 0o640, "Subject: x\n\n")
 	r.place("etc/aliases", "", 0o644, "postmaster: u1\n")
 	r.place("etc/passwords", "", 0o640, "u1:{PLAIN}one\n")
 	os.Chown(dir+"/etc/passwords", 0, accounts["pa-auth"])
