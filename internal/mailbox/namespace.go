@@ -249,24 +249,12 @@ func (n *Namespaces) visible(entry string) (list []Named, err error) {
 			p.Account.Close()
 		}
 	}()
-	folders, err := p.Folders.Folders()
-	if err != nil {
-		return nil, err
-	}
+	folders, err := p.Folders.Visible(n.user)
 	for _, f := range folders {
-		ok, err := p.Folders.MaySee(f.Name, n.user)
-		if errors.Is(err, maildir.ErrNoFolder) || errors.Is(err, fs.ErrPermission) {
-			continue
-		}
-		if err != nil {
-			return nil, err
-		}
-		if ok {
-			p.Folder = f.Name
-			list = append(list, Named{Name: p.Name(f.Name), Place: p, Dir: f.Dir})
-		}
+		p.Folder = f.Name
+		list = append(list, Named{Name: p.Name(f.Name), Place: p, Dir: f.Dir})
 	}
-	return list, nil
+	return list, err
 }
 
 // Follow has f called as Account.Follow does, for all maildirs that the user sees something of; stop ends it. Changed is for the last Follow.

@@ -56,19 +56,36 @@ func (r *Root) given(dir *os.File, user string) (Rights, error) {
 	return OwnersRights(list, user), nil
 }
 
-// MaySee reports whether the rights file lets a user know that a folder is there,
-// at less cost than Rights.
-func (r *Root) MaySee(name, user string) (bool, error) {
-	if !r.shared {
-		return true, nil // OwnerRights
+// Visible lists the folders of which the rights files let a user know, as Folders
+// does. That of the root is read once.
+func (r *Root) Visible(user string) ([]Folder, error) {
+	folders, err := r.Folders()
+	if err != nil || !r.shared { // OwnerRights
+		return folders, err
 	}
-	dir, err := r.in(name)
+	root, err := r.given(r.dir, user)
 	if err != nil {
-		return false, err
+		return nil, err
 	}
-	defer dir.Close()
-	rights, err := r.given(dir, user)
-	return rights&Lookup != 0, err
+	visible := folders[:0]
+	for _, f := range folders {
+		rights := root
+		dir, err := openDir(r.dir, f.Dir)
+		if err == nil && unix.Faccessat(int(dir.Fd()), aclFile, unix.F_OK, 0) != unix.ENOENT {
+			rights, err = r.given(dir, user)
+		}
+		if dir != nil {
+			dir.Close()
+		}
+		switch {
+		case err == unix.ENOENT || err == ErrUnsafe || errors.Is(err, fs.ErrPermission): // gone, or not for this process
+		case err != nil:
+			return nil, err
+		case rights&Lookup != 0:
+			visible = append(visible, f)
+		}
+	}
+	return visible, nil
 }
 
 // MayRead reports whether the rights file lets a user read a folder, for the
