@@ -111,16 +111,13 @@ func Acquire(ctx context.Context, dir *os.File, file string, o Options) (*Lock, 
 }
 
 func (l *Lock) create(o Options) error {
-	f, err := l.ops.Create(l.dir, l.name, 0o600)
+	f, err := l.ops.CreateLike(l.dir, l.name)
 	if err != nil {
 		return err
 	}
 	if !o.Content {
 		host, _ := os.Hostname()
 		err = l.ops.Write(f, fmt.Appendf(nil, "%d:%s", os.Getpid(), host))
-	}
-	if err == nil {
-		err = l.ops.Adopt(f, l.dir)
 	}
 	var st unix.Stat_t
 	if err == nil {

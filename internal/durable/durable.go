@@ -445,6 +445,33 @@ func (o *Ops) Adopt(f, dir *os.File) error {
 	return o.Chmod(f, mode)
 }
 
+// CreateLike is Create of a file that is its directory's at once, as Adopt makes it
+// later, as far as the umask lets it: for one that others may look at before.
+func (o *Ops) CreateLike(dir *os.File, name string) (*os.File, error) {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+		return nil, pathError("stat", dir.Name(), err)
+	}
+	f, err := o.Create(dir, name, 0o600|os.FileMode(early(uint32(st.Mode)))&0o066)
+	if err == nil {
+		if err = o.Adopt(f, dir); err != nil {
+			f.Close()
+			o.Unlink(dir, name)
+			return nil, err
+		}
+	}
+	return f, err
+}
+
+// early are the bits for others that what is made in a directory of that mode may have
+// before it has its group: those of the group only if it has that from the start.
+func early(mode uint32) uint32 {
+	if mode&unix.S_ISGID != 0 {
+		return mode & 0o077
+	}
+	return mode & (0o007 | mode&0o007<<3)
+}
+
 // MkdirLike makes a directory in dir that has its group and mode, as Adopt does, and
 // makes it permanent as Mkdir does.
 func (o *Ops) MkdirLike(dir *os.File, name string) error {
@@ -480,13 +507,9 @@ func (o *Ops) makeLike(dir *os.File, name string) (sub *os.File, made bool, err 
 	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
 		return nil, false, pathError("stat", dir.Name(), err)
 	}
-	// With the right group from the start it may have all of its mode at once. A filter
-	// that forbids to make setgid bits (systemd's RestrictSUIDSGID) then sees none made.
-	perm := uint32(0o700)
-	if st.Mode&unix.S_ISGID != 0 {
-		perm |= uint32(st.Mode) & 0o077
-	}
-	err = again(func() error { return unix.Mkdirat(int(dir.Fd()), name, perm) })
+	// A filter that forbids to make setgid bits (systemd's RestrictSUIDSGID) sees none made
+	// where there is nothing left to change.
+	err = again(func() error { return unix.Mkdirat(int(dir.Fd()), name, 0o700|early(uint32(st.Mode))) })
 	runtime.KeepAlive(dir)
 	if err != nil && err != unix.EEXIST {
 		return nil, false, pathError("mkdir", dir.Name()+"/"+name, err)

@@ -129,6 +129,17 @@ func TestSharedByRights(t *testing.T) {
 	if b, err := os.ReadFile(s.Dir + "/home/bob/Maildir/subscriptions"); err != nil || !strings.HasSuffix(string(b), "\nShared\tsales\n") {
 		t.Errorf("%q, %v", b, err)
 	}
+	// A maildir of its own has a quota of its own.
+	s.maildir("full", site.AliceID, site.AliceID, 0o700, "user=alice lri\n")
+	s.Must(os.WriteFile(s.shared+"/full/maildirsize", []byte("1000S\n0 0\n"), 0o600))
+	s.Must(os.Chown(s.shared+"/full/maildirsize", site.AliceID, site.AliceID))
+	alice.append("Shared.full", "", "one")
+	alice.refused("OVERQUOTA", "APPEND Shared.full {990}")
+	if got := fmt.Sprint(alice.do("GETQUOTAROOT Shared.full")); got != "[* QUOTAROOT Shared.full Shared.full * QUOTA Shared.full (STORAGE 1 0)]" {
+		t.Error(got)
+	}
+	bob.refused("NONEXISTENT", "GETQUOTA Shared.full")
+	bob.refused("NONEXISTENT", "GETQUOTAROOT Shared.full")
 	// Programs of others.
 	if path, err := exec.LookPath("curl"); err == nil {
 		out, err := exec.Command(path, "-sS", "-u", "bob:secret", "imap://"+s.Addr+"/Shared.sales;MAILINDEX=1;SECTION=HEADER.FIELDS%20(SUBJECT)").CombinedOutput()
