@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"errors"
 	"slices"
 	"strings"
 
@@ -50,7 +51,7 @@ func (u *user) cmdList(_ imap.Command, d *imap.Decoder) error {
 		e.plain = !l.Extended && u.revision1()
 		u.writeEntry("LIST", e, (l.Select|l.Return)&imap.ListSubscribed != 0)
 		if l.Return&imap.ListStatus != 0 && e.there {
-			if err := u.status(e.name, l.Status); err != nil {
+			if err := u.status(e.name, l.Status); err != nil && !errors.As(err, new(*imap.Status)) {
 				u.srv.Log.Problem(u.id, "LIST: status of "+e.name, err) // RFC 5819 section 2: no STATUS then
 			}
 		}

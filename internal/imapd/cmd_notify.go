@@ -296,7 +296,16 @@ func (n *notify) others() error {
 		case e == imap.EventFlagChange && !u.condstore && !unseen: // section 5.1: there is nothing to say
 			continue
 		}
-		if err := n.status(w, name, e, unseen, false); err != nil {
+		_, err := u.need(name, maildir.Read)
+		var no *imap.Status
+		if errors.As(err, &no) || errors.Is(err, maildir.ErrNoFolder) { // section 5.9: he has lost the right
+			n.drop(name)
+			continue
+		}
+		if err == nil {
+			err = n.status(w, name, e, unseen, false)
+		}
+		if err != nil {
 			return err
 		}
 	}

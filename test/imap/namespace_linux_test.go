@@ -23,11 +23,11 @@ type sharedSite struct {
 }
 
 // newSharedSite: the users have these ids, and their homes too.
-func newSharedSite(t *testing.T, ids map[string]int) *sharedSite {
+func newSharedSite(t *testing.T, whole bool, ids map[string]int) *sharedSite {
 	if os.Geteuid() != 0 {
 		t.Skip("needs root, to become users")
 	}
-	s := newSite(t, false, "shared_mailboxes ../shared")
+	s := newSite(t, whole, "shared_mailboxes ../shared")
 	shared := s.Dir + "/shared"
 	s.Must(os.Mkdir(shared, 0o755))
 	users, passwords := "", ""
@@ -103,10 +103,17 @@ func (w *wire) tells(want string, do func()) {
 
 // All mail is one account's: the rights decide alone.
 func TestSharedByRights(t *testing.T) {
-	t.Parallel()
-	s := newSharedSite(t, map[string]int{"alice": site.AliceID, "bob": site.AliceID, "carol": site.AliceID})
-	s.maildir("sales", site.AliceID, site.AliceID, 0o700, "user=alice lrwstikxea\nuser=bob lr\n", ".2026")
-	s.maildir("press", site.AliceID, site.AliceID, 0o700, "user=carol lr\n")
+	site.Both(t, sharedByRights)
+}
+
+func sharedByRights(t *testing.T, whole bool) {
+	id := site.AliceID
+	if whole {
+		id = site.PlainID
+	}
+	s := newSharedSite(t, whole, map[string]int{"alice": id, "bob": id, "carol": id})
+	s.maildir("sales", id, id, 0o700, "user=alice lrwstikxea\nuser=bob lr\n", ".2026")
+	s.maildir("press", id, id, 0o700, "user=carol lr\n")
 	s.All()
 	alice, bob, carol := s.as("alice"), s.as("bob"), s.as("carol")
 	for w, want := range map[*wire]string{alice: "[Shared.sales Shared.sales.2026]", bob: "[Shared.sales Shared.sales.2026]", carol: "[Shared.press]"} {
@@ -130,9 +137,9 @@ func TestSharedByRights(t *testing.T) {
 		t.Errorf("%q, %v", b, err)
 	}
 	// A maildir of its own has a quota of its own.
-	s.maildir("full", site.AliceID, site.AliceID, 0o700, "user=alice lri\n")
+	s.maildir("full", id, id, 0o700, "user=alice lri\n")
 	s.Must(os.WriteFile(s.shared+"/full/maildirsize", []byte("1000S\n0 0\n"), 0o600))
-	s.Must(os.Chown(s.shared+"/full/maildirsize", site.AliceID, site.AliceID))
+	s.Must(os.Chown(s.shared+"/full/maildirsize", id, id))
 	alice.append("Shared.full", "", "one")
 	alice.refused("OVERQUOTA", "APPEND Shared.full {990}")
 	if got := fmt.Sprint(alice.do("GETQUOTAROOT Shared.full")); got != "[* QUOTAROOT Shared.full Shared.full * QUOTA Shared.full (STORAGE 1 0)]" {
@@ -189,7 +196,7 @@ func (s *sharedSite) groups(passwd, group string) {
 func TestSharedByGroup(t *testing.T) {
 	t.Parallel()
 	const carolID = 60413
-	s := newSharedSite(t, map[string]int{"alice": site.AliceID, "bob": site.BobID, "carol": carolID})
+	s := newSharedSite(t, false, map[string]int{"alice": site.AliceID, "bob": site.BobID, "carol": carolID})
 	for _, program := range []string{"unshare", "mount"} {
 		if _, err := exec.LookPath(program); err != nil {
 			t.Skip(program + " is not installed")
