@@ -29,7 +29,11 @@ type followers struct {
 // Follow has f called when something may have changed since the last Sync, in this process or elsewhere, until stop is called; also that the folder is Gone.
 // f is called by whoever changes the mailbox, so it must be quick and must not use it. Changes that came before are for a Sync after Follow.
 func (b *Mailbox) Follow(f func()) (stop func()) {
-	end := b.followers.follow(f, b.watcher, []*os.File{b.cur, b.new}, b.moved)
+	dirs := []*os.File{b.cur, b.new}
+	if unix.Faccessat(int(b.dir.Fd()), ".", unix.W_OK, 0) != nil {
+		dirs = append(dirs, b.dir) // who may not write sees a message when it has a UID: the lock of the list comes and goes here
+	}
+	end := b.followers.follow(f, b.watcher, dirs, b.moved)
 	if b.account == nil || b.folder == "" {
 		return end
 	}

@@ -16,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"postamt/internal/maildir"
+	"postamt/internal/watch"
 )
 
 // The ids of two users, and of a group of theirs.
@@ -64,7 +65,12 @@ func newMember(t *testing.T, id uintptr, shared string) (m *member) {
 		t.Fatal(err)
 	}
 	as(t, id, func() {
-		all := NewAccounts(nil, Options{Report: func(err error) { t.Log(id, err) }})
+		w, err := watch.New()
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { w.Close() })
+		all := NewAccounts(w, Options{Report: func(err error) { t.Log(id, err) }})
 		t.Cleanup(all.End)
 		a, err := all.Open(home + "/Maildir")
 		if err != nil {
@@ -261,6 +267,24 @@ func TestReader(t *testing.T) {
 	if after := tree(t, path, ""); after != before {
 		t.Errorf("was\n%s\nis\n%s", before, after)
 	}
+	told := make(chan struct{}, 1)
+	two.do("Shared.sales", func(b *Mailbox) {
+		stop := b.Follow(func() {
+			select {
+			case told <- struct{}{}:
+			default:
+			}
+		})
+		t.Cleanup(stop)
+	})
 	one.do("Shared.sales", func(*Mailbox) {})
+	for n := 1; n < 2; { // sooner than he would look by himself
+		select {
+		case <-told:
+		case <-time.After(poll / 2):
+			t.Fatal("he is not told of a UID")
+		}
+		two.do("Shared.sales", func(b *Mailbox) { n = len(b.UIDs()) })
+	}
 	sees(1, 2)
 }

@@ -9,8 +9,10 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"postamt/test/peers"
 	"postamt/test/site"
@@ -94,7 +96,11 @@ func (w *wire) tells(want string, do func()) {
 	for !strings.HasPrefix(w.response(), "+") {
 	}
 	do()
+	begun := time.Now()
 	for w.response() != want {
+	}
+	if took := time.Since(begun); took > 15*time.Second { // it was found, not told
+		w.T.Errorf("%q after %v", want, took)
 	}
 	io.WriteString(w, "DONE\r\n")
 	for !strings.HasPrefix(w.response(), fmt.Sprintf("t%d OK", w.n)) {
@@ -239,6 +245,31 @@ func TestSharedByGroup(t *testing.T) {
 		}
 		return nil
 	}))
+	// Both at once, from two processes: nothing is lost, and both see the same.
+	var at sync.WaitGroup
+	for _, w := range []*wire{s.as("alice"), s.as("bob"), alice, bob} {
+		at.Go(func() {
+			for _, command := range []string{"SELECT Shared.team", "STORE 1:* +FLAGS (\\Seen)", "NOOP"} {
+				for i := range 10 {
+					if tagged, _ := w.ask("APPEND Shared.team", fmt.Sprintf("Subject: %d\r\n\r\nx\r\n", i)); !strings.HasPrefix(tagged, "OK") {
+						t.Error(tagged)
+					}
+				}
+				if tagged, _ := w.ask(command); !strings.HasPrefix(tagged, "OK") {
+					t.Errorf("%s: %s", command, tagged)
+				}
+			}
+		})
+	}
+	at.Wait()
+	for _, w := range []*wire{alice, bob} {
+		w.do("ENABLE IMAP4rev2") // which has no RECENT
+		w.do("SELECT Shared.team")
+	}
+	const list = "UID FETCH 1:* (FLAGS RFC822.SIZE MODSEQ)"
+	if a, b := alice.do(list), bob.do(list); len(a) != 120 || !slices.Equal(a, b) {
+		t.Errorf("%d and %d messages:\n%s\n%s", len(a), len(b), a, b)
+	}
 	// Who may read and no more.
 	alice.append("Shared.all", "", "one")
 	if tagged, untagged := carol.ask("SELECT Shared.all"); !strings.HasPrefix(tagged, "OK [READ-ONLY]") || !slices.Contains(untagged, "* 1 EXISTS") {
