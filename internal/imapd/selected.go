@@ -159,6 +159,7 @@ func (u *user) tell(expunge bool) error {
 		}
 		return nil // it waits until he wants to know, or selects it anew
 	}
+	recent := len(v.recent)
 	n, err := v.sync(expunge)
 	if err != nil {
 		return err
@@ -167,8 +168,11 @@ func (u *user) tell(expunge bool) error {
 		c.vanished(n)
 	}
 	u.vanished(n)
-	if len(n.came) > 0 {
+	switch {
+	case len(n.came) > 0:
 		u.count()
+	case len(v.recent) < recent:
+		u.countRecent()
 	}
 	if u.notify.flags() {
 		if err := u.learnOf(n.changed); err != nil {
@@ -221,13 +225,19 @@ func (u *user) vanished(n news) {
 // count says how many messages there are.
 func (u *user) count() {
 	b := strconv.AppendInt(append(u.buf[:0], "* "...), int64(len(u.view.uids)), 10)
-	b = append(b, " EXISTS\r\n"...)
+	u.send(append(b, " EXISTS\r\n"...))
 	if u.revision1() {
 		u.claim()
-		b = strconv.AppendInt(append(b, "* "...), int64(len(u.view.recent)), 10)
-		b = append(b, " RECENT\r\n"...)
+		u.countRecent()
 	}
-	u.send(b)
+}
+
+// countRecent says how many of them are recent.
+func (u *user) countRecent() {
+	if u.revision1() {
+		b := strconv.AppendInt(append(u.buf[:0], "* "...), int64(len(u.view.recent)), 10)
+		u.send(append(b, " RECENT\r\n"...))
+	}
 }
 
 // claim makes the messages recent that no session was told of before this one.
