@@ -80,7 +80,7 @@ func (u *user) cmdFetch(cmd imap.Command, d *imap.Decoder) error {
 	return nil
 }
 
-// errGoneSome ends a FETCH or STORE by numbers some of which are of messages that others have removed, which the client will be told. It is no failure, nor is it one by
+// errGoneSome ends a FETCH, STORE or SEARCH by numbers some of which are of messages that others have removed, which the client will be told. It is no failure, nor is it one by
 // UIDs (RFC 9051 section 6.4.9): clients show a NO to their users, who can do nothing. RFC 2180 section 4 leaves OK and NO open.
 var errGoneSome = imap.OK(imap.ExpungeIssued, "some of the messages are gone")
 

@@ -25,7 +25,7 @@ func (u *user) cmdSearch(cmd imap.Command, d *imap.Decoder) error {
 		return err
 	}
 	u.found(cmd, r, q, q.matches)
-	return u.update(cmd, r, q, nil, q.matches)
+	return cmp.Or(u.update(cmd, r, q, nil, q.matches), q.end(cmd))
 }
 
 // errCharset: RFC 6855 section 3. SORT and THREAD cannot do without one.

@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"cmp"
 	"errors"
 
 	"postamt/internal/facts"
@@ -35,7 +36,7 @@ func (u *user) cmdSort(cmd imap.Command, d *imap.Decoder) error {
 		return err
 	}
 	u.found(cmd, r, q, sorted)
-	return u.update(cmd, r, q, criteria, sorted)
+	return cmp.Or(u.update(cmd, r, q, criteria, sorted), q.end(cmd))
 }
 
 // sorted are messages in an order.
@@ -235,5 +236,5 @@ func (u *user) cmdThread(cmd imap.Command, d *imap.Decoder) error {
 		b = t.Tree().AppendList(append(b, ' '))
 	}
 	u.send(append(b, crlf...))
-	return nil
+	return q.end(cmd)
 }

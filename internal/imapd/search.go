@@ -30,6 +30,7 @@ type query struct {
 	columns     uint32 // those that some key asks, a bit each
 	facts, file bool   // some key needs them
 	modseq      bool   // some key is MODSEQ: the answer has the highest mod-sequence
+	missing     bool   // some messages are gone of which the client does not know
 	matches     []uint32
 	highest     uint64
 }
@@ -228,6 +229,14 @@ func (q *query) freezeIn(c *condition) {
 	for i := range c.keys {
 		q.freezeIn(&c.keys[i])
 	}
+}
+
+// end ends a command that has told its result. RFC 5530: EXPUNGEISSUED, when numbers are missing in it that the client takes for those of messages.
+func (q *query) end(cmd imap.Command) error {
+	if q.missing && !cmd.UID {
+		return errGoneSome
+	}
+	return nil
 }
 
 // ask is the answer at the stage of x.

@@ -35,7 +35,9 @@ const step = 4096
 // run asks messages of the view, ascending; without freeze it must be all. Progress is called now and then.
 func (q *query) run(ctx context.Context, uids []uint32, progress func(done int) error) error {
 	r := &run{query: q, ctx: ctx, progress: progress}
+	there := 0
 	q.v.box.Each(uids[q.first:], func(i int, m *mailbox.Message) bool {
+		there++
 		x := candidate{m: m, number: uint32(q.first + i + 1)}
 		switch q.ask(&q.root, &x) {
 		case yes:
@@ -45,6 +47,7 @@ func (q *query) run(ctx context.Context, uids []uint32, progress func(done int) 
 		}
 		return true
 	})
+	q.missing = q.missing || there < len(uids)-q.first
 	r.done = len(uids) - len(r.open)
 	err := r.closer()
 	slices.Sort(q.matches)
@@ -130,6 +133,7 @@ func (r *run) candidate(uid uint32) *candidate {
 			return &candidate{m: &r.list[0].Message, number: r.list[0].number}
 		}
 		if len(r.list) > 0 || r.next == len(r.open) {
+			r.missing = true
 			return nil
 		}
 		part := r.open[r.next:min(r.next+step, len(r.open))]
@@ -147,7 +151,10 @@ func (r *run) decided(x *candidate, a answer) error {
 	if x.err != nil && !errors.Is(x.err, mailbox.ErrExpunged) {
 		return x.err
 	}
-	if a == yes && x.err == nil {
+	switch {
+	case x.err != nil:
+		r.missing = true
+	case a == yes:
 		r.found(x.m)
 	}
 	r.done++
