@@ -173,25 +173,42 @@ func (a *Account) Open(name string) (*Mailbox, error) {
 	if folder.Dir == "." {
 		folder.Dir = ""
 	}
+	b, err := a.share(folder.Dir)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.begun(); err != nil { // without the lock: others open other folders meanwhile
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		b.uses--
+		a.forget(b)
+		return nil, err
+	}
+	return b, nil
+}
+
+// share opens the folder in a directory, or shares the one that is open.
+func (a *Account) share(dir string) (*Mailbox, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	b := a.open[folder.Dir]
+	b := a.open[dir]
 	if b != nil && !b.same() { // deleted or renamed, perhaps by another process, and another one made
 		a.forget(b)
 		b = nil
 	}
 	if b == nil {
 		o := a.all.o
+		var err error
 		if o.IndexDir != "" {
-			if o.IndexDir, err = indexDir(o.IndexDir, a.path, folder.Dir); err != nil {
+			if o.IndexDir, err = indexDir(o.IndexDir, a.path, dir); err != nil {
 				return nil, err
 			}
 		}
-		if b, err = Open(a.dir, folder.Dir, o); err != nil {
+		if b, err = open(a.dir, dir, o); err != nil {
 			return nil, err
 		}
-		b.account, b.watcher = a, a.all.watcher
-		a.open[folder.Dir] = b
+		b.account, b.watcher, b.begun = a, a.all.watcher, sync.OnceValue(b.Sync)
+		a.open[dir] = b
 	} else if b.uses == 0 {
 		b.idle.Stop()
 	}
@@ -239,12 +256,15 @@ func (a *Account) release(b *Mailbox) error {
 // Gone reports whether the folder was deleted, or has another name now.
 func (b *Mailbox) Gone() bool { return !b.same() }
 
-// same reports whether the folder is still what its name opens.
+// same reports whether the folder is still what its name opens, and has its cur/, which goes first when another program removes it.
 func (b *Mailbox) same() bool {
+	var now, then unix.Stat_t
+	if unix.Fstat(int(b.cur.Fd()), &now) == nil && now.Nlink == 0 {
+		return false
+	}
 	if b.folder == "" {
 		return true
 	}
-	var now, then unix.Stat_t
 	if err := unix.Fstatat(int(b.root.Fd()), b.folder, &now, unix.AT_SYMLINK_NOFOLLOW); err != nil {
 		return err != unix.ENOENT
 	}

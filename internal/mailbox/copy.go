@@ -138,7 +138,8 @@ func (b *Mailbox) mayLink(from *Mailbox, file *unix.Stat_t) bool {
 //	3 sync ours                                  the same
 //	4 append the UIDs to the other's list        all moved
 //
-// To another file system, or to a maildir that is shared otherwise, it is a Copy and, when that is done, an Expunge: a crash between leaves both. What cannot be removed here is removed there again.
+// To another file system, or another maildir, where a delivery that is repeated does not look, it is a Copy and, when that is done, an Expunge: a crash between leaves both.
+// What cannot be removed here is removed there again.
 // ErrValidity: as for Copy.
 func (b *Mailbox) Move(ctx context.Context, validity uint32, uids []uint32, to *Mailbox) (moved []Copied, err error) {
 	mine, err1 := identity(b.dir)
@@ -146,10 +147,10 @@ func (b *Mailbox) Move(ctx context.Context, validity uint32, uids []uint32, to *
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}
-	if mine == other || !to.alike(b) {
+	if mine == other || to.root.Name() != b.root.Name() {
 		return b.moveByCopy(ctx, validity, uids, to)
 	}
-	if to.root.Name() != b.root.Name() || maildir.Counted(to.folder) && !maildir.Counted(b.folder) {
+	if maildir.Counted(to.folder) && !maildir.Counted(b.folder) {
 		octets, messages := b.octets(uids)
 		if err := to.Room(octets, messages); err != nil {
 			return nil, err
@@ -160,18 +161,6 @@ func (b *Mailbox) Move(ctx context.Context, validity uint32, uids []uint32, to *
 		return b.moveByCopy(ctx, validity, uids, to)
 	}
 	return moved, err
-}
-
-// alike: what is in one folder may be used by the same people as what is in another, of another maildir.
-func (b *Mailbox) alike(from *Mailbox) bool {
-	var here, there unix.Stat_t
-	if from.root.Name() == b.root.Name() {
-		return true
-	}
-	if unix.Fstat(int(b.dir.Fd()), &here) != nil || unix.Fstat(int(from.dir.Fd()), &there) != nil {
-		return false
-	}
-	return here.Mode&0o077 == there.Mode&0o077 && (here.Mode&0o077 == 0 || here.Gid == there.Gid)
 }
 
 // octets are those of the files of messages.

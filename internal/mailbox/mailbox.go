@@ -81,9 +81,10 @@ type Mailbox struct {
 	watcher   *watch.Watcher // nil: nobody tells of changes by others
 	claimed   uint32         // a session was told of all messages below this UID; 0: none was told of any
 
-	account *Account    // whose it is, which counts its uses; nil: its opener's alone
-	uses    int         // of the account's lock
-	idle    *time.Timer // closes it when it has not been used for a while
+	begun   func() error // the first Sync, for all who open it; of an account
+	account *Account     // whose it is, which counts its uses; nil: its opener's alone
+	uses    int          // of the account's lock
+	idle    *time.Timer  // closes it when it has not been used for a while
 }
 
 // Errors.
@@ -112,6 +113,19 @@ func (m *message) says() Message {
 // Open opens the folder below the open directory root of a maildir: "" is INBOX, else a directory name such as ".Sent", which is no
 // path. cur/, new/ and tmp/ that are missing are made.
 func Open(root *os.File, folder string, o Options) (*Mailbox, error) {
+	b, err := open(root, folder, o)
+	if err != nil {
+		return nil, err
+	}
+	if err := b.Sync(); err != nil {
+		b.close()
+		return nil, err
+	}
+	return b, nil
+}
+
+// open is Open but for the first Sync, which takes as long as the folder is large.
+func open(root *os.File, folder string, o Options) (*Mailbox, error) {
 	if strings.ContainsAny(folder, "/\x00") || folder == "." || folder == ".." {
 		return nil, fmt.Errorf("mailbox: %q is no folder", folder)
 	}
@@ -161,9 +175,6 @@ func Open(root *os.File, folder string, o Options) (*Mailbox, error) {
 	}
 	b.index = indexFile{dir: where, x: &index{}}
 	b.list = uidlist.New(b.root, b.dir, b.ops)
-	if err := b.Sync(); err != nil {
-		return nil, err
-	}
 	ok = true
 	return b, nil
 }

@@ -12,7 +12,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -110,16 +109,7 @@ type syncing struct {
 func (t *syncing) run(listed bool) error {
 	b := t.b
 	t.modseq = max(t.x.highest+1, uint64(time.Now().UnixMicro()))
-	// Who knows nothing reads the list meanwhile: both are long.
-	var entries []uidlist.Entry
-	var lerr error
-	var reading sync.WaitGroup
-	early := t.x.validity == 0
-	if early {
-		reading.Go(func() { entries, lerr = t.list() })
-	}
 	files, err := b.files()
-	reading.Wait()
 	if err != nil {
 		return err
 	}
@@ -146,15 +136,15 @@ func (t *syncing) run(listed bool) error {
 			t.now.cur.seen = t.now.cur.modified
 		}
 	}
-	if !early && (listed || len(r.fresh) > 0) {
-		entries, lerr = t.list()
-	}
-	if lerr == errMoved {
-		t.forget()
-		return t.run(true)
-	}
-	if lerr != nil {
-		return lerr
+	var entries []uidlist.Entry
+	if listed || len(r.fresh) > 0 || t.x.validity == 0 {
+		if entries, err = t.list(); err == errMoved {
+			t.forget()
+			return t.run(true)
+		}
+		if err != nil {
+			return err
+		}
 	}
 	for _, c := range r.changed {
 		m := t.x.messages[c.i]

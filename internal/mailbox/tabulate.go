@@ -2,8 +2,10 @@ package mailbox
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"os"
 
 	"golang.org/x/sys/unix"
@@ -78,14 +80,18 @@ func (b *Mailbox) columnsWriter(x *index) *columnsWriter {
 		w.f.Close()
 		return nil
 	}
-	w.err = b.ops.Write(w.f, columnsHead(x.cache, x.validity, b.form, b.columns))
+	if w.err = b.ops.Adopt(w.f, dir); w.err == nil {
+		w.err = b.ops.Write(w.f, columnsHead(x.cache, x.validity, b.form, b.columns))
+	}
 	return w
 }
 
-// columnsFail has no other file be made while the mailbox is open: the first error is reported.
+// columnsFail has no other file be made while the mailbox is open: the first error is reported, but for that of who may only read.
 func (b *Mailbox) columnsFail(err error) {
 	b.tabled.failed = true
-	b.report(fmt.Errorf("mailbox: %w", err))
+	if !errors.Is(err, fs.ErrPermission) {
+		b.report(fmt.Errorf("mailbox: %w", err))
+	}
 }
 
 // add adds a row, if its values are not too long for one.
