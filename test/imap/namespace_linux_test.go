@@ -264,7 +264,7 @@ func TestSharedByGroup(t *testing.T) {
 	}
 	at.Wait()
 	for _, w := range []*wire{alice, bob} {
-		w.do("ENABLE IMAP4rev2") // which has no RECENT
+		w.do("ENABLE IMAP4rev2 CONDSTORE") // which has no RECENT, and tells HIGHESTMODSEQ only once
 		w.do("SELECT Shared.team")
 	}
 	const list = "UID FETCH 1:* (FLAGS RFC822.SIZE MODSEQ)"
