@@ -130,7 +130,7 @@
 // # Reading the directories
 //
 // cur/ and new/ are read when their times are not those noted, or when those were so young that a change in the same tick could
-// hide behind them: 60 milliseconds on the file systems of this host that count finer than seconds, else two seconds. readdir(3) misses entries while others rename: a message is gone only when a reading did not show it during which
+// hide behind them: 30 milliseconds on the file systems of this host that count finer than seconds, else two seconds. readdir(3) misses entries while others rename: a message is gone only when a reading did not show it during which
 // nothing changed.
 //
 // Two files with one base are one message. If they are names of one file, which a program that was killed between link(2) and unlink(2) leaves, one of them is

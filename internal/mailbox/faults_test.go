@@ -141,9 +141,24 @@ func TestM09_RenameStorm(t *testing.T) {
 	must(t, os.Remove(filepath.Join(b.dir, "cur", bases[0]+":2,")))
 	over.Store(true)
 	storm.Wait()
-	must(t, m.Sync())
-	if got := m.UIDs(); !slices.Equal(got, want[1:]) {
-		t.Errorf("%d messages", len(got))
+	told := make(chan struct{}, 1)
+	defer m.Follow(func() {
+		select {
+		case told <- struct{}{}:
+		default:
+		}
+	})()
+	// Who follows need not ask again and again: he is told to.
+	for late := time.After(10 * time.Second); ; {
+		must(t, m.Sync())
+		if got := m.UIDs(); slices.Equal(got, want[1:]) {
+			break
+		}
+		select {
+		case <-told:
+		case <-late:
+			t.Fatalf("%d messages", len(m.UIDs()))
+		}
 	}
 }
 

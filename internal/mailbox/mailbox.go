@@ -77,6 +77,7 @@ type Mailbox struct {
 	publications publications
 
 	followers followers
+	restless  time.Time      // when others last renamed so much that no reading showed who is gone
 	announced uint64         // the highest mod-sequence that they know of
 	watcher   *watch.Watcher // nil: nobody tells of changes by others
 	claimed   uint32         // a session was told of all messages below this UID; 0: none was told of any

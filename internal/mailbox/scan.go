@@ -10,10 +10,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// grain is how long after a change another one has another time, for certain. File systems of this host take it from the kernel's last tick, which is 10 milliseconds
-// ago at most, or five times that if the processor that counts them was held up. Others have their server's clock, which is not ours, or count seconds.
+// grain is how long after a change another one has another time, for certain. File systems of this host take it from the kernel's last tick: 4 milliseconds ago, rarely 10, or
+// five ticks if the processor that counts them was held up. Others have their server's clock, which is not ours, or count seconds.
 const (
-	grain     = 60 * time.Millisecond
+	grain     = 30 * time.Millisecond
 	wideGrain = 2 * time.Second
 )
 

@@ -54,7 +54,7 @@ func (b *Mailbox) syncLocked(hard bool) error {
 		now.cur.modified == x.state.cur.modified && x.state.cur.settled(b.local) && now.new.modified == x.state.new.modified && x.state.new.settled(b.local) {
 		return nil
 	}
-	t := &syncing{b: b, x: x, now: now}
+	t := &syncing{b: b, x: x, now: now, hard: hard}
 	if err := t.run(listed); err != nil {
 		return err
 	}
@@ -104,6 +104,7 @@ type syncing struct {
 	frames []byte
 	modseq uint64
 	whole  bool // all entries of the list were read
+	hard   bool // somebody waits for what it finds
 }
 
 func (t *syncing) run(listed bool) error {
@@ -478,31 +479,41 @@ func (t *syncing) add(fresh []found, given []uint32) {
 // again looks once more for what one reading did not show: readdir misses what others rename meanwhile, and who renames thousands may hide one
 // from many readings. A message is gone when a reading does not show it during which nothing was renamed. If there is none, it stays for now:
 // the times that are noted are those of the first reading, so that the next Sync looks again.
+//
+// For such a reading it waits until what has changed is old enough. Where others rename all the time there is none, and who would wait in each Sync did little else: for a second it
+// does not wait any more, but for a step that needs to know.
 func (t *syncing) again(known []string) (*reading, error) {
+	b := t.b
+	patient := t.hard || time.Since(b.restless) > time.Second
 	var r *reading
 	for range 2 {
-		before, err := t.b.look()
-		if err == nil && !before.quiet(t.b.local) {
+		before, err := b.look()
+		if err == nil && patient && !before.quiet(b.local) {
 			time.Sleep(grain)
-			before, err = t.b.look()
+			before, err = b.look()
 		}
 		if err != nil {
 			return r, err
 		}
-		files, err := t.b.files()
+		files, err := b.files()
 		if err != nil {
 			return r, err
 		}
-		after, err := t.b.look()
+		after, err := b.look()
 		if err != nil {
 			return r, err
 		}
 		r = compare(t.x.messages, func(i int) string { return known[i] }, files)
-		if len(r.missing) == 0 || before.quiet(t.b.local) && before.cur.modified == after.cur.modified && before.new.modified == after.new.modified {
+		if len(r.missing) == 0 || before.quiet(b.local) && before.cur.modified == after.cur.modified && before.new.modified == after.new.modified {
 			return r, nil
+		}
+		if !patient {
+			break
 		}
 	}
 	r.missing = nil
+	b.restless = time.Now()
+	time.AfterFunc(2*grain, b.changed) // who follows may hear of no other change
 	return r, nil
 }
 

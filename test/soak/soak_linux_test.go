@@ -293,6 +293,14 @@ func (s *soak) rest(before *figures) figures {
 	}
 	workers, err := s.calm(s.workerIdle, func(figures) bool { return true })
 	s.must(err)
+	for range 5 {
+		if before == nil || !s.lacks(workers, *before) {
+			break
+		}
+		s.mix(100, time.Minute) // what waited took so long to come to its end that workers have left
+		workers, err = s.calm(s.workerIdle, func(figures) bool { return true })
+		s.must(err)
+	}
 	merged := func(f figures) figures {
 		f.processes = maps.Clone(f.processes)
 		for name, p := range workers.processes {
@@ -309,6 +317,16 @@ func (s *soak) rest(before *figures) figures {
 
 // leaving says that workers do not stay for long.
 func (s *soak) leaving() bool { return s.workerIdle < time.Minute }
+
+// lacks says that a worker is not there who was.
+func (s *soak) lacks(now, before figures) bool {
+	for name, p := range before.processes {
+		if strings.Contains(name, " worker ") && !s.seldom(name) && p.pid != 0 && now.processes[name].pid == 0 {
+			return true
+		}
+	}
+	return false
+}
 
 // seldom says that a worker is of one of the users whose workers come and go.
 func (s *soak) seldom(name string) bool {
