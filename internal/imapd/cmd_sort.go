@@ -206,23 +206,26 @@ func (u *user) cmdThread(cmd imap.Command, d *imap.Decoder) error {
 	t := thread.New(algorithm, len(q.matches))
 	const columns = 1<<facts.ColumnSent | 1<<facts.ColumnBase | 1<<facts.ColumnThread
 	if err := v.box.Columns(u.ctx, v.validity, q.matches, columns, func(uid uint32, values [][]byte) error {
-		arrived, err := v.box.Date(uid)
-		if errors.Is(err, mailbox.ErrExpunged) {
-			return nil
-		}
-		if err != nil {
-			return err
-		}
 		sent, _, ok := facts.SentOf(values[facts.ColumnSent])
-		if !ok {
-			sent = arrived.Unix()
+		arrived := sent
+		if !ok || algorithm == thread.Refs { // by the date of arrival
+			t, err := v.box.Date(uid)
+			if errors.Is(err, mailbox.ErrExpunged) {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+			if arrived = t.Unix(); !ok {
+				sent = arrived
+			}
 		}
 		id := uid
 		if !cmd.UID {
 			id = v.number(uid)
 		}
 		own, refs, _ := facts.NextID(values[facts.ColumnThread])
-		t.Add(id, sent, arrived.Unix(), own)
+		t.Add(id, sent, arrived, own)
 		for ref, rest, ok := facts.NextID(refs); ok; ref, rest, ok = facts.NextID(rest) {
 			t.Reference(ref)
 		}

@@ -295,20 +295,24 @@ func (q *query) askOne(c *condition, x *candidate) answer {
 	case imap.SearchModSeq:
 		return answerOf(x.m.ModSeq >= c.Number)
 	}
-	if x.stage == stageListed {
+	if x.stage == stageListed && !x.tells(c) {
 		return undecided
 	}
 	switch c.Op {
 	case imap.SearchLarger, imap.SearchSmaller:
-		n, err := q.v.box.Size(x.m.UID)
-		if x.err = err; err != nil {
-			return no
+		n := x.m.Size
+		if n < 0 {
+			if n, x.err = q.v.box.Size(x.m.UID); x.err != nil {
+				return no
+			}
 		}
 		return answerOf(c.Op == imap.SearchLarger && uint64(n) > c.Number || c.Op == imap.SearchSmaller && uint64(n) < c.Number)
 	case imap.SearchBefore, imap.SearchOn, imap.SearchSince, imap.SearchOlder, imap.SearchYounger:
-		t, err := q.v.box.Date(x.m.UID)
-		if x.err = err; err != nil {
-			return no
+		t := time.Unix(x.m.Date, 0)
+		if x.m.Date < 0 {
+			if t, x.err = q.v.box.Date(x.m.UID); x.err != nil {
+				return no
+			}
 		}
 		return q.dated(c, t)
 	case imap.SearchSavedBefore, imap.SearchSavedOn, imap.SearchSavedSince:
@@ -343,6 +347,17 @@ func (q *query) askOne(c *condition, x *candidate) answer {
 		return answerOf(q.inText(c, x))
 	}
 	return no
+}
+
+// tells: what the mailbox knows of the message decides, without a look at its file.
+func (x *candidate) tells(c *condition) bool {
+	switch c.Op {
+	case imap.SearchLarger, imap.SearchSmaller:
+		return x.m.Size >= 0
+	case imap.SearchBefore, imap.SearchOn, imap.SearchSince, imap.SearchOlder, imap.SearchYounger:
+		return x.m.Date >= 0
+	}
+	return false
 }
 
 // sent is the sent date of a message (facts.Facts.Sent).

@@ -18,6 +18,8 @@ type run struct {
 	open []openMessage // that are undecided so far, ascending
 	next int           // of these
 	list []listed      // of some before that
+
+	x candidate // the one that is asked
 }
 
 // listed is what the mailbox knows of an open message.
@@ -38,12 +40,12 @@ func (q *query) run(ctx context.Context, uids []uint32, progress func(done int) 
 	there := 0
 	q.v.box.Each(uids[q.first:], func(i int, m *mailbox.Message) bool {
 		there++
-		x := candidate{m: m, number: uint32(q.first + i + 1)}
-		switch q.ask(&q.root, &x) {
+		r.x = candidate{m: m, number: uint32(q.first + i + 1)}
+		switch q.ask(&q.root, &r.x) {
 		case yes:
 			r.found(m)
 		case undecided:
-			r.open = append(r.open, openMessage{m.UID, x.number})
+			r.open = append(r.open, openMessage{m.UID, r.x.number})
 		}
 		return true
 	})
@@ -130,7 +132,8 @@ func (r *run) candidate(uid uint32) *candidate {
 			r.list = r.list[1:]
 		}
 		if len(r.list) > 0 && r.list[0].UID == uid {
-			return &candidate{m: &r.list[0].Message, number: r.list[0].number}
+			r.x = candidate{m: &r.list[0].Message, number: r.list[0].number}
+			return &r.x
 		}
 		if len(r.list) > 0 || r.next == len(r.open) {
 			r.missing = true

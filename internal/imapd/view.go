@@ -138,6 +138,12 @@ func (v *view) expunge(uids []uint32) (numbers []uint32) {
 
 // number is the sequence number of a UID, 0 if it has none.
 func (v *view) number(uid uint32) uint32 {
+	// Where no message has been removed it is as far from the first as its UID is.
+	if len(v.uids) > 0 && uid >= v.uids[0] {
+		if i := uint64(uid - v.uids[0]); i < uint64(len(v.uids)) && v.uids[i] == uid {
+			return uint32(i + 1)
+		}
+	}
 	if i, ok := slices.BinarySearch(v.uids, uid); ok {
 		return uint32(i + 1)
 	}

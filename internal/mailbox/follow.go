@@ -253,25 +253,27 @@ func (b *Mailbox) Recent(claim uint32) (uids []uint32) {
 	return uids
 }
 
-// All calls f for all messages, in the order of their UIDs, until it returns false. f must not use the mailbox.
+// All calls f for all messages, in the order of their UIDs, until it returns false. f must not use the mailbox, nor the message after the call.
 func (b *Mailbox) All(f func(m *Message) bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	all := b.index.x.messages
+	var m Message // one for all: it is f's for the call
 	for i := range all {
-		if m := all[i].says(); !f(&m) {
+		if m = all[i].says(); !f(&m) {
 			return
 		}
 	}
 }
 
 // Each calls f for messages, in the order of uids, which ascend, with their place there, until it returns false. Those that are gone are passed
-// over. f must not use the mailbox.
+// over. f must not use the mailbox, nor the message after the call.
 func (b *Mailbox) Each(uids []uint32, f func(i int, m *Message) bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	all := b.index.x.messages
 	at := 0
+	var m Message
 	for i, uid := range uids {
 		// The next one is where the last was, or a little behind.
 		for steps := 0; at < len(all) && all[at].uid < uid; steps++ {
@@ -282,7 +284,7 @@ func (b *Mailbox) Each(uids []uint32, f func(i int, m *Message) bool) {
 			at++
 		}
 		if at < len(all) && all[at].uid == uid {
-			if m := all[at].says(); !f(i, &m) {
+			if m = all[at].says(); !f(i, &m) {
 				return
 			}
 		}
