@@ -181,3 +181,54 @@ func better(a, b found, known string) bool {
 	}
 	return len(b.name) > len(a.name)
 }
+
+// again looks once more for what one reading did not show: readdir misses what others rename meanwhile, and who renames thousands may hide one
+// from many readings. A message is gone when a reading does not show it during which nothing was renamed. If there is none, it stays for now:
+// the times that are noted are those of the first reading, so that the next Sync looks again.
+//
+// For such a reading it waits until what has changed is old enough. Where others rename all the time there is none, and who would wait in each Sync did little else: for a second it
+// does not wait any more, but for a step that needs to know.
+func (t *syncing) again(known []string) (*reading, error) {
+	b := t.b
+	patient := t.hard || time.Since(b.restless) > time.Second
+	var r *reading
+	for range 2 {
+		before, err := b.look()
+		if err == nil && patient && !before.quiet(b.local) {
+			time.Sleep(grain)
+			before, err = b.look()
+		}
+		if err != nil {
+			return r, err
+		}
+		files, err := b.files()
+		if err != nil {
+			return r, err
+		}
+		after, err := b.look()
+		if err != nil {
+			return r, err
+		}
+		r = compare(t.x.messages, func(i int) string { return known[i] }, files)
+		if len(r.missing) == 0 || before.quiet(b.local) && before.cur.modified == after.cur.modified && before.new.modified == after.new.modified {
+			return r, nil
+		}
+		if !patient {
+			break
+		}
+	}
+	r.missing = nil
+	b.restless = time.Now()
+	time.AfterFunc(2*grain, b.changed) // who follows may hear of no other change
+	return r, nil
+}
+
+// quiet: what changes from now on has another time. A time to come is that of another clock, for which no wait helps.
+func (s state) quiet(local bool) bool {
+	for _, d := range [2]stamp{s.cur, s.new} {
+		if age := d.seen - d.modified; age >= 0 && age <= d.grain(local) {
+			return false
+		}
+	}
+	return true
+}
