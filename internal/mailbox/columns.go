@@ -20,7 +20,8 @@ const (
 	maxColumns    = 8
 	blockRows     = 1024
 	rowSize       = 12
-	maxValue      = 1<<16 - 1 // octets; a message with more in a column has no row
+	maxValue      = 1<<16 - 1 // octets; a message with more in a column has a row without values
+	blockOctets   = 1 << 20   // a block ends when it has so many of text; with its last row it has maxColumns * maxValue more at most
 )
 
 // columnsFile is postamt.columns, open. Nobody changes one that has the name: another takes its place.
@@ -87,10 +88,12 @@ func openColumns(dir *os.File, generation uint64, validity, form uint32, columns
 		}
 		b.rows = int(binary.LittleEndian.Uint32(head[4:]))
 		b.first, b.last = binary.LittleEndian.Uint32(head[8:]), binary.LittleEndian.Uint32(head[12:])
+		octets := int64(0)
 		for k := range columns {
 			b.octets[k], b.sums[k] = binary.LittleEndian.Uint32(head[16+8*k:]), binary.LittleEndian.Uint32(head[20+8*k:])
+			octets += int64(b.octets[k]) - 2*int64(b.rows)
 		}
-		if at = b.column(columns, columns); b.rows == 0 || b.rows > blockRows || at > size || b.first <= last || b.last < b.first {
+		if at = b.column(columns, columns); b.rows == 0 || b.rows > blockRows || octets > blockOctets+maxColumns*maxValue || at > size || b.first <= last || b.last < b.first {
 			break
 		}
 		last = b.last
@@ -99,7 +102,7 @@ func openColumns(dir *os.File, generation uint64, validity, form uint32, columns
 	return c
 }
 
-// read reads what a block says of its rows, and one column with the lengths of its texts. Nil: it is damaged.
+// readRows reads what a block says of its rows. Nil: it is damaged.
 func (c *columnsFile) readRows(b *columnsBlock, room []byte) []byte {
 	p := grown(room, int(b.head(c.columns))+b.rows*rowSize)
 	if _, err := c.f.ReadAt(p, b.at); err != nil || binary.LittleEndian.Uint32(p) != crc32.Checksum(p[4:], castagnoli()) ||
@@ -109,6 +112,7 @@ func (c *columnsFile) readRows(b *columnsBlock, room []byte) []byte {
 	return p[b.head(c.columns):]
 }
 
+// readColumn reads the lengths of a column's texts, and these. Nil: it is damaged.
 func (c *columnsFile) readColumn(b *columnsBlock, k int, room []byte) []byte {
 	p := grown(room, int(b.octets[k]))
 	if _, err := c.f.ReadAt(p, b.column(k, c.columns)); err != nil || crc32.Checksum(p, castagnoli()) != b.sums[k] || len(p) < 2*b.rows {
@@ -293,9 +297,16 @@ func (t *tabling) block(c *columnsFile, b *columnsBlock, uids []uint32) error {
 				}
 			}
 		}
-		if row == b.rows || binary.LittleEndian.Uint32(t.rows[row*rowSize:]) != uid || binary.LittleEndian.Uint64(t.rows[row*rowSize+4:]) != t.places[i] {
-			if t.places[i] != gone {
-				t.late = append(t.late, uid)
+		place := gone
+		if row < b.rows && binary.LittleEndian.Uint32(t.rows[row*rowSize:]) == uid {
+			place = binary.LittleEndian.Uint64(t.rows[row*rowSize+4:])
+		}
+		if t.places[i] == gone {
+			continue
+		}
+		if place != t.places[i] {
+			if t.late = append(t.late, uid); place != noPlace {
+				t.missing++
 			}
 			continue
 		}
@@ -319,14 +330,15 @@ func (t *tabling) flush() error {
 	if len(t.late) == 0 {
 		return nil
 	}
-	t.missing += len(t.late)
 	err := t.facts(t.late)
 	t.late = t.late[:0]
 	return err
 }
 
-// gone is the place of the facts of a message that is gone.
-const gone = ^uint64(0)
+const (
+	gone    = ^uint64(0) // the place of the facts of a message that is gone
+	noPlace = gone - 1   // of a row without values: they are too long, or the facts are not kept
+)
 
 // find finds the places of facts, by which a row is of the message that has the UID now. False: those of the file are of another cache.
 func (t *tabling) find(c *columnsFile, uids []uint32) bool {

@@ -239,6 +239,69 @@ func TestColumnsOfAnother(t *testing.T) {
 	}
 }
 
+// Long values are in small blocks, or in none: memory is bounded, whoever has sent so many long fields. What has no facts that are kept is made each time, and nothing once it is gone.
+func TestColumnsLong(t *testing.T) {
+	b := newBox(t)
+	want := map[uint32]string{}
+	for i := range 60 {
+		size := 60_000
+		switch i % 20 {
+		case 7:
+			size = maxValue + 1
+		case 13:
+			size = maxFacts + 1
+		}
+		text := fmt.Sprint(i, strings.Repeat("x", size), "\n")
+		b.deliver(text)
+		want[uint32(i+1)] = "of " + text
+	}
+	m, r := b.openColumns(1)
+	m.column = func(dst, facts []byte, k int) []byte {
+		r.made.Add(1)
+		return append(dst, facts[:min(len(facts), maxValue+2)]...)
+	}
+	uids := m.UIDs()
+	ask := func(most int64) (came []uint32) {
+		t.Helper()
+		r.made.Store(0)
+		must(t, m.Columns(t.Context(), 0, uids, 7, func(uid uint32, values [][]byte) error {
+			came = append(came, uid)
+			for k := range values {
+				if is := want[uid][:min(len(want[uid]), maxValue+2)]; string(values[k]) != is {
+					t.Errorf("column %d of %d: %.20q and %d octets", k, uid, values[k], len(values[k]))
+				}
+			}
+			return nil
+		}))
+		if n := r.made.Load(); n > most {
+			t.Errorf("%d values made, not %d", n, most)
+		}
+		return came
+	}
+	for range 3 {
+		ask(1 << 20)
+	}
+	if came := ask(3 * 6); len(came) != 60 {
+		t.Errorf("%d of 60", len(came))
+	}
+	for _, block := range m.tabled.file.blocks {
+		octets := 0
+		for _, n := range block.octets {
+			octets += int(n)
+		}
+		if octets > blockOctets+maxColumns*maxValue+2*testColumns*block.rows {
+			t.Errorf("a block of %d rows has %d octets", block.rows, octets)
+		}
+	}
+	validity, _, _, _ := m.Status()
+	if failed, err := m.Expunge(validity, []uint32{14, 20}); len(failed) > 0 || err != nil { // 14: its facts are not kept
+		t.Fatal(failed, err)
+	}
+	if came := ask(1 << 20); len(came) != 58 || slices.Contains(came, 14) || slices.Contains(came, 20) {
+		t.Errorf("of those that are there: %v", came)
+	}
+}
+
 // Whatever step of writing fails, what is said is right; one failure is reported, and the next process makes the file.
 func TestColumnsStepsFail(t *testing.T) {
 	for n := 1; ; n++ {

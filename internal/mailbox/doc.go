@@ -120,7 +120,8 @@
 //	   ..   ..  rows: UID, and in 8 octets the place of its facts in postamt.cache
 //	   ..   ..  columns: for each row 2 octets how long its text is, then the texts
 //
-// A row is of the message with its UID if that has its facts at the same place now. What has no row, because it is new, or has more than 65,535 octets in a column, is made of the facts.
+// A row is of the message with its UID if that has its facts at the same place now. One without values, because they have more than 65,535 octets or the facts are not kept, has all bits
+// but the last set for a place: what it lacks is made of the facts each time. A block ends with 1,024 rows or 1 MiB of text.
 //
 //	what happens                                        what is there then
 //	a writer dies                                       postamt.columns.new, which he had locked (flock): the next one takes it over

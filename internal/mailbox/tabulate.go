@@ -7,6 +7,7 @@ import (
 	"hash/crc32"
 	"io/fs"
 	"os"
+	"slices"
 
 	"golang.org/x/sys/unix"
 )
@@ -35,7 +36,7 @@ func (t *tabling) tabulate(uids []uint32) error {
 	defer w.end()
 	err := b.Facts(t.ctx, t.validity, all, func(uid uint32, facts []byte) error {
 		t.make(facts, 1<<b.columns-1)
-		if w.add(uid, t.values); len(w.uids) == blockRows {
+		if w.add(uid, t.values); len(w.uids) == blockRows || w.octets >= blockOctets {
 			w.block(t)
 		}
 		for len(uids) > 0 && uids[0] < uid {
@@ -60,6 +61,8 @@ type columnsWriter struct {
 	err        error
 	generation uint64
 	uids       []uint32
+	long       []bool
+	octets     int // of text
 	lengths    [maxColumns][]byte
 	text       [maxColumns][]byte
 	out        []byte
@@ -94,21 +97,24 @@ func (b *Mailbox) columnsFail(err error) {
 	}
 }
 
-// add adds a row, if its values are not too long for one.
+// add adds a row, without values if one is too long, and nothing after something could not be written.
 func (w *columnsWriter) add(uid uint32, values [][]byte) {
-	for _, v := range values {
-		if len(v) > maxValue {
-			return
-		}
+	if w.err != nil {
+		return
 	}
-	w.uids = append(w.uids, uid)
+	long := slices.ContainsFunc(values, func(v []byte) bool { return len(v) > maxValue })
+	w.uids, w.long = append(w.uids, uid), append(w.long, long)
 	for k, v := range values {
+		if long {
+			v = nil
+		}
 		w.lengths[k] = binary.LittleEndian.AppendUint16(w.lengths[k], uint16(len(v)))
 		w.text[k] = append(w.text[k], v...)
+		w.octets += len(v)
 	}
 }
 
-// block writes the rows that were added, those with facts that are not kept too, which no place is that of.
+// block writes the rows that were added.
 func (w *columnsWriter) block(t *tabling) {
 	if len(w.uids) == 0 || w.err != nil {
 		return
@@ -124,8 +130,8 @@ func (w *columnsWriter) block(t *tabling) {
 	}
 	for i, uid := range w.uids {
 		place := t.places[i]
-		if place == 0 {
-			place = gone
+		if w.long[i] || place == 0 || place == gone { // no place, so that nobody takes it for another's
+			place = noPlace
 		}
 		w.out = binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint32(w.out, uid), place)
 	}
@@ -134,7 +140,7 @@ func (w *columnsWriter) block(t *tabling) {
 		w.out = append(append(w.out, w.lengths[k]...), w.text[k]...)
 		w.lengths[k], w.text[k] = w.lengths[k][:0], w.text[k][:0]
 	}
-	w.uids = w.uids[:0]
+	w.uids, w.long, w.octets = w.uids[:0], w.long[:0], 0
 	w.err = w.b.ops.Write(w.f, w.out)
 }
 
