@@ -491,6 +491,10 @@ func (m *model) copyOrMove(c *client, uid, move bool) {
 	c.expunge = uid || move
 	r := c.do(command)
 	to.looked()
+	if gone && !uid && r.kind == "NO" && r.code == "EXPUNGEISSUED" { // all or none
+		m.compare(c)
+		return
+	}
 	m.partly(c, r, uid, list)
 	if gone && r.kind == "OK" {
 		effect()
