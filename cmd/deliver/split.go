@@ -36,14 +36,16 @@ var split = privsep.Program{Name: "deliver", Lookup: lookup, Front: front, Worke
 func check(c *config.Config, sockets *daemon.Sockets) error {
 	var uses []privilege.Use
 	for _, l := range c.DeliverListen {
-		if l.Network != "unix" || sockets.How != "own" || filepath.Dir(l.Address) == c.RunDir {
+		if l.Network != "unix" || sockets.How != "own" {
 			continue
 		}
 		q, err := privilege.Find(c.QueueUser)
 		if err != nil {
 			return fmt.Errorf("queue_user: %w", err)
 		}
-		uses = append(uses, privilege.Use{Path: filepath.Dir(l.Address), Type: fs.ModeDir, Owners: []uint32{q.UID}, Mode: 0o775})
+		if dir := filepath.Dir(l.Address); dir != c.RunDir {
+			uses = append(uses, privilege.Use{Path: dir, Type: fs.ModeDir, Owners: []uint32{q.UID}, Mode: 0o775})
+		}
 	}
 	return privsep.Check(c, uses...)
 }

@@ -222,6 +222,10 @@ func TestCheckAtStart(t *testing.T) {
 		{"directory", func(r *realm) { os.Chmod(r.dir, 0o777) }, "chmod o-w DIR mends it"},
 		{"owner", func(r *realm) { os.Chown(r.dir+"/run", 60001, 60001) }, "chown 60009 DIR/run mends it"},
 		{"conf", func(r *realm) { os.Chown(r.conf, 60001, 60001) }, "chown 0 DIR/postamt.conf mends it"},
+		{"queue_user", func(r *realm) {
+			text, _ := os.ReadFile(r.conf)
+			r.file("postamt.conf", strings.Replace(string(text), "queue_user 60009:60009", "queue_user no-such-name", 1))
+		}, "queue_user: privilege: account no-such-name: /etc/passwd: no such account"},
 		{"account", func(r *realm) {
 			text, _ := os.ReadFile(r.conf)
 			r.file("postamt.conf", strings.Replace(string(text), "login_user 60000:60000", "login_user no-such-name", 1))
