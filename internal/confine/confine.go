@@ -227,6 +227,9 @@ func directories(paths ...string) []string {
 			if !filepath.IsAbs(to) {
 				to = filepath.Join(filepath.Dir(p), to)
 			}
+			if d, err := filepath.EvalSymlinks(filepath.Dir(to)); err == nil { // the directories on the way may be links themselves
+				to = filepath.Join(d, filepath.Base(to))
+			}
 			add(to)
 		}
 	}

@@ -28,8 +28,14 @@ func TestDirectories(t *testing.T) {
 	if err := os.Symlink("../../run/resolve/late", d+"/live/x/late"); err != nil {
 		t.Fatal(err)
 	}
-	got := directories(d+"/live/x/cert.pem", d+"/etc/aliases", d+"/etc/none", d+"/etc/sub/none", d+"/etc", d+"/etcetera", d+"/missing/", d+"/live/x/late", "", "/vmlinuz")
-	want := []string{d + "/live/x", d + "/archive/x", d + "/etc", d + "/etcetera", d + "/missing", d + "/run/resolve"}
+	// As resolvconf has it: /etc/resolv.conf -> resolvconf/run/resolv.conf, /etc/resolvconf/run -> /run/resolvconf.
+	for _, err := range []error{os.MkdirAll(d+"/run/conf", 0o700), os.Symlink(d+"/run/conf", d+"/live/x/run"), os.Symlink("run/resolv.conf", d+"/live/x/resolv.conf")} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	got := directories(d+"/live/x/resolv.conf", d+"/live/x/cert.pem", d+"/etc/aliases", d+"/etc/none", d+"/etc/sub/none", d+"/etc", d+"/etcetera", d+"/missing/", d+"/live/x/late", "", "/vmlinuz")
+	want := []string{d + "/live/x", d + "/run/conf", d + "/archive/x", d + "/etc", d + "/etcetera", d + "/missing", d + "/run/resolve"}
 	if !slices.Equal(got, want) {
 		t.Errorf("%q\nwant\n%q", got, want)
 	}

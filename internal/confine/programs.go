@@ -35,8 +35,8 @@ func Smtpd(c *config.Config) *Program {
 	p.read(c.TLSClientCA...)
 	active := filepath.Join(c.QueueDir, "active")
 	p.uses = append(p.uses,
-		privilege.Use{Path: c.QueueDir, Type: fs.ModeDir, Owners: p.owners(c.QueueUser), Mode: 0o755},
-		privilege.Use{Path: active, Type: fs.ModeDir, Owners: p.owners(c.QueueUser), Mode: 0o775})
+		privilege.Use{Path: c.QueueDir, Type: fs.ModeDir, Owners: owners(c.QueueUser), Mode: 0o755},
+		privilege.Use{Path: active, Type: fs.ModeDir, Owners: owners(c.QueueUser), Mode: 0o775})
 	p.member(active)
 	p.sandbox.Write = []string{active}
 	if c.LoginMessagesHour|c.LoginMessagesDay|c.LoginRecipientsHour|c.LoginRecipientsDay != 0 {
@@ -73,7 +73,7 @@ func Queued(c *config.Config) *Program {
 	p.own = []place{{path: c.QueueDir, hint: 0o750}}
 	p.uses = append(p.uses, privilege.Use{Path: c.QueueDir, Type: fs.ModeDir, Mode: 0o755})
 	for _, d := range []string{"active", "hold", "corrupt", "log"} {
-		p.uses = append(p.uses, privilege.Use{Path: filepath.Join(c.QueueDir, d), Type: fs.ModeDir, Owners: p.owners(c.QueueUser), Mode: 0o775})
+		p.uses = append(p.uses, privilege.Use{Path: filepath.Join(c.QueueDir, d), Type: fs.ModeDir, Owners: owners(c.QueueUser), Mode: 0o775})
 	}
 	p.sandbox.Write, p.sandbox.Any = []string{c.QueueDir}, true // what is no message goes to corrupt, whatever it is
 	p.connects()
@@ -156,17 +156,22 @@ func begin(c *config.Config, key, account string) *Program {
 	if c.MessageSizeLimit > 0 {
 		p.limits.FileSize = uint64(c.MessageSizeLimit) + room
 	}
-	p.uses = []privilege.Use{
-		{Path: c.File, Owners: []uint32{0}, Mode: 0o755},
-		{Path: filepath.Dir(c.File), Type: fs.ModeDir, Owners: []uint32{0}, Mode: 0o775},
-		{Path: c.RunDir, Type: fs.ModeDir, Owners: p.owners(c.QueueUser), Mode: 0o775},
-	}
+	p.uses = Trusted(c)
 	p.read(system[:]...)
 	p.read(c.File)
 	if c.Log != "stderr" {
 		p.sandbox.Sockets = []string{"/dev/log", "/run/systemd/journal/dev-log"}
 	}
 	return p
+}
+
+// Trusted is what every program trusts before it becomes anybody.
+func Trusted(c *config.Config) []privilege.Use {
+	return []privilege.Use{
+		{Path: c.File, Owners: []uint32{0}, Mode: 0o755},
+		{Path: filepath.Dir(c.File), Type: fs.ModeDir, Owners: []uint32{0}, Mode: 0o775},
+		{Path: c.RunDir, Type: fs.ModeDir, Owners: owners(c.QueueUser), Mode: 0o775},
+	}
 }
 
 func (p *Program) read(files ...string) { p.sandbox.Read = append(p.sandbox.Read, files...) }
@@ -203,7 +208,7 @@ func (p *Program) remembers(name string) {
 // asks lets the program connect to a socket that the account must have made, or root. It may be missing: who makes it may start later, and make it
 // anew, so that the rule is for its directory.
 func (p *Program) asks(socket, owner string) {
-	p.uses = append(p.uses, privilege.Use{Path: socket, Type: fs.ModeSocket, Owners: p.owners(owner), Mode: 0o777})
+	p.uses = append(p.uses, privilege.Use{Path: socket, Type: fs.ModeSocket, Owners: owners(owner), Mode: 0o777})
 	p.sandbox.Sockets = append(p.sandbox.Sockets, socket)
 }
 
@@ -211,7 +216,7 @@ func (p *Program) asks(socket, owner string) {
 func (p *Program) Dials(sockets ...string) { p.sandbox.Sockets = append(p.sandbox.Sockets, sockets...) }
 
 // owners is the uid of an account besides root and ourselves. Of a name that is not in /etc/passwd nothing is known: anybody's.
-func (p *Program) owners(account string) []uint32 {
+func owners(account string) []uint32 {
 	if account == "" {
 		return nil
 	}

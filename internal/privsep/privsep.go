@@ -7,10 +7,11 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 
 	"postamt/internal/config"
+	"postamt/internal/confine"
 	"postamt/internal/daemon"
 	"postamt/internal/maillog"
 	"postamt/internal/monitor"
@@ -39,20 +40,12 @@ type Program struct {
 	Worker func(*monitor.Link, *config.Config, *maillog.Logger) int
 }
 
-// Check looks at what every one of these programs trusts before it becomes anybody, and at more that it names. Of a queue_user that is in no passwd file
-// nothing is known.
+// Check looks at what every one of these programs trusts before it becomes anybody, and at more that it names.
 func Check(c *config.Config, more ...privilege.Use) error {
-	run := privilege.Use{Path: c.RunDir, Type: fs.ModeDir, Mode: 0o775}
-	if q, err := privilege.Find(c.QueueUser); err == nil {
-		run.Owners = []uint32{q.UID}
-	}
-	return privilege.Check(append([]privilege.Use{
-		{Path: c.File, Owners: []uint32{0}, Mode: 0o755},
-		{Path: filepath.Dir(c.File), Type: fs.ModeDir, Owners: []uint32{0}, Mode: 0o775},
+	return privilege.Check(slices.Concat(confine.Trusted(c), []privilege.Use{
 		{Path: c.Users, Mode: 0o775},
 		{Path: c.MailboxDir, Type: fs.ModeDir, Mode: 0o775},
-		run,
-	}, more...)...)
+	}, more)...)
 }
 
 // Watch splits the program, and is its monitor from then on. Of o, what a program has of its own is set: the listeners, which are closed, the tickets,
