@@ -46,7 +46,8 @@ type Link struct {
 	pending map[uint32]chan reply
 	gone    bool
 
-	texts    chan string     // configurations, the newest only
+	texts    chan text       // configurations, the newest only
+	given    uint32          // the reload of the one that Configuration has given; for who calls that
 	sessions chan Session    // of a worker
 	stop     context.Context // ends when the child is to finish
 	finish   context.CancelFunc
@@ -84,7 +85,7 @@ func Inherited() (*Link, error) {
 		return nil, fmt.Errorf("monitor: link: %w", err)
 	}
 	l := &Link{Role: role, sock: sock, asking: make(chan struct{}, maxAsked), pending: map[uint32]chan reply{},
-		texts: make(chan string, 1), sessions: make(chan Session), hurry: make(chan struct{}, 1)}
+		texts: make(chan text, 1), sessions: make(chan Session), hurry: make(chan struct{}, 1)}
 	l.stop, l.finish = context.WithCancel(context.Background())
 	go l.read()
 	return l, nil
@@ -96,8 +97,15 @@ func (l *Link) Context() context.Context { return l.stop }
 // Configuration waits for the text of a configuration: the first, or the next one after a reload, which the front answers with Taken.
 // False: the link has ended.
 func (l *Link) Configuration() (string, bool) {
-	text, ok := <-l.texts
-	return text, ok
+	t, ok := <-l.texts
+	l.given = t.serial
+	return t.text, ok
+}
+
+// text is a configuration, and the number of the reload that it is of.
+type text struct {
+	serial uint32
+	text   string
 }
 
 // read takes the monitor's orders.
@@ -124,7 +132,7 @@ func (l *Link) read() {
 				f = nil
 			}
 		case kindConfiguration:
-			l.configuration(f)
+			l.configuration(o, f)
 		case kindSession:
 			l.session(o, f)
 		case kindHurry:
@@ -141,11 +149,11 @@ func (l *Link) read() {
 	}
 }
 
-func (l *Link) configuration(f *os.File) {
+func (l *Link) configuration(o order, f *os.File) {
 	if f == nil {
 		return
 	}
-	text, err := io.ReadAll(io.LimitReader(f, maxText))
+	b, err := io.ReadAll(io.LimitReader(f, maxText))
 	if err != nil {
 		return
 	}
@@ -153,7 +161,7 @@ func (l *Link) configuration(f *os.File) {
 	case <-l.texts: // nobody has taken the last one, and nobody needs it now
 	default:
 	}
-	l.texts <- string(text)
+	l.texts <- text{o.serial, string(b)}
 }
 
 func (l *Link) session(o order, f *os.File) {
@@ -236,16 +244,19 @@ func (l *Link) Ready() error { return l.tell(kindReady) }
 // Alive tells the monitor that the front's listeners accept, for the watchdog of whoever watches the monitor.
 func (l *Link) Alive() error { return l.tell(kindAlive) }
 
-// Taken tells the monitor whether the front follows a configuration that came after the first.
+// Taken tells the monitor whether the front follows the configuration that Configuration gave it last, which came after the first. It is for the goroutine that calls that.
 func (l *Link) Taken(yes bool) error {
+	kind := byte(kindKept)
 	if yes {
-		return l.tell(kindTaken)
+		kind = kindTaken
 	}
-	return l.tell(kindKept)
+	return l.say(&request{kind: kind, serial: l.given})
 }
 
-func (l *Link) tell(kind byte) error {
-	b, err := (&request{kind: kind}).encode()
+func (l *Link) tell(kind byte) error { return l.say(&request{kind: kind}) }
+
+func (l *Link) say(r *request) error {
+	b, err := r.encode()
 	if err != nil {
 		return err
 	}

@@ -32,16 +32,24 @@ const (
 	busyTime = time.Second
 )
 
+// taken is what the front says of a configuration.
+type taken struct {
+	serial uint32 // of the reload
+	yes    bool
+}
+
 // Monitor is the root of a program that is split.
 type Monitor struct {
 	opt   Options
 	forks chan func()
 
-	front *child
-	ended chan struct{} // the front exited
-	taken chan bool     // what it says of a new configuration
-	slots chan struct{} // requests with a lookup that may wait (homes on a dead file server, tickets)
-	homes homes
+	front      *child
+	ended      chan struct{} // the front exited
+	taken      chan taken    // what it has said of a new configuration, the newest only
+	reloads    uint32        // of Reload
+	reloadTime time.Duration // reloadTime, but in tests
+	slots      chan struct{} // requests with a lookup that may wait (homes on a dead file server, tickets)
+	homes      homes
 
 	mu       sync.Mutex
 	lookup   func(string) (Account, error)
@@ -63,7 +71,8 @@ type child struct {
 
 // Start executes the front. The text of the configuration is for it and for the workers.
 func Start(o Options, text string) (*Monitor, error) {
-	m := &Monitor{opt: o, forks: make(chan func()), ended: make(chan struct{}), taken: make(chan bool, 1), slots: make(chan struct{}, 32), homes: make(homes, 16), lookup: o.Lookup, text: text,
+	m := &Monitor{opt: o, forks: make(chan func()), ended: make(chan struct{}), taken: make(chan taken, 1), reloadTime: reloadTime, slots: make(chan struct{}, 32),
+		homes: make(homes, 16), lookup: o.Lookup, text: text,
 		workers: map[uint32]*worker{}, alive: map[*worker]bool{}, deaths: map[uint32]*deaths{}, said: map[string]time.Time{}}
 	go m.fork()
 	c, err := m.execute("front", o.Front.UID, o.Front.GID, []uint32{o.Front.GID}, o.Listeners, o.Names)
@@ -71,7 +80,7 @@ func Start(o Options, text string) (*Monitor, error) {
 		return nil, fmt.Errorf("monitor: start the front: %w", err)
 	}
 	m.front = c
-	if err := c.configure(text); err != nil {
+	if err := c.configure(0, text); err != nil {
 		return nil, fmt.Errorf("monitor: start the front: %w", err)
 	}
 	return m, nil
@@ -124,13 +133,13 @@ func credential(uid, gid uint32, groups []uint32) *syscall.Credential {
 }
 
 // configure sends a child the configuration.
-func (c *child) configure(text string) error {
+func (c *child) configure(serial uint32, text string) error {
 	r, w, err := os.Pipe()
 	if err != nil {
 		return err
 	}
 	defer r.Close()
-	if err := c.tell(order{kind: kindConfiguration}, r); err != nil {
+	if err := c.tell(order{kind: kindConfiguration, serial: serial}, r); err != nil {
 		w.Close()
 		return err
 	}
@@ -152,24 +161,23 @@ func (c *child) tell(o order, f *os.File) error {
 // Reload gives front and workers another configuration, and looks users up by another table from now on; or, if the front cannot follow it, which has more to
 // open than we, neither. One Reload at a time.
 func (m *Monitor) Reload(text string, lookup func(string) (Account, error)) error {
-	select {
-	case <-m.taken: // of a reload that it was too late for
-	default:
-	}
-	if err := m.front.configure(text); err != nil {
+	m.reloads++
+	if err := m.front.configure(m.reloads, text); err != nil {
 		return fmt.Errorf("monitor: the front: %w", err)
 	}
-	late := time.NewTimer(reloadTime)
+	late := time.NewTimer(m.reloadTime)
 	defer late.Stop()
-	select {
-	case yes := <-m.taken:
-		if !yes {
+	for answer := (taken{}); answer.serial != m.reloads; { // or it is of one that it was too late for
+		select {
+		case answer = <-m.taken:
+		case <-m.ended:
+			return errors.New("monitor: the front has ended")
+		case <-late.C:
+			return fmt.Errorf("monitor: the front has not said in %v whether it follows; the workers have kept the old one", m.reloadTime)
+		}
+		if answer.serial == m.reloads && !answer.yes {
 			return errors.New("monitor: the front has kept the old one: its line says why")
 		}
-	case <-m.ended:
-		return errors.New("monitor: the front has ended")
-	case <-late.C:
-		return fmt.Errorf("monitor: the front has not said in %v whether it follows; the workers have kept the old one", reloadTime)
 	}
 	m.mu.Lock()
 	m.text, m.lookup = text, lookup
@@ -179,7 +187,7 @@ func (m *Monitor) Reload(text string, lookup func(string) (Account, error)) erro
 	}
 	m.mu.Unlock()
 	for _, c := range workers {
-		if err := c.configure(text); err != nil {
+		if err := c.configure(0, text); err != nil {
 			m.problem("reload", err)
 		}
 	}
@@ -277,9 +285,10 @@ func (m *Monitor) serveFront() error {
 				return errRecord
 			}
 			select {
-			case m.taken <- r.kind == kindTaken:
-			default: // nobody has asked so often
+			case <-m.taken: // nobody has waited for it
+			default:
 			}
+			m.taken <- taken{r.serial, r.kind == kindTaken}
 			return nil
 		case kindWho, kindConnect, kindHand:
 			if (f != nil) != (r.kind == kindHand) || r.name == "" && m.opt.Tickets == nil {

@@ -51,11 +51,14 @@ func testFront(link *Link) {
 		os.Exit(71)
 	}
 	link.Ready()
-	go func() { // "bad": it cannot follow that
+	go func() { // "bad": it cannot follow that; "slow": it takes long to
 		for {
 			text, ok := link.Configuration()
 			if !ok {
 				return
+			}
+			if text == "slow" {
+				time.Sleep(300 * time.Millisecond)
 			}
 			link.Taken(text != "bad")
 		}
@@ -501,6 +504,18 @@ func TestReload(t *testing.T) {
 	h.talk("who one").hear("0 nobody at all")
 	x.say("mailbox one")
 	x.hear(" nobody at all")
+	// What it says of one that it was too late for is not said of the next.
+	h.m.reloadTime = 20 * time.Millisecond
+	if err := h.m.Reload("slow", nobody); err == nil || !strings.Contains(err.Error(), "has not said") {
+		t.Error(err)
+	}
+	h.m.reloadTime = time.Minute
+	if err := h.m.Reload("bad", nobody); err == nil || !strings.Contains(err.Error(), "kept") {
+		t.Error(err)
+	}
+	if err := h.m.Reload("1h", nobody); err != nil {
+		t.Error(err)
+	}
 }
 
 // More than one descriptor with a record is no record, and none of them stays open.

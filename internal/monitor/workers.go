@@ -106,7 +106,7 @@ func (m *Monitor) start(a Account) (*worker, error) {
 	}
 	w := &worker{child: c, uid: a.UID}
 	// Before any connection: it is what the worker reads first.
-	if err := c.configure(m.text); err != nil {
+	if err := c.configure(0, m.text); err != nil {
 		m.problem("configure a worker", err)
 	}
 	m.workers[a.UID] = w
