@@ -55,30 +55,34 @@ func (u *UsersFile) Open() error {
 	if err != nil {
 		return err
 	}
+	of, where := t.Password, u.f.Path
 	if u.passwords != nil {
-		if st, err := os.Stat(u.passwords.Path); err == nil && st.Mode().Perm()&0o004 != 0 {
-			u.f.Report(fmt.Errorf("%s: everyone may read the passwords; chmod o-r %[1]s", u.passwords.Path))
+		where = u.passwords.Path
+		if st, err := os.Stat(where); err == nil && st.Mode().Perm()&0o004 != 0 {
+			u.f.Report(fmt.Errorf("%s: everyone may read the passwords; chmod o-r %[1]s", where))
 		}
-		if _, err = u.passwords.Get(); err != nil {
+		p, err := u.passwords.Get()
+		if err != nil {
 			return err
 		}
+		of = func(name string) string { text, _ := p.Of(name); return text }
 	}
-	clear, where := 0, ""
+	if n := inClear(t, of); n > 0 {
+		u.f.Report(fmt.Errorf("%s: passwords in clear, {PLAIN}: %d; whoever reads the file has them", where, n))
+	}
+	return nil
+}
+
+// inClear counts the users whose passwords are in clear.
+func inClear(t *userdb.Table, of func(name string) string) (n int) {
 	for name := range t.Names() {
-		text, file, _, err := u.stored(t, name)
-		if err != nil {
-			continue
-		}
-		if s, err := password.Parse(text); err == nil {
+		if s, err := password.Parse(of(name)); err == nil {
 			if _, plain := s.Plain(); plain {
-				clear, where = clear+1, file
+				n++
 			}
 		}
 	}
-	if clear > 0 {
-		u.f.Report(fmt.Errorf("%s: passwords in clear, {PLAIN}: %d; whoever reads the file has them", where, clear))
-	}
-	return nil
+	return n
 }
 
 // stored is the password of a user in the table, and where it stands.
