@@ -25,13 +25,11 @@ func (p *Process) Signals(h Hooks) context.Context {
 	ctx, cancel := context.WithCancelCause(context.Background())
 	c := make(chan os.Signal, 8)
 	signal.Notify(c, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP, syscall.SIGUSR1, syscall.SIGALRM)
+	// What a hook waits for holds up no end.
+	hooks := make(chan os.Signal, cap(c))
 	go func() {
-		for s := range c {
+		for s := range hooks {
 			switch s {
-			case syscall.SIGTERM, syscall.SIGINT:
-				// Not signal.Stop: a HUP that comes while we drain must not kill us.
-				signal.Reset(syscall.SIGTERM, syscall.SIGINT)
-				cancel(ErrStopped)
 			case syscall.SIGHUP:
 				if h.Reload != nil && ctx.Err() == nil {
 					p.Reloading()
@@ -42,6 +40,21 @@ func (p *Process) Signals(h Hooks) context.Context {
 				call(h.Dump)
 			case syscall.SIGALRM:
 				call(h.Flush)
+			}
+		}
+	}()
+	go func() {
+		for s := range c {
+			switch s {
+			case syscall.SIGTERM, syscall.SIGINT:
+				// Not signal.Stop: a HUP that comes while we drain must not kill us.
+				signal.Reset(syscall.SIGTERM, syscall.SIGINT)
+				cancel(ErrStopped)
+			default:
+				select {
+				case hooks <- s:
+				default: // those that wait will do the same
+				}
 			}
 		}
 	}()
