@@ -29,56 +29,56 @@ func Find(name string) (Account, error) {
 	if a, ok, err := numeric(name); ok || err != nil {
 		return a, err
 	}
-	passwd, err := os.Open("/etc/passwd")
+	a, err := find(named(name))
 	if err != nil {
-		return Account{}, fmt.Errorf("privilege: account %s: %w", name, err)
-	}
-	defer passwd.Close()
-	a, err := findUser(passwd, name)
-	if err != nil {
-		return a, fmt.Errorf("privilege: account %s: /etc/passwd: %w", name, err)
-	}
-	// A system without the file has no further groups.
-	if group, err := os.Open("/etc/group"); err == nil {
-		defer group.Close()
-		if err := a.addGroups(group); err != nil {
-			return a, fmt.Errorf("privilege: account %s: /etc/group: %w", name, err)
-		}
+		return a, fmt.Errorf("privilege: account %s: %w", name, err)
 	}
 	return a, nil
 }
 
 // GroupsOf are the groups of a user id, with gid: those of /etc/group for the first name that has it in /etc/passwd, but never group 0, whose files are root's.
 func GroupsOf(uid, gid uint32) ([]uint32, error) {
-	groups := []uint32{gid}
+	a, err := find(hasID(uid))
+	switch {
+	case errors.Is(err, ErrNoAccount):
+		return []uint32{gid}, nil
+	case err != nil:
+		return []uint32{gid}, fmt.Errorf("privilege: groups of uid %d: %w", uid, err)
+	}
+	return a.groupsWith(gid), nil
+}
+
+func named(name string) func([]string) bool {
+	return func(f []string) bool { return f[0] == name }
+}
+
+func hasID(uid uint32) func([]string) bool {
+	return func(f []string) bool { n, err := id(f[2]); return err == nil && n == uid }
+}
+
+// groupsWith are the groups with gid for the first in the place of the account's own.
+func (a *Account) groupsWith(gid uint32) []uint32 {
+	return append([]uint32{gid}, slices.DeleteFunc(slices.Clone(a.Groups[1:]), func(g uint32) bool { return g == 0 || g == gid })...)
+}
+
+// find looks an account up in the files. A system without /etc/group has no further groups.
+func find(is func(fields []string) bool) (Account, error) {
 	passwd, err := os.Open("/etc/passwd")
 	if err != nil {
-		return groups, fmt.Errorf("privilege: groups of uid %d: %w", uid, err)
+		return Account{}, err
 	}
 	defer passwd.Close()
-	a := Account{Groups: groups}
-	err = lines(passwd, func(f []string) (bool, error) {
-		if len(f) < 4 {
-			return false, nil
-		}
-		if n, err := id(f[2]); err != nil || n != uid {
-			return false, nil
-		}
-		a.Name = f[0]
-		return true, nil
-	})
-	if err != nil || a.Name == "" {
-		return groups, err
-	}
-	group, err := os.Open("/etc/group")
+	a, err := findUser(passwd, is)
 	if err != nil {
-		return groups, fmt.Errorf("privilege: groups of uid %d: %w", uid, err)
+		return a, fmt.Errorf("/etc/passwd: %w", err)
 	}
-	defer group.Close()
-	if err := a.addGroups(group); err != nil {
-		return groups, fmt.Errorf("privilege: groups of uid %d: /etc/group: %w", uid, err)
+	if group, err := os.Open("/etc/group"); err == nil {
+		defer group.Close()
+		if err := a.addGroups(group); err != nil {
+			return a, fmt.Errorf("/etc/group: %w", err)
+		}
 	}
-	return slices.DeleteFunc(a.Groups, func(g uint32) bool { return g == 0 }), nil
+	return a, nil
 }
 
 func numeric(name string) (Account, bool, error) {
@@ -104,12 +104,12 @@ func id(s string) (uint32, error) {
 }
 
 // findUser reads passwd(5): name:x:uid:gid:gecos:home:shell. Of two lines the first holds, as in getpwnam(3).
-func findUser(r io.Reader, name string) (a Account, err error) {
+func findUser(r io.Reader, is func(fields []string) bool) (a Account, err error) {
 	err = lines(r, func(f []string) (bool, error) {
-		if len(f) < 6 || f[0] != name {
+		if len(f) < 6 || !is(f) {
 			return false, nil
 		}
-		a = Account{Name: name, Home: f[5]}
+		a = Account{Name: f[0], Home: f[5]}
 		if a.UID, err = id(f[2]); err != nil {
 			return true, err
 		}

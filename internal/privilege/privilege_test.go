@@ -23,12 +23,12 @@ func TestFind(t *testing.T) {
 		{name: "root"}, {name: "alice", uid: 1000, gid: 1001}, {name: "nobody", bad: true}, {name: "", bad: true}, {name: "short", bad: true},
 		{name: "negative", bad: true}, {name: "last", bad: true}, {name: "plus", bad: true}, {name: "bad", bad: true}, {name: "# accounts", bad: true},
 	} {
-		a, err := findUser(strings.NewReader(passwd), c.name)
+		a, err := findUser(strings.NewReader(passwd), named(c.name))
 		if (err != nil) != c.bad || !c.bad && (a.UID != c.uid || a.GID != c.gid || a.Name != c.name) {
 			t.Errorf("%s: %+v, %v", c.name, a, err)
 		}
 	}
-	a, _ := findUser(strings.NewReader(passwd), "alice")
+	a, _ := findUser(strings.NewReader(passwd), named("alice"))
 	if err := a.addGroups(strings.NewReader(group)); err != nil || !slices.Equal(a.Groups, []uint32{1001, 50}) {
 		t.Errorf("groups %v, %v", a.Groups, err)
 	}
@@ -43,6 +43,25 @@ func TestFind(t *testing.T) {
 	}
 	if _, err := Find("no-such-name"); err == nil {
 		t.Error("found")
+	}
+}
+
+// The groups of a user id are those of its first name, and never root's.
+func TestGroupsOf(t *testing.T) {
+	const passwd = "# x:x:1000:1::/:\nmail:x:1000:1001::/:\nother:x:1000:1001::/:\nodd:x:x:1::/:\n"
+	const group = "root:x:0:mail\nteam:x:50:mail\ntwo:x:51:other\nown:x:1001:mail\nthird:x:52:mail,other\n"
+	a, err := findUser(strings.NewReader(passwd), hasID(1000))
+	if err == nil {
+		err = a.addGroups(strings.NewReader(group))
+	}
+	if got := a.groupsWith(7); err != nil || !slices.Equal(got, []uint32{7, 50, 52}) {
+		t.Errorf("%v, %v", got, err)
+	}
+	if _, err := findUser(strings.NewReader(passwd), hasID(5)); err != ErrNoAccount {
+		t.Error(err)
+	}
+	if got, err := GroupsOf(4294967000, 9); err != nil || !slices.Equal(got, []uint32{9}) {
+		t.Errorf("of nobody: %v, %v", got, err)
 	}
 }
 
