@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"net/netip"
-	"strings"
 	"sync/atomic"
 	"time"
 
@@ -204,11 +203,4 @@ func (s *service) reread(file string) (*config.Config, *queued.Post, error) {
 	return c, post, s.openTables(c)
 }
 
-func (s *service) dump() {
-	var state []maillog.KV
-	for _, kv := range strings.Fields(s.server.Stats()) {
-		k, v, _ := strings.Cut(kv, "=")
-		state = append(state, maillog.KV{Key: k, Val: v})
-	}
-	s.log.Event("", "state", state...)
-}
+func (s *service) dump() { s.log.Event("", "state", s.server.Stats()...) }

@@ -9,7 +9,6 @@ import (
 	"postamt/internal/maillog"
 	"postamt/internal/queue"
 	"postamt/internal/remote"
-	"postamt/internal/retry"
 	"postamt/internal/route"
 	"postamt/internal/smtp"
 )
@@ -64,6 +63,7 @@ type destination struct {
 
 // scheduler spreads jobs over destinations.
 type scheduler struct {
+	opt  func() *Options
 	now  func() time.Time
 	log  *maillog.Logger
 	back func(task)                   // gives a parked message back to the index
@@ -76,8 +76,6 @@ type scheduler struct {
 
 	mu      sync.Mutex
 	courier Courier
-	limits  Limits
-	retry   retry.Policy
 	dests   map[Destination]*destination
 	parked  map[queue.ID]bool // all that are, wherever
 	room    int               // how many may be
@@ -96,9 +94,9 @@ type Limits struct {
 // maxWindow is how far a window may open. The caller holds the mutex.
 func (s *scheduler) maxWindow(d *destination) int {
 	if d.Local {
-		return s.limits.Local
+		return s.opt().Limits.Local
 	}
-	return s.limits.Window
+	return s.opt().Limits.Window
 }
 
 // enqueue hands a job to its destination. It never waits for the network.
@@ -106,9 +104,9 @@ func (s *scheduler) enqueue(to Destination, j *job) {
 	s.mu.Lock()
 	d := s.dests[to]
 	if d == nil {
-		d = &destination{Destination: to, window: min(s.limits.WindowStart, s.limits.Window)}
+		d = &destination{Destination: to, window: min(s.opt().Limits.WindowStart, s.opt().Limits.Window)}
 		if to.Local {
-			d.window = s.limits.Local
+			d.window = s.opt().Limits.Local
 		}
 		s.dests[to] = d
 	}
@@ -297,7 +295,7 @@ func (s *scheduler) unreached(d *destination, reply *smtp.Reply) {
 	d.window, d.reason = 1, reply
 	// The shortest that chance could make of it, so that the message which found the destination dead does
 	// not come back too early and miss its turn.
-	wait := s.retry.Next(d.failures, 1)
+	wait := s.opt().Retry.Next(d.failures, 1)
 	if d.Local {
 		wait = min(wait, localRetry)
 	}

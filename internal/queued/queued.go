@@ -27,8 +27,8 @@ package queued
 import (
 	"context"
 	"errors"
-	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -103,7 +103,7 @@ func New(o Options, q *queue.Queue, tables func() *route.Tables, c Courier, log 
 	}
 	s.conf.Store(&o)
 	s.sched = &scheduler{
-		courier: c, limits: o.Limits, retry: o.Retry, log: log,
+		opt: s.opt, courier: c, log: log,
 		now:   func() time.Time { return s.now() },
 		slots: make(chan struct{}, o.Limits.Attempts),
 		dests: make(map[Destination]*destination), parked: make(map[queue.ID]bool), room: waiting,
@@ -123,7 +123,7 @@ func (s *Server) Change(o Options, c Courier) {
 	s.conf.Store(&o)
 	s.sched.mu.Lock()
 	defer s.sched.mu.Unlock()
-	s.sched.courier, s.sched.limits, s.sched.retry = c, o.Limits, o.Retry
+	s.sched.courier = c
 	for _, d := range s.sched.dests {
 		d.window = min(d.window, s.sched.maxWindow(d)) // a larger one is opened by successes
 	}
@@ -343,7 +343,7 @@ func (s *Server) release(id queue.ID) {
 }
 
 // Stats are for people: messages active and waiting.
-func (s *Server) Stats() string {
+func (s *Server) Stats() []maillog.KV {
 	s.mu.Lock()
 	active := len(s.active)
 	s.mu.Unlock()
@@ -353,7 +353,14 @@ func (s *Server) Stats() string {
 		workers += d.workers
 	}
 	s.sched.mu.Unlock()
-	return fmt.Sprintf("active=%d waiting=%d destinations=%d connections=%d", active, s.index.len(), dests, workers)
+	var list []maillog.KV
+	for _, of := range []struct {
+		key string
+		n   int
+	}{{"active", active}, {"waiting", s.index.len()}, {"destinations", dests}, {"connections", workers}} {
+		list = append(list, maillog.KV{Key: of.key, Val: strconv.Itoa(of.n)})
+	}
+	return list
 }
 
 // scanAgain is when a directory is read again that could not be: for want of descriptors, say, which is soon over, while mail

@@ -214,7 +214,7 @@ func TestQ08_MoreThanTheIndexHolds(t *testing.T) {
 	select {
 	case <-all:
 	case <-time.After(60 * time.Second):
-		t.Errorf("%d of %d attempts; %s", done.Load(), messages, o.s.Stats())
+		t.Errorf("%d of %d attempts; %v", done.Load(), messages, o.s.Stats())
 	}
 	stop()
 }
