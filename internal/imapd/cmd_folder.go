@@ -197,25 +197,26 @@ func (u *user) mayRename(from, to string) (p mailbox.Place, new string, err erro
 	return p, target.Folder, err
 }
 
-// mayDelete: the right x in a folder, which may be only a level, or half renamed; of shared ones also in those below.
+// mayDelete: the right x in a folder. One of the user's own may be only a level, or half renamed. Of shared ones those below must have it too, and one that he does not
+// see is none to him, and stays.
 func (u *user) mayDelete(p mailbox.Place) error {
-	folders := []maildir.Folder{{Name: p.Folder}}
-	if p.Shared != "" {
-		all, err := p.Folders.Folders()
-		if err != nil {
-			return err
-		}
-		for _, f := range all {
-			if strings.HasPrefix(f.Name, p.Folder+".") {
-				folders = append(folders, f)
-			}
-		}
-	}
-	for _, f := range folders {
-		_, err := u.need(p.Name(f.Name), maildir.DeleteFolder)
-		if errors.Is(err, maildir.ErrNoFolder) && f.Dir == "" { // listed ones are there, if out of sight
+	if p.Shared == "" {
+		_, err := u.need(p.Name(p.Folder), maildir.DeleteFolder)
+		if errors.Is(err, maildir.ErrNoFolder) {
 			err = nil
-		} else if errors.Is(err, maildir.ErrNoFolder) {
+		}
+		return err
+	}
+	all, err := p.Folders.Folders()
+	if err != nil {
+		return err
+	}
+	for _, f := range all {
+		if f.Name != p.Folder && !strings.HasPrefix(f.Name, p.Folder+".") {
+			continue
+		}
+		_, err := u.need(p.Name(f.Name), maildir.DeleteFolder)
+		if errors.Is(err, maildir.ErrNoFolder) && f.Name != p.Folder {
 			err = noPerm(maildir.DeleteFolder)
 		}
 		if err != nil {

@@ -43,6 +43,7 @@ func (u *user) cmdNotify(_ imap.Command, d *imap.Decoder) error {
 	}
 	if err := n.begin(args.Status); err != nil {
 		n.end()
+		u.notify.goOn()
 		return err
 	}
 	u.notify.end()
@@ -117,6 +118,16 @@ func (n *notify) end() {
 	for name := range n.watched {
 		n.drop(name)
 	}
+}
+
+// goOn follows the names again: only who followed them last is told.
+func (n *notify) goOn() {
+	if n == nil || n.stop == nil {
+		return
+	}
+	n.stop()
+	n.stop = n.u.namespaces.Follow(n.u.attention.call)
+	n.u.attention.call() // what has happened meanwhile
 }
 
 func (n *notify) drop(name string) {

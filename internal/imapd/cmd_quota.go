@@ -31,7 +31,7 @@ func (u *user) cmdGetQuota(_ imap.Command, d *imap.Decoder) error {
 	return imap.No(imap.NonExistent, "there is no such quota root")
 }
 
-// quotaRoot is the maildir of that name, nil if there is none or the user sees nothing of it.
+// quotaRoot is the maildir of that name, nil if there is none, or none of which the user may read a mailbox: how much there is says how much others have (section 6).
 func (u *user) quotaRoot(root string) (*mailbox.Account, error) {
 	if root == "" {
 		return u.account, nil
@@ -41,7 +41,10 @@ func (u *user) quotaRoot(root string) (*mailbox.Account, error) {
 		return nil, err
 	}
 	for i := range all {
-		if all[i].Shared == root {
+		if all[i].Shared != root {
+			continue
+		}
+		if may, err := all[i].MayRead(); err == nil && may {
 			return all[i].Account, nil
 		}
 	}

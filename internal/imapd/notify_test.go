@@ -71,8 +71,17 @@ func TestNotifyOverflow(t *testing.T) {
 		makeFolder(t, path, fmt.Sprintf("f%d", i))
 	}
 	c := speak(t.Context(), t, NewServer(testConfig()), open)
+	c.say("z NOTIFY SET (personal (MailboxName))")
+	c.until("z OK")
 	c.say("a NOTIFY SET (personal (MessageNew MessageExpunge))")
 	c.until("a NO [NOTIFICATIONOVERFLOW]")
+	// What was set before holds.
+	makeFolder(t, path, "told")
+	c.until(`* LIST (\HasNoChildren) "." told`)
+	if err := os.RemoveAll(path + "/.told"); err != nil {
+		t.Fatal(err)
+	}
+	c.until(`* LIST (\NonExistent) "." told`)
 	if err := os.RemoveAll(path + "/.f0"); err != nil {
 		t.Fatal(err)
 	}

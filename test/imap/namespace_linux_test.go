@@ -144,7 +144,7 @@ func sharedByRights(t *testing.T, whole bool) {
 		}
 	}
 	// A maildir of its own has a quota of its own.
-	s.maildir("full", id, id, 0o700, "user=alice lri\n")
+	s.maildir("full", id, id, 0o700, "user=alice lri\nuser=carol l\n")
 	s.Must(os.WriteFile(s.shared+"/full/maildirsize", []byte("1000S\n0 0\n"), 0o600))
 	s.Must(os.Chown(s.shared+"/full/maildirsize", id, id))
 	alice.append("Shared.full", "", "one")
@@ -152,6 +152,8 @@ func sharedByRights(t *testing.T, whole bool) {
 	if got := fmt.Sprint(alice.do("GETQUOTAROOT Shared.full")); got != "[* QUOTAROOT Shared.full Shared.full * QUOTA Shared.full (STORAGE 1 0)]" {
 		t.Error(got)
 	}
+	carol.refused("NONEXISTENT", "GETQUOTA Shared.full") // who may see it and not read it
+	carol.refused("NOPERM", "GETQUOTAROOT Shared.full")
 	bob.refused("NONEXISTENT", "GETQUOTA Shared.full")
 	bob.refused("NONEXISTENT", "GETQUOTAROOT Shared.full")
 	// Programs of others.
