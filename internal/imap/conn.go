@@ -45,19 +45,20 @@ type Limits struct {
 	Literal int64 // octets of a literal that is held: all but those of messages
 	Command int64 // octets of a command that are held at a time: its lines and literals together
 	NonSync int64 // octets of a non-synchronizing literal: 4096 for LITERAL- (RFC 7888 section 5), anything for LITERAL+
-	Discard int64 // octets of non-synchronizing literals that are read and dropped after an error; beyond, the connection is to be closed
+	Skip    int64 // octets of a non-synchronizing literal that is read and dropped after an error; beyond, the connection is to be closed
+	Discard int64 // the same of all of a command, and its lines
 }
 
 // BeforeLogin are the limits for a stranger. The longest line is ID with 30 fields of 30 octets, and values of 1,024 (RFC 2971 section 3.3); that of AUTHENTICATE has a
 // token, of which 12,288 octets are enough (RFC 4954 section 4, for SMTP).
 func BeforeLogin() Limits {
-	return Limits{Line: 32 << 10, Literal: 4 << 10, Command: 48 << 10, NonSync: 4096, Discard: 16 << 10}
+	return Limits{Line: 32 << 10, Literal: 4 << 10, Command: 48 << 10, NonSync: 4096, Skip: 16 << 10, Discard: 16 << 10}
 }
 
 // AfterLogin are the limits for a user whose messages may have so many octets; 0: any number.
 //
 // A message that comes unasked (LITERAL+) and is refused is read to its end: a session that ended in its place would lead the client to come back and send it
-// again (RFC 7888 section 4), and what is dropped costs no memory. More than a message could have is not waited for.
+// again (RFC 7888 section 4), and what is dropped costs no memory; so it is with each of many (MULTIAPPEND). More than a message could have is not waited for.
 //
 // Why are his literals bounded so low? The largest that a program sends is a text to search for; messages are no part of this.
 // RFC 2683 section 3.2.1.5 asks for lines of 8,000 octets; large sets of UIDs are longer, and 64 KiB is what other servers take.
@@ -65,7 +66,7 @@ func AfterLogin(message int64) Limits {
 	if message == 0 {
 		message = 1 << 40
 	}
-	return Limits{Line: lineio.MaxLine, Literal: 64 << 10, Command: 512 << 10, NonSync: math.MaxInt64, Discard: message + 1<<20}
+	return Limits{Line: lineio.MaxLine, Literal: 64 << 10, Command: 512 << 10, NonSync: math.MaxInt64, Skip: message + 1<<20, Discard: math.MaxInt64}
 }
 
 // Mode is what ENABLE changes on the wire.

@@ -188,11 +188,11 @@ func (b *Body) took(p []byte) {
 	b.NUL = b.NUL || bytes.IndexByte(p, 0) >= 0
 }
 
-// drop reads what is left of an open literal, within the limit of a command.
+// drop reads what is left of an open literal, within its limit and that of a command.
 func (d *Decoder) drop() error {
 	for d.inLiteral {
 		// Judged before it is read: who announces too much need not send it.
-		if d.body.left > d.c.Limits.Discard-d.dropped {
+		if d.body.left > min(d.c.Limits.Skip, d.c.Limits.Discard-d.dropped) {
 			return ErrTooMuchToSkip
 		}
 		p, err := d.body.Next()
