@@ -1,5 +1,5 @@
 // Package lineio reads and writes the text of the mail protocols over a connection: lines that end in CRLF, with a limit, and dot-transparent
-// messages (RFC 5321 section 4.5.2, RFC 1939 section 3), strictly and in blocks.
+// messages (RFC 5321 section 4.5.2, RFC 1939 section 3), strictly and in blocks. Idle is the wait for a command that a server may end.
 //
 // What it promises:
 //   - CRLF alone ends a line, and CRLF "." CRLF alone ends a message. A bare CR or LF never does; it is an error of its own, found without losing
