@@ -29,8 +29,11 @@ func (g *Program) split() privsep.Program {
 }
 
 // check looks at what the program is about to trust.
-func check(c *config.Config) error {
-	uses := []privilege.Use{{Path: c.SharedMailboxes, Type: fs.ModeDir, Mode: 0o755}}
+func (g *Program) check(c *config.Config) error {
+	var uses []privilege.Use
+	if g.Shared {
+		uses = append(uses, privilege.Use{Path: c.SharedMailboxes, Type: fs.ModeDir, Mode: 0o755})
+	}
 	var auth []uint32 // nil: of a server that is not ours nothing is known
 	if a, err := privilege.Find(c.AuthUser); err == nil {
 		auth = []uint32{a.UID}
@@ -44,7 +47,7 @@ func check(c *config.Config) error {
 // watch splits the program, and is its monitor from then on.
 func (g *Program) watch(p *daemon.Process, c *config.Config, sockets *daemon.Sockets, log *maillog.Logger) int {
 	defer sockets.Close()
-	if err := check(c); err != nil {
+	if err := g.check(c); err != nil {
 		log.Problems("check", err)
 		return exConfig
 	}

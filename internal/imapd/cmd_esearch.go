@@ -130,6 +130,9 @@ func (u *user) resultIn(cmd imap.Command, r imap.SearchReturn, q *query) {
 
 // namesOf are the mailboxes that filters mean, but for the selected one, each once, in the order of LIST.
 func (u *user) namesOf(filters []imap.MailboxFilter) (names []string, err error) {
+	if !slices.ContainsFunc(filters, func(f imap.MailboxFilter) bool { return f.Kind != imap.FilterSelected }) {
+		return nil, nil
+	}
 	all, err := u.entries(false)
 	if err != nil {
 		return nil, err

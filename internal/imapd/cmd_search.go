@@ -143,10 +143,10 @@ func (q *query) highestOf(r imap.SearchReturn) (n uint64) {
 	}
 	var ends []uint32
 	if r.Min {
-		ends = append(ends, slices.Min(q.matches))
+		ends = append(ends, q.matches[0])
 	}
 	if r.Max {
-		ends = append(ends, slices.Max(q.matches))
+		ends = append(ends, q.matches[len(q.matches)-1])
 	}
 	q.v.box.Each(ends, func(_ int, m *mailbox.Message) bool {
 		n = max(n, m.ModSeq)

@@ -15,7 +15,7 @@
 //
 // Promises:
 //   - Nothing said before STARTTLS counts after it, and nothing sent in clear behind it is executed.
-//   - Whatever ends a session, but the loss of its connection, is said with BYE.
+//   - Whatever ends a session, but the loss of its connection, and a literal that cannot be brought to its end, is said with BYE.
 //   - Memory of a session before the login is bounded by imap.BeforeLogin(), and idle a few KiB.
 //
 // Divergences: RFC 9051 section 5.4 wants an inactivity timer of 30 minutes at least; until somebody has logged in it is a shorter one, over all. Quoted strings of LOGIN

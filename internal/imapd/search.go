@@ -27,12 +27,12 @@ type query struct {
 	now      time.Time
 	first    int // the place from which on messages are asked
 
-	columns     uint32 // those that some key asks, a bit each
-	facts, file bool   // some key needs them
-	modseq      bool   // some key is MODSEQ: the answer has the highest mod-sequence
-	missing     bool   // some messages are gone of which the client does not know
-	matches     []uint32
-	highest     uint64
+	columns uint32 // those that some key asks, a bit each
+	facts   bool   // some key needs them
+	modseq  bool   // some key is MODSEQ: the answer has the highest mod-sequence
+	missing bool   // some messages are gone of which the client does not know
+	matches []uint32
+	highest uint64
 }
 
 // condition is a search key.
@@ -173,9 +173,7 @@ func (q *query) prepare(k *imap.SearchKey) (c condition, err error) {
 		q.modseq = true
 	case imap.SearchHeader:
 		c.text = match.New(k.Text)
-		if c.names, c.known = facts.Name(k.Name); !c.known {
-			q.file = true
-		}
+		c.names, c.known = facts.Name(k.Name)
 		c.list = addressesOf(k.Name)
 		if c.column, c.inColumn = columnOf(k.Name); c.inColumn {
 			q.columns |= 1 << c.column
@@ -184,7 +182,7 @@ func (q *query) prepare(k *imap.SearchKey) (c condition, err error) {
 		}
 	case imap.SearchBody, imap.SearchText:
 		c.text = match.New(k.Text)
-		q.facts, q.file = true, true
+		q.facts = true
 	case imap.SearchSentBefore, imap.SearchSentOn, imap.SearchSentSince:
 		q.columns |= 1 << facts.ColumnSent
 	case imap.SearchEmailID, imap.SearchThreadID:

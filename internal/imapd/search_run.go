@@ -69,7 +69,9 @@ func (r *run) closer() error {
 	box, validity := r.v.box, r.v.validity
 	if len(r.open) > 0 && r.columns != 0 {
 		var left []openMessage
+		there := 0 // those that have gone are passed over
 		if err := box.Columns(r.ctx, validity, r.uids(), r.columns, func(uid uint32, values [][]byte) error {
+			there++
 			x := r.candidate(uid)
 			if x == nil {
 				return nil
@@ -84,10 +86,13 @@ func (r *run) closer() error {
 		}); err != nil {
 			return err
 		}
+		r.missing = r.missing || there < len(r.open)
 		r.open = left
 	}
 	if len(r.open) > 0 && (r.columns != 0 || r.facts) {
-		return box.Facts(r.ctx, validity, r.uids(), func(uid uint32, known []byte) error {
+		there := 0
+		err := box.Facts(r.ctx, validity, r.uids(), func(uid uint32, known []byte) error {
+			there++
 			x := r.candidate(uid)
 			if x == nil {
 				return nil
@@ -99,6 +104,8 @@ func (r *run) closer() error {
 			}
 			return r.decided(x, a)
 		})
+		r.missing = r.missing || there < len(r.open)
+		return err
 	}
 	for _, uid := range r.uids() {
 		if x := r.candidate(uid); x != nil {

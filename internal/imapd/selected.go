@@ -228,8 +228,8 @@ func (u *user) count() {
 	u.send(append(b, " EXISTS\r\n"...))
 	if u.revision1() {
 		u.claim()
-		u.countRecent()
 	}
+	u.countRecent()
 }
 
 // countRecent says how many of them are recent.
