@@ -7,6 +7,36 @@ import (
 	"testing"
 )
 
+// What a crash has left of a directory before it was like that in which it is becomes so when it is made again; what says much of messages is shared only where that was meant.
+func TestAdoptLater(t *testing.T) {
+	d := openDirT(t, t.TempDir())
+	for _, err := range []error{d.Chmod(0o770 | fs.ModeSetgid), os.Mkdir(d.Name()+"/half", 0o700), (*Ops)(nil).MkdirLike(d, "half")} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if st, err := os.Stat(d.Name() + "/half"); err != nil || st.Mode().Perm() != 0o770 {
+		t.Error(st.Mode(), err)
+	}
+	for mode, want := range map[fs.FileMode]fs.FileMode{0o755: 0o600, 0o770: 0o600, 0o770 | fs.ModeSetgid: 0o660} {
+		if err := d.Chmod(mode); err != nil {
+			t.Fatal(err)
+		}
+		f, err := Create(d, "f", 0o600)
+		if err == nil {
+			err = (*Ops)(nil).AdoptShared(f, d)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if st, err := f.Stat(); err != nil || st.Mode().Perm() != want {
+			t.Errorf("in %v: %v, %v", mode, st.Mode(), err)
+		}
+		f.Close()
+		os.Remove(f.Name())
+	}
+}
+
 // What is made in a shared directory is for those whom the directory is for, whatever the umask.
 func TestAdopt(t *testing.T) {
 	old := syscall.Umask(0o077)

@@ -445,6 +445,19 @@ func (o *Ops) Adopt(f, dir *os.File) error {
 	return o.Chmod(f, mode)
 }
 
+// AdoptShared is Adopt where the directory was made to be shared: in one with the setgid bit. It is for what says
+// much of messages, which are their owner's alone in any other.
+func (o *Ops) AdoptShared(f, dir *os.File) error {
+	var st unix.Stat_t
+	if err := unix.Fstat(int(dir.Fd()), &st); err != nil {
+		return pathError("stat", dir.Name(), err)
+	}
+	if st.Mode&unix.S_ISGID == 0 {
+		return nil
+	}
+	return o.Adopt(f, dir)
+}
+
 // CreateLike is Create of a file that is its directory's at once, as Adopt makes it
 // later, as far as the umask lets it: for one that others may look at before.
 func (o *Ops) CreateLike(dir *os.File, name string) (*os.File, error) {
@@ -479,15 +492,13 @@ func (o *Ops) MkdirLike(dir *os.File, name string) error {
 	if err := o.fault(OpMkdir, path); err != nil {
 		return pathError("mkdir", path, err)
 	}
-	sub, made, err := o.makeLike(dir, name)
+	sub, _, err := o.makeLike(dir, name)
 	if err != nil {
 		return err
 	}
 	defer sub.Close()
-	if made {
-		if err := o.SyncDir(sub); err != nil {
-			return err
-		}
+	if err := o.SyncDir(sub); err != nil {
+		return err
 	}
 	return o.SyncDir(dir)
 }
@@ -515,11 +526,17 @@ func (o *Ops) makeLike(dir *os.File, name string) (sub *os.File, made bool, err 
 		return nil, false, pathError("mkdir", dir.Name()+"/"+name, err)
 	}
 	made = err == nil
-	if sub, err = OpenDirAt(dir, name); err == nil && made {
-		if err = o.Adopt(sub, dir); err != nil {
-			sub.Close()
-			return nil, made, err
-		}
+	if sub, err = OpenDirAt(dir, name); err != nil {
+		return nil, made, err
+	}
+	// One that is there and ours may be what a crash has left before it was like its directory.
+	var is unix.Stat_t
+	if err = unix.Fstat(int(sub.Fd()), &is); err == nil && (made || int(is.Uid) == os.Geteuid()) {
+		err = o.Adopt(sub, dir)
+	}
+	if err != nil {
+		sub.Close()
+		return nil, made, err
 	}
 	return sub, made, err
 }

@@ -76,7 +76,7 @@ func createCache(dir *os.File, ops *durable.Ops, validity, form uint32, fill fun
 		err = fill(&c)
 	}
 	if err == nil {
-		err = ops.Adopt(c.f, dir)
+		err = ops.AdoptShared(c.f, dir)
 	}
 	if err == nil {
 		err = ops.Rename(dir, cacheTemp, dir, cacheName)

@@ -117,16 +117,16 @@ func (b *Mailbox) stageFile(from *Mailbox, dir *os.File, name string, m message,
 }
 
 // mayLink: a file is for the same people here as there, where it comes from. Within a maildir it is; a link of one that is shared would let others write what is one's own, and
-// one of one's own would be nobody else's in a shared one.
+// one of one's own would be nobody else's in a shared one. Whose it is may change it, whatever its mode.
 func (b *Mailbox) mayLink(from *Mailbox, file *unix.Stat_t) bool {
-	if from.root.Name() == b.root.Name() {
+	if sameFiles(from.root, b.root) {
 		return true
 	}
 	var dir unix.Stat_t
 	if unix.Fstat(int(b.dir.Fd()), &dir) != nil {
 		return false
 	}
-	return file.Mode&0o077 == dir.Mode&0o066 && (dir.Mode&0o077 == 0 || file.Gid == dir.Gid)
+	return int(file.Uid) == os.Geteuid() && file.Mode&0o077 == dir.Mode&0o066 && (dir.Mode&0o077 == 0 || file.Gid == dir.Gid)
 }
 
 // Move moves messages to another mailbox, each or not; those that are gone are passed over. A file gets a new name, which says when it came there
@@ -147,7 +147,7 @@ func (b *Mailbox) Move(ctx context.Context, validity uint32, uids []uint32, to *
 	if err := errors.Join(err1, err2); err != nil {
 		return nil, err
 	}
-	if mine == other || to.root.Name() != b.root.Name() {
+	if mine == other || !sameFiles(to.root, b.root) {
 		return b.moveByCopy(ctx, validity, uids, to)
 	}
 	if maildir.Counted(to.folder) && !maildir.Counted(b.folder) {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"slices"
 	"sync"
@@ -465,9 +466,9 @@ func (e *editing) learn(t *batch, files []unread) error {
 	return nil
 }
 
-// cacheFails reports the first of many.
+// cacheFails reports the first of many, but for that of who may only read.
 func (b *Mailbox) cacheFails(err error) {
-	if !b.cache.failed {
+	if !b.cache.failed && !errors.Is(err, fs.ErrPermission) {
 		b.report(fmt.Errorf("mailbox: %s/%s: %w", b.index.dir.Name(), cacheName, err))
 	}
 	b.cache.failed = true

@@ -56,7 +56,7 @@ func (i *indexFile) refresh() {
 	}
 	i.f = os.NewFile(uintptr(fd), i.dir.Name()+"/"+indexName)
 	if missing {
-		durable.Adopt(i.f, i.dir) // in vain if another has made it
+		(*durable.Ops)(nil).AdoptShared(i.f, i.dir) // in vain if another has made it
 	}
 	size, ok := fileSize(i.f)
 	if !ok { // a FIFO, a device: whoever put it there knows why
@@ -160,7 +160,7 @@ func (i *indexFile) rewrite(ops *durable.Ops) (err error) {
 		err = ops.Write(f, b)
 	}
 	if err == nil {
-		err = ops.Adopt(f, i.dir)
+		err = ops.AdoptShared(f, i.dir)
 	}
 	if err == nil {
 		err = ops.Rename(i.dir, tempName, i.dir, indexName)

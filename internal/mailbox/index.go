@@ -3,8 +3,10 @@ package mailbox
 import (
 	"bytes"
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"io"
+	"io/fs"
 	"slices"
 	"unsafe"
 )
@@ -186,8 +188,14 @@ func (n *names) get(m *message) (string, error) {
 	if _, err := n.file.ReadAt(b, n.start+at); err != nil {
 		return "", err
 	}
+	if !isName(string(b)) {
+		return "", errNotNames
+	}
 	return string(b), nil
 }
+
+// errNotNames: who meets it reads the directories, and forgets the index.
+var errNotNames = fmt.Errorf("the names in the index are not those that were written: %w", fs.ErrNotExist)
 
 // castagnoli is made when it is first used: programs that are executed for each connection link this package.
 func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
@@ -206,7 +214,7 @@ func loadIndex(f io.ReaderAt, size int64) (*index, bool) {
 	x.state.decode(h[48:])
 	x.cache = binary.LittleEndian.Uint64(h[112:])
 	x.base = headerSize + count*recordSize + octets
-	if count > maxRecords || x.base > size {
+	if count > maxRecords || octets > 255*count || x.base > size {
 		return nil, false
 	}
 	x.names = names{file: f, start: headerSize + count*recordSize, length: octets, sum: binary.LittleEndian.Uint32(h[124:])}
@@ -317,8 +325,12 @@ func (x *index) apply(b []byte) int {
 	switch {
 	case (kind == 'A' || kind == 'F') && n > recordSize:
 		var m message
+		name := string(p[recordSize:])
+		if !isName(name) {
+			return 0
+		}
 		m.decode(p)
-		x.put(m, string(p[recordSize:]))
+		x.put(m, name)
 	case kind == 'L' && n == learntSize:
 		if i, ok := x.find(binary.LittleEndian.Uint32(p)); ok {
 			x.messages[i].decodeLearnt(p)

@@ -2,7 +2,10 @@ package mailbox
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
+	"hash/crc32"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -294,6 +297,53 @@ func TestIndexReplaced(t *testing.T) {
 		t.Error(err)
 	} else {
 		unlock()
+	}
+}
+
+// Who may write in a maildir may write its index, too: a name in it that leads elsewhere is none, though the sums are right.
+func TestNamesLeadNowhereElse(t *testing.T) {
+	for _, evil := range []string{"../secret", "/tmp/abcd", ".././abcd", "a\x00.secret", "..secret1", "\r\n.secret"} {
+		b := newBox(t)
+		must(t, os.WriteFile(filepath.Join(b.dir, "secret"), []byte("secret"), 0o600))
+		must(t, os.WriteFile(filepath.Join(b.dir, "cur", "aa.secret"), []byte("message"), 0o600))
+		b.settle()
+		m := b.open()
+		if len(evil) != len("aa.secret") || len(m.UIDs()) != 1 {
+			t.Fatal(evil, m.UIDs())
+		}
+		path := filepath.Join(b.dir, indexName)
+		good, err := os.ReadFile(path)
+		must(t, err)
+		bad := bytes.Replace(slices.Clone(good), []byte("aa.secret"), []byte(evil), 1)
+		names := bad[headerSize+recordSize:][:len(evil)]
+		binary.LittleEndian.PutUint32(bad[124:], crc32.Checksum(names, castagnoli()))
+		binary.LittleEndian.PutUint32(bad[128:], crc32.Checksum(bad[:128], castagnoli()))
+		m.index.x.generation = binary.LittleEndian.Uint64(good[16:])
+		later := m.index.x.frame(slices.Clone(good), 'A', append(good[headerSize:][:recordSize:recordSize], evil...))
+		for _, index := range [][]byte{bad, later} {
+			must(t, os.WriteFile(path, index, 0o600))
+			m := b.open()
+			if f, err := m.File(1); err != nil {
+				t.Errorf("%q: %v", evil, err)
+			} else {
+				if text, _ := io.ReadAll(f); string(text) != "message" {
+					t.Errorf("%q: %q", evil, text)
+				}
+				f.Close()
+			}
+			must(t, os.WriteFile(path, index, 0o600))
+		}
+		m = b.open()
+		validity, _, _, _ := m.Status()
+		if failed, err := m.Expunge(validity, []uint32{1}); len(failed) > 0 || err != nil {
+			t.Errorf("%q: %v, %v", evil, failed, err)
+		}
+		if _, err := os.Stat(filepath.Join(b.dir, "secret")); err != nil {
+			t.Errorf("%q: %v", evil, err)
+		}
+		if b.find("aa.secret") != "" {
+			t.Errorf("%q: the message is still there", evil)
+		}
 	}
 }
 

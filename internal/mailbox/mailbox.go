@@ -256,7 +256,10 @@ func (b *Mailbox) file(uid uint32) (f *os.File, name string, err error) {
 		}
 		m := &b.index.x.messages[i]
 		if name, err = b.index.x.names.get(m); err != nil {
-			return nil, "", fmt.Errorf("mailbox: %w", err)
+			if err := b.sync(true); err != nil || tries == 5 {
+				return nil, "", errors.Join(fmt.Errorf("mailbox: message %d: its name cannot be read", uid), err)
+			}
+			continue
 		}
 		dir := b.place(m)
 		fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)

@@ -49,8 +49,7 @@ func files(dir *os.File, names []string) ([]string, error) {
 	for {
 		more, err := f.Readdirnames(4096)
 		for _, name := range more {
-			// A name with a line break cannot stand in the list of UIDs, and no program makes one.
-			if name[0] != '.' && name[0] != ':' && !strings.ContainsAny(name, "\r\n") {
+			if isName(name) {
 				names = append(names, name)
 			}
 		}
@@ -61,6 +60,12 @@ func files(dir *os.File, names []string) ([]string, error) {
 			return names, err
 		}
 	}
+}
+
+// isName says whether a file of that name can be a message. One with a line break cannot stand in the list of UIDs, and no program makes one. An index can have been written by
+// anybody who shares the maildir, and its names are opened and removed: none leads out of the directory.
+func isName(name string) bool {
+	return name != "" && name[0] != '.' && name[0] != ':' && !strings.ContainsAny(name, "/\x00\r\n")
 }
 
 // found is a file that a reading showed.

@@ -70,7 +70,7 @@ func newMember(t *testing.T, id uintptr, shared string) (m *member) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { w.Close() })
-		all := NewAccounts(w, Options{Report: func(err error) { t.Log(id, err) }})
+		all := NewAccounts(w, Options{Report: func(err error) { t.Error(id, err) }, Describe: new(reader).describe, Form: 1})
 		t.Cleanup(all.End)
 		a, err := all.Open(home + "/Maildir")
 		if err != nil {
@@ -256,6 +256,9 @@ func TestReader(t *testing.T) {
 		two.do("Shared.sales", func(b *Mailbox) {
 			if got := b.UIDs(); !slices.Equal(got, want) {
 				t.Errorf("he sees %v, want %v", got, want)
+			}
+			if _, said := factsOf(t, b, want); len(said) != len(want) {
+				t.Errorf("he is told of %v", said)
 			}
 			if _, err := b.Append(t.Context(), strings.NewReader("x\n"), 0, nil, time.Time{}); !errors.Is(err, fs.ErrPermission) {
 				t.Error(err)

@@ -544,7 +544,7 @@ func (x *index) allNames() ([]string, error) {
 			return nil, err
 		}
 		if crc32.Checksum(stored, castagnoli()) != x.names.sum {
-			return nil, errors.New("the names in the index are not those that were written")
+			return nil, errNotNames
 		}
 	}
 	text := string(stored)
@@ -555,6 +555,9 @@ func (x *index) allNames() ([]string, error) {
 			list[i] = string(x.names.later[at-laterAt : at-laterAt+n])
 		} else {
 			list[i] = text[at : at+n]
+		}
+		if !isName(list[i]) {
+			return nil, errNotNames
 		}
 	}
 	return list, nil

@@ -83,7 +83,7 @@ func (b *Mailbox) columnsWriter(x *index) *columnsWriter {
 		w.f.Close()
 		return nil
 	}
-	if w.err = b.ops.Adopt(w.f, dir); w.err == nil {
+	if w.err = b.ops.AdoptShared(w.f, dir); w.err == nil {
 		w.err = b.ops.Write(w.f, columnsHead(x.cache, x.validity, b.form, b.columns))
 	}
 	return w
