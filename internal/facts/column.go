@@ -12,18 +12,15 @@ import (
 // below read them. Other columns are another Form.
 const (
 	ColumnSent     = iota // Sent
-	ColumnBase            // IsReply, and BaseSubject folded (match.AppendFold)
+	ColumnBase            // IsReply, and BaseSubject (match.AppendSort)
 	ColumnSubject         // the texts of the fields Subject: InColumn
 	ColumnFrom            // of the fields From, and the addresses of the envelope
 	ColumnTo              // of the fields To, and the same
-	ColumnSortFrom        // addr-mailbox of the first address of From, folded
+	ColumnSortFrom        // addr-mailbox of the first address of From (match.AppendSort)
 	ColumnSortTo          // of To
 	ColumnThread          // MessageID and References
 	Columns
 )
-
-// maxFold is how many octets of a folded text are kept for SORT (thread.MaxText).
-const maxFold = 1 << 10
 
 // separator begins each field of a text column. It is in no folded text but for an octet that was no UTF-8, and in no key.
 const separator = 0xff
@@ -42,7 +39,7 @@ func AppendColumn(dst, facts []byte, column int) []byte {
 		if f.IsReply() {
 			reply = 1
 		}
-		dst = appendFold(append(dst, reply), f.BaseSubject())
+		dst = match.AppendSort(append(dst, reply), f.BaseSubject())
 	case ColumnSubject:
 		dst = f.appendTexts(dst, number("Subject"))
 	case ColumnFrom:
@@ -50,9 +47,9 @@ func AppendColumn(dst, facts []byte, column int) []byte {
 	case ColumnTo:
 		dst = f.appendAddresses(f.appendTexts(dst, number("To")), f.Envelope().To())
 	case ColumnSortFrom:
-		dst = appendFold(dst, f.Envelope().From().First())
+		dst = match.AppendSort(dst, f.Envelope().From().First())
 	case ColumnSortTo:
-		dst = appendFold(dst, f.Envelope().To().First())
+		dst = match.AppendSort(dst, f.Envelope().To().First())
 	case ColumnThread:
 		dst = appendID(dst, f.MessageID())
 		for refs, i := f.References(), 0; i < refs.Len(); i++ {
@@ -60,13 +57,6 @@ func AppendColumn(dst, facts []byte, column int) []byte {
 		}
 	}
 	return dst
-}
-
-// appendFold appends a text folded, as much as is compared.
-func appendFold(dst, text []byte) []byte {
-	at := len(dst)
-	dst = match.AppendFold(dst, text[:min(len(text), maxFold)])
-	return dst[:min(len(dst), at+maxFold)]
 }
 
 func appendID(dst, id []byte) []byte {

@@ -17,6 +17,16 @@ func AppendFold(dst, text []byte) []byte {
 	return dst
 }
 
+// MaxSort is how many octets of a text count for an order: what is the same up to there, folded, is the same.
+const MaxSort = 1 << 10
+
+// AppendSort appends what counts of a text for an order, folded.
+func AppendSort(dst, text []byte) []byte {
+	at := len(dst)
+	dst = AppendFold(dst, text[:min(len(text), MaxSort)])
+	return dst[:min(len(dst), at+MaxSort)]
+}
+
 const (
 	maxMarks = 30
 	broken   = 0xff // stands for an octet that is no UTF-8. No key has it.

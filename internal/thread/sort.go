@@ -41,9 +41,6 @@ func ParseKey(name string) (Key, bool) {
 	return Key(max(i, 0)), i >= 0
 }
 
-// MaxText is how many octets of a text count, folded: what is the same up to there is the same.
-const MaxText = 1 << 10
-
 // Sorter takes the messages of a SORT command in the order of their sequence numbers, which decides where all criteria leave it open. For each: Add, and then for each criterion
 // in its order Number or Text. It is for one goroutine.
 type Sorter struct {
@@ -100,16 +97,14 @@ func ordered(v int64) uint64 { return uint64(v) ^ 1<<63 }
 // Text is the next value, in UTF-8. One that is absent is empty (RFC 5256, SORT).
 func (s *Sorter) Text(v []byte) {
 	c := s.next()
-	at := len(c.text)
-	c.text = match.AppendFold(c.text, v[:min(len(v), MaxText)])
-	c.text = c.text[:min(len(c.text), at+MaxText)]
+	c.text = match.AppendSort(c.text, v)
 	c.ends = append(c.ends, len(c.text))
 }
 
-// Folded is Text of one that match.AppendFold has folded.
+// Folded is Text of what match.AppendSort has made.
 func (s *Sorter) Folded(v []byte) {
 	c := s.next()
-	c.text = append(c.text, v[:min(len(v), MaxText)]...)
+	c.text = append(c.text, v...)
 	c.ends = append(c.ends, len(c.text))
 }
 

@@ -11,6 +11,8 @@ import (
 
 	"golang.org/x/text/unicode/norm"
 	"pgregory.net/rapid"
+
+	"postamt/internal/match"
 )
 
 // The values of a message, by key.
@@ -103,11 +105,11 @@ func TestLongTexts(t *testing.T) {
 	s := NewSorter([]Criterion{{Subject, false}}, 0)
 	for i, last := range []string{"b", "a"} {
 		s.Add(uint32(i + 1))
-		s.Text([]byte(strings.Repeat("x", MaxText-1) + last))
+		s.Text([]byte(strings.Repeat("x", match.MaxSort-1) + last))
 	}
 	for i, last := range []string{"b", "a"} {
 		s.Add(uint32(i + 3))
-		s.Text([]byte(strings.Repeat("é", MaxText) + last))
+		s.Text([]byte(strings.Repeat("é", match.MaxSort) + last))
 	}
 	if got := s.Sorted(); !slices.Equal(got, []uint32{3, 4, 2, 1}) {
 		t.Error(got)
