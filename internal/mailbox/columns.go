@@ -148,7 +148,8 @@ func (b *Mailbox) Columns(ctx context.Context, validity uint32, uids []uint32, s
 	c, build := b.table()
 	b.mu.Unlock()
 	if build {
-		return errors.Join(t.tabulate(uids), t.unread)
+		err := t.tabulate(uids)
+		return errors.Join(err, t.unread)
 	}
 	if err := t.visit(c, uids); err != nil {
 		return err
