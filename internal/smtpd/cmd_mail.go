@@ -36,7 +36,7 @@ func (s *session) cmdMail(args string) *smtp.Reply {
 		return smtp.NewReply(503, "5.5.1", "say EHLO first")
 	case s.tx != nil:
 		return smtp.NewReply(503, "5.5.1", "there is a transaction already")
-	case s.kind != MX && s.peer.Login == "" && s.extensions().StartTLS:
+	case s.kind != MX && s.peer.Login == "" && s.extensions().StartTLS && s.authKeyword() == "":
 		return smtp.NewReply(530, "5.7.0", "say STARTTLS first")
 	case s.kind != MX && s.peer.Login == "":
 		return smtp.NewReply(530, "5.7.0", "authentication required")
