@@ -19,6 +19,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -220,6 +221,11 @@ func (c *Config) Where(err error) error {
 		}
 	}
 	return err
+}
+
+// Names reports whether a line names a file, be it the one that its key has by default.
+func (c *Config) Names(path string) bool {
+	return slices.ContainsFunc(c.named, func(n named) bool { return n.path == path })
 }
 
 // Listener is one entry of a listen key.
