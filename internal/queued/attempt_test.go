@@ -79,6 +79,11 @@ func TestR11_EachRecipientItsOwn(t *testing.T) {
 	o.courier.script = by(map[string]remote.Outcome{"no@elsewhere.example": perm, "later@elsewhere.example": temp}, done)
 	id := o.send(sender, "yes@elsewhere.example", "later@elsewhere.example", "no@elsewhere.example")
 	o.wantStates(id, "D-F")
+	for _, line := range []string{": delivered rcpt=<yes@", ": deferred rcpt=<later@", ": failed rcpt=<no@"} {
+		if n := strings.Count(o.log.String(), string(id)+line); n != 1 {
+			t.Errorf("%q is %d times in the log:\n%s", line, n, o.log.String())
+		}
+	}
 	calls := o.courier.took()
 	r := reports(calls)
 	if len(r) != 1 || r[0].rcpts[0] != sender {

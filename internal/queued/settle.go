@@ -98,6 +98,7 @@ func (s *Server) settle(m *message) {
 // record does it. again: the message waits until next.
 func (s *Server) record(m *message) (next time.Time, suspect, again bool) {
 	now := s.now()
+	attempted := m.attempted()
 	pending := m.pending()
 	untried := len(pending) > 0
 	suspect = m.suspect
@@ -126,7 +127,7 @@ func (s *Server) record(m *message) (next time.Time, suspect, again bool) {
 
 	marks, sync := m.marks()
 	if len(pending) == 0 {
-		if s.finish(m, marks, sync, now) {
+		if s.finish(m, attempted, marks, sync, now) {
 			return next, false, false
 		}
 		return now.Add(s.opt().Retry.Min), true, true
@@ -138,7 +139,7 @@ func (s *Server) record(m *message) (next time.Time, suspect, again bool) {
 	}
 	if untried {
 		wait := s.soon(m, now)
-		s.logResults(m, now, wait)
+		s.logResults(m, attempted, now, wait)
 		return now.Add(wait), suspect, true
 	}
 	if m.file.Gone() {
@@ -153,8 +154,18 @@ func (s *Server) record(m *message) (next time.Time, suspect, again bool) {
 	if err := m.file.Defer(next); err != nil {
 		s.log.Problem(string(m.id), "defer", err)
 	}
-	s.logResults(m, now, next.Sub(now))
+	s.logResults(m, attempted, now, next.Sub(now))
 	return next, suspect, true
+}
+
+// attempted lists the recipients whose marks have not been written, and whose results nobody has logged.
+func (m *message) attempted() (attempted []int) {
+	for i := range m.env.Rcpts {
+		if m.env.Rcpts[i].State == queue.Pending {
+			attempted = append(attempted, i)
+		}
+	}
+	return attempted
 }
 
 // pending lists the recipients that wait for another attempt.
@@ -272,14 +283,14 @@ func (m *message) marks() (marks map[int]byte, sync bool) {
 }
 
 // finish removes a message that nobody waits for.
-func (s *Server) finish(m *message, marks map[int]byte, sync bool, now time.Time) bool {
-	s.logResults(m, now, 0)
+func (s *Server) finish(m *message, attempted []int, marks map[int]byte, sync bool, now time.Time) bool {
+	s.logResults(m, attempted, now, 0)
 	if err := m.file.Remove(marks); err != nil {
 		s.log.Problem(string(m.id), "remove", err)
 		s.markNow(m, marks) // or they would get it again at every attempt
 		return false
 	}
-	s.log.Removed(string(m.id), now.Sub(m.env.Arrived))
+	s.log.Removed(string(m.id), max(0, now.Sub(m.env.Arrived)))
 	if sync {
 		s.removed()
 	}
@@ -316,11 +327,9 @@ func (m *message) notes(pending []int, now time.Time) []queue.Note {
 	return notes
 }
 
-func (s *Server) logResults(m *message, now time.Time, wait time.Duration) {
-	for i := range m.env.Rcpts {
-		if m.env.Rcpts[i].State == queue.Pending {
-			s.logResult(m, i, now, wait)
-		}
+func (s *Server) logResults(m *message, attempted []int, now time.Time, wait time.Duration) {
+	for _, i := range attempted {
+		s.logResult(m, i, now, wait)
 	}
 }
 
@@ -331,7 +340,7 @@ func (s *Server) logResult(m *message, i int, now time.Time, wait time.Duration)
 	}
 	a := maillog.Attempt{
 		Rcpt: rcpt.Addr, Orig: rcpt.Via, Via: r.host, TLS: r.tls,
-		Status: r.status(), Reply: r.reply.Error(), Attempt: m.attempt, Age: now.Sub(m.env.Arrived),
+		Status: r.status(), Reply: r.reply.Error(), Attempt: m.attempt, Age: max(0, now.Sub(m.env.Arrived)), // that clock may have been ahead
 	}
 	switch {
 	case r.kind == remote.Done:
