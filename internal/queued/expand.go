@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"postamt/internal/addr"
@@ -16,17 +17,19 @@ import (
 
 // expansion turns the recipients of one message that are aliases into child messages, in one pass.
 //
-// Each alias becomes one child whose id is derived from the parent's and the alias: after a crash
-// between the child and the parent's mark, the second pass finds the first one's child. What the message
-// already reaches, directly or through an earlier alias, is left out, so that a person on two lists of
-// one message gets one copy. (Should that be seen differently after a crash, the maildir name, which
-// derives from the accepted message, still makes it one.)
+// Each alias becomes one child, and one more for each list within it that has an owner of its own. Their ids are
+// derived from the parent's, the alias and the sender: after a crash before the parent's mark, the second pass finds
+// those of the first. What the message already reaches, directly or through an earlier alias, is left out, so
+// that a person on two lists of one message gets one copy. (Should that be seen differently after a crash, the maildir
+// name, which derives from the accepted message, still makes it one.)
 type expansion struct {
 	s      *Server
 	m      *message
 	tables *route.Tables
-	seen   map[string]bool
+	seen   map[string]bool // route.Final.Key
 }
+
+const refused = "refused " // before a key in seen: no address, as the mailbox of that name may be reached another way
 
 func (s *Server) newExpansion(m *message, tables *route.Tables) *expansion {
 	e := &expansion{s: s, m: m, tables: tables, seen: make(map[string]bool)}
@@ -37,7 +40,12 @@ func (s *Server) newExpansion(m *message, tables *route.Tables) *expansion {
 // see notes that rcpts get the message.
 func (e *expansion) see(rcpts []queue.Rcpt, resolve func(addr.Mailbox) route.Verdict) {
 	for i := range rcpts {
-		if a, err := addr.Parse(rcpts[i].Addr, true); err == nil && rcpts[i].Refused == "" {
+		a, err := addr.Parse(rcpts[i].Addr, true)
+		switch {
+		case err != nil:
+		case rcpts[i].Refused != "":
+			e.seen[refused+a.Key()] = true
+		default:
 			if f := (route.Final{Verdict: resolve(a)}); f.Kind == route.Mailbox || f.Kind == route.Remote {
 				e.seen[f.Key()] = true
 			}
@@ -47,99 +55,151 @@ func (e *expansion) see(rcpts []queue.Rcpt, resolve func(addr.Mailbox) route.Ver
 
 // expand answers recipient i, an alias.
 func (e *expansion) expand(i int, rcpt addr.Mailbox, v route.Verdict) {
-	s, m, r := e.s, e.m, &e.m.results[i]
-	x, err := e.tables.Expand(rcpt, s.opt().Expansion)
+	m, r := e.m, &e.m.results[i]
+	x, err := e.tables.Expand(rcpt, e.s.opt().Expansion)
 	if err != nil {
 		reply := asReply(err)
 		*r = result{kind: kindOf(reply), reply: reply}
 		return
 	}
-	parent := &m.env.Rcpts[i]
-	child := queue.Envelope{
-		ID: m.id.Derive("expand", parent.Addr), Origin: m.env.Origin, Arrived: m.env.Arrived,
-		From: m.env.From, Body: m.env.Body, UTF8: m.env.UTF8, Ret: m.env.Ret, EnvID: m.env.EnvID, Client: m.env.Client,
-	}
-	if !x.Owner.IsNull() && m.env.From != "" {
-		// conventions of sendmail and Postfix: errors of a list go to its owner. The null path stays null.
-		child.From = x.Owner.String()
-	}
-	orcpt, notify, success := parent.ORcpt, parent.Notify, dsn.Expanded
-	if orcpt == "" {
-		orcpt = "rfc822;" + parent.Addr
-	}
-	switch {
-	case child.From != m.env.From:
-		// RFC 3461 section 5.2.7.1: a mailing list is where delivery ends.
-		orcpt, notify, success = "", "", dsn.Delivered
-		child.EnvID, child.Ret = "", ""
-	case len(x.Finals) == 1:
-		success = "" // section 5.2.7.2: what was asked for goes on to the one that the alias stands for
-	default:
-		notify = withoutSuccess(notify) // section 5.2.7.3 (c)
-	}
-	var added []string // to seen; taken back where there is no such child
-	forget := func() {
-		for _, key := range added {
-			delete(e.seen, key)
-		}
-	}
-	for _, f := range x.Finals {
+	lists := len(x.Finals) > 0
+	for k := range x.Finals {
+		f := &x.Finals[k]
 		if f.Reply != nil && f.Reply.Temporary() {
 			// A member that cannot be told now (an unreadable list file) puts the alias off as a whole:
-			// the child is written once, and must name everyone.
+			// the children are written once, and must name everyone.
 			*r = result{kind: remote.Temp, reply: f.Reply}
-			forget()
 			return
 		}
-		// A member that is refused for good is named too: it fails in the child and its report goes
-		// to the child's sender, the owner of the list if there is one.
+		lists = lists && e.sender(f) != m.env.From
+	}
+	*r = result{kind: remote.Done, expand: true, success: dsn.Expanded}
+	switch {
+	case lists:
+		r.success = dsn.Delivered // RFC 3461 section 5.2.7.1: a mailing list is where delivery ends
+	case len(x.Finals) == 1:
+		r.success = "" // section 5.2.7.2: what was asked for goes on to the one that the alias stands for
+	}
+	if err := e.spawn(&m.env.Rcpts[i], x.Finals, v.Source.String()); err != nil {
+		e.s.log.Problem(string(m.id), "expand "+m.env.Rcpts[i].Addr, err)
+		*r = result{kind: remote.Temp, reply: errLocal}
+	}
+}
+
+// sender is who is told of errors with f: as sendmail and Postfix have it, the owner of the list. The null path stays null.
+func (e *expansion) sender(f *route.Final) string {
+	if f.Owner.IsNull() || e.m.env.From == "" {
+		return e.m.env.From
+	}
+	return f.Owner.String()
+}
+
+// child is one envelope that an alias becomes, and those of its recipients whom the message does not reach yet.
+type child struct {
+	queue.Envelope
+	members []member
+}
+
+type member struct {
+	queue.Rcpt
+	key string // in seen
+}
+
+// children are the envelopes for finals, one for each sender, without ids.
+func (e *expansion) children(parent *queue.Rcpt, finals []route.Final) (children []*child) {
+	m := e.m
+	bySender := make(map[string]*child)
+	for k := range finals {
+		f := &finals[k]
 		if f.Kind == route.Discard {
 			continue
 		}
-		key := f.Key()
+		r := member{key: f.Key(), Rcpt: queue.Rcpt{State: queue.Pending, Addr: f.Addr.String(), Via: parent.Addr}}
 		if f.Kind == route.Refuse {
-			key = "refused " + key // no address: the mailbox of that name may be reached another way
+			// It is named too: it fails in the child, and its report goes to the child's sender.
+			r.Refused, r.key = f.Reply.Error(), refused+r.key
 		}
-		if !e.seen[key] {
-			e.seen[key] = true
-			added = append(added, key)
-			member := queue.Rcpt{State: queue.Pending, Addr: f.Addr.String(), Notify: notify, ORcpt: orcpt, Via: parent.Addr}
-			if f.Kind == route.Refuse {
-				member.Refused = f.Reply.Error()
+		from := e.sender(f)
+		c := bySender[from]
+		if c == nil {
+			c = &child{Envelope: queue.Envelope{Origin: m.env.Origin, Arrived: m.env.Arrived, From: from, Body: m.env.Body, UTF8: m.env.UTF8, Client: m.env.Client}}
+			bySender[from], children = c, append(children, c)
+		}
+		if from == m.env.From { // an alias; a list asks for nothing
+			c.Ret, c.EnvID = m.env.Ret, m.env.EnvID
+			r.Notify, r.ORcpt = parent.Notify, parent.ORcpt
+			if r.ORcpt == "" {
+				r.ORcpt = "rfc822;" + parent.Addr
 			}
-			child.Rcpts = append(child.Rcpts, member)
+			if len(finals) > 1 {
+				r.Notify = withoutSuccess(r.Notify) // section 5.2.7.3 (c)
+			}
 		}
+		c.members = append(c.members, r)
 	}
-	if len(child.Rcpts) == 0 {
-		// Everyone it stands for gets the message another way, or nobody is meant to get it.
-		*r = result{kind: remote.Done, expand: true, success: success}
-		s.log.Expanded(string(m.id), parent.Addr, "-", 0, v.Source.String())
-		return
-	}
-	adopted, err := s.spawn(&child, m.file.Reader)
-	if err != nil {
-		s.log.Problem(string(m.id), "expand "+parent.Addr, err)
-		*r = result{kind: remote.Temp, reply: errLocal}
-		forget()
-		return
-	}
-	if adopted {
-		// It names whom the alias stood for then. Who was added since may get the message by another alias.
-		forget()
-		e.adopt(child.ID)
-	}
-	*r = result{kind: remote.Done, expand: true, success: success}
-	s.log.Expanded(string(m.id), parent.Addr, string(child.ID), len(child.Rcpts), v.Source.String())
-	m.spawned = append(m.spawned, child.ID)
+	return children
 }
 
-// adopt notes who gets the message by a child that was there. If that cannot be read now, some may get a
-// second copy, but nobody none.
-func (e *expansion) adopt(child queue.ID) {
-	if file, err := e.s.queue.Message(child); err == nil {
-		e.see(file.Envelope.Rcpts, e.tables.ResolveFinal)
-		file.Close()
+// spawn queues the children of one alias. Those that are there, from before a crash, name whom the alias stood for then;
+// if it has been edited since, before all of them were written, what is missing in them makes one child more.
+func (e *expansion) spawn(parent *queue.Rcpt, finals []route.Final, source string) error {
+	m, children, written := e.m, e.children(parent, finals), 0
+	spawned := func(id queue.ID, rcpts int) {
+		written++
+		m.spawned = append(m.spawned, id)
+		e.s.log.Expanded(string(m.id), parent.Addr, string(id), rcpts, source)
 	}
+	for _, c := range children {
+		for n := 0; ; n++ {
+			c.ID = m.id.Derive("expand", parent.Addr, c.From, strconv.Itoa(n))
+			if whole, _ := e.s.queue.Recover(c.ID); !whole {
+				break
+			}
+			spawned(c.ID, e.adopt(c.ID))
+		}
+	}
+	for _, c := range children {
+		var keys []string
+		for i := range c.members {
+			if r := &c.members[i]; !e.seen[r.key] {
+				e.seen[r.key] = true
+				keys, c.Rcpts = append(keys, r.key), append(c.Rcpts, r.Rcpt)
+			}
+		}
+		if len(keys) == 0 {
+			continue
+		}
+		adopted, err := e.s.spawn(&c.Envelope, m.file.Reader)
+		if err != nil || adopted {
+			for _, key := range keys {
+				delete(e.seen, key)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if adopted { // it is held
+			e.adopt(c.ID)
+		}
+		spawned(c.ID, len(c.Rcpts))
+	}
+	if written == 0 {
+		// Everyone it stands for gets the message another way, or nobody is meant to get it.
+		e.s.log.Expanded(string(m.id), parent.Addr, "-", 0, source)
+	}
+	return nil
+}
+
+// adopt notes who gets the message by a child that was there, and returns their number. If that cannot be read now, some may
+// get a second copy, but nobody none.
+func (e *expansion) adopt(child queue.ID) int {
+	file, err := e.s.queue.Message(child)
+	if err != nil {
+		return 0
+	}
+	defer file.Close()
+	e.see(file.Envelope.Rcpts, e.tables.ResolveFinal)
+	return len(file.Envelope.Rcpts)
 }
 
 // withoutSuccess is a NOTIFY parameter less its SUCCESS.

@@ -2,6 +2,7 @@ package queued
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"strings"
 	"testing"
@@ -11,11 +12,13 @@ import (
 	"postamt/internal/remote"
 )
 
+func childOf(id queue.ID, alias, from string) queue.ID { return id.Derive("expand", alias, from, "0") }
+
 func TestExpand(t *testing.T) {
 	o := newOffice(t)
 	o.aliases("team: bob, carol, x@elsewhere.example\n")
 	id := o.send(sender, "team@example.org")
-	child := id.Derive("expand", "team@example.org")
+	child := childOf(id, "team@example.org", sender)
 	calls := o.courier.took()
 	o.wantCalls("team", each(calls), map[string]int{"bob@example.org": 1, "carol@example.org": 1, "x@elsewhere.example": 1})
 	for _, c := range calls {
@@ -56,7 +59,7 @@ func TestD13_EditedAndCrashed(t *testing.T) {
 	m := o.message(id, false)
 	o.s.routeAll(m) // both children are there, nothing is marked
 	m.file.Close()
-	os.Remove(o.path(id.Derive("expand", "two@example.org"))) // the second is not
+	os.Remove(o.path(childOf(id, "two@example.org", sender))) // the second is not
 	o.aliases("one: carol\ntwo: carol, dave\n")
 	o.crash()
 	o.s.Wake(id)
@@ -84,7 +87,7 @@ func TestSecondExpansionAdopts(t *testing.T) {
 		t.Errorf("%v in the queue, want the parent and one child", ids)
 	}
 	// The same with a child that a crash cut short.
-	child := id.Derive("expand", "team@example.org")
+	child := childOf(id, "team@example.org", sender)
 	if err := os.Truncate(o.path(child), 100); err != nil {
 		t.Fatal(err)
 	}
@@ -105,7 +108,7 @@ func TestHeldChildIsAdopted(t *testing.T) {
 	m := o.message(id, false)
 	o.s.routeAll(m)
 	m.file.Close()
-	if err := o.q.Hold(id.Derive("expand", "team@example.org")); err != nil {
+	if err := o.q.Hold(childOf(id, "team@example.org", sender)); err != nil {
 		t.Fatal(err)
 	}
 	o.crash()
@@ -181,6 +184,82 @@ func TestListOwner(t *testing.T) {
 		}
 	}
 	o.wantEmpty()
+}
+
+// A list within a list or another alias keeps its owner, whose mail is a child of its own.
+func TestListWithinAnAlias(t *testing.T) {
+	o := newOffice(t)
+	o.aliases("list: gone@elsewhere.example, bob\nowner-list: carol\nchain: list\nmix: dave, list, x@elsewhere.example\nall: list, dave\nowner-all: eve@elsewhere.example\n")
+	for to, c := range map[string]struct {
+		from map[string]string
+		told string
+	}{
+		"chain@example.org": {map[string]string{"gone@elsewhere.example": "carol@example.org", "bob@example.org": "carol@example.org"}, "delivered"},
+		"mix@example.org": {map[string]string{"gone@elsewhere.example": "carol@example.org", "bob@example.org": "carol@example.org",
+			"dave@example.org": sender, "x@elsewhere.example": sender}, "expanded"},
+		"all@example.org": {map[string]string{"gone@elsewhere.example": "carol@example.org", "bob@example.org": "carol@example.org",
+			"dave@example.org": "eve@elsewhere.example"}, "delivered"},
+	} {
+		o.send(sender, to+" SUCCESS,FAILURE")
+		calls := o.courier.took()
+		got := make(map[string]string)
+		for _, k := range calls {
+			for _, rcpt := range k.rcpts {
+				if !k.tx.From.IsNull() {
+					if _, twice := got[rcpt]; twice {
+						t.Errorf("to %s: %s gets two copies", to, rcpt)
+					}
+					got[rcpt] = k.tx.From.String()
+				}
+			}
+		}
+		if !maps.Equal(got, c.from) {
+			t.Errorf("to %s: senders %v, want %v", to, got, c.from)
+		}
+		if r := reports(calls); len(r) != 1 || !strings.Contains(r[0].body, "Action: "+c.told) {
+			t.Errorf("to %s: reports %+v, want %q", to, r, c.told)
+		}
+		o.wantEmpty()
+	}
+}
+
+// A crash between two children of one alias, and edits meanwhile: everybody gets the message, nobody two of it.
+func TestD13_EditedAndCrashedBetweenTwoChildren(t *testing.T) {
+	const before = "mix: list, bob, x@elsewhere.example\nlist: y@elsewhere.example\nowner-list: carol\n"
+	for after, extra := range map[string]string{
+		before: "",
+		"mix: list, bob, x@elsewhere.example\nlist: y@elsewhere.example, z@elsewhere.example\nowner-list: carol\n": "z@elsewhere.example",
+		"mix: bob, x@elsewhere.example, list\nlist: y@elsewhere.example\nowner-list: carol\n":                      "",
+		"mix: bob, list, z@elsewhere.example\nlist: y@elsewhere.example, x@elsewhere.example\nowner-list: carol\n": "z@elsewhere.example",
+	} {
+		for _, last := range []string{sender, "carol@example.org", ""} { // whose child is not there
+			o := newOffice(t)
+			o.aliases(before)
+			id := o.put(sender, "mix@example.org")
+			m := o.message(id, false)
+			o.s.routeAll(m)
+			m.file.Close()
+			if len(o.queued()) != 3 {
+				t.Fatalf("%v in the queue, want the parent and two children", o.queued())
+			}
+			if last != "" {
+				os.Remove(o.path(childOf(id, "mix@example.org", last)))
+			}
+			o.aliases(after)
+			o.crash()
+			o.s.Wake(id)
+			o.one()
+			o.scan()
+			o.now = o.now.Add(time.Minute)
+			o.work()
+			want := map[string]int{"bob@example.org": 1, "x@elsewhere.example": 1, "y@elsewhere.example": 1}
+			if extra != "" {
+				want[extra] = 1
+			}
+			o.wantCalls(after, each(o.courier.took()), want)
+			o.wantEmpty()
+		}
+	}
 }
 
 func TestNotifyOfMembers(t *testing.T) {

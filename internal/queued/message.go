@@ -158,7 +158,7 @@ func (s *Server) early(m *message) bool {
 	}
 	for i := range p.Envelope.Rcpts {
 		r := &p.Envelope.Rcpts[i]
-		if r.State == queue.Pending && parent.Derive("expand", r.Addr) == m.id {
+		if r.State == queue.Pending && r.Addr == m.env.Rcpts[0].Via {
 			return true
 		}
 	}

@@ -21,14 +21,14 @@ func (t *Tables) Expand(m addr.Mailbox, l Limits) (Expansion, error) {
 		return Expansion{Finals: []Final{{Verdict: v}}}, nil
 	}
 	w := walk{t: t, limits: l, done: make(map[visit]bool), seen: make(map[string]bool)}
-	owner := w.start(v, e)
+	w.start(v, e)
 	switch {
 	case w.over:
 		return Expansion{}, tooMany()
 	case w.live == 0 && len(w.finals) > 0:
 		return Expansion{}, worst(w.finals)
 	}
-	return Expansion{Finals: w.finals, Owner: owner}, nil
+	return Expansion{Finals: w.finals}, nil
 }
 
 // worst is the reply for an alias that reaches nobody: a temporary one if there is any, for then all is not lost.
@@ -81,14 +81,13 @@ type place struct {
 	list  bool // in a list file
 }
 
-// start expands the alias v, whose entry is e, and returns its owner.
-func (w *walk) start(v Verdict, e alias.Entry) addr.Mailbox {
+// start expands the alias v, whose entry is e.
+func (w *walk) start(v Verdict, e alias.Entry) {
 	w.t.fill(&v, e)
 	here := step{entry: e}
 	w.done[visit{here, v.Addr.Key()}] = true
 	w.path = append(w.path, here)
 	w.targets(v.Targets, place{addr: v.Addr, skip: []alias.Entry{e}, owner: v.Owner})
-	return v.Owner
 }
 
 func (w *walk) stop() bool { return w.over || w.probe && w.live > 0 }

@@ -95,8 +95,7 @@ type Limits struct {
 
 // Expansion is an address followed to the end.
 type Expansion struct {
-	Finals []Final      // in the order first seen, each mailbox or remote address once
-	Owner  addr.Mailbox // of the address asked for; null if none
+	Finals []Final // in the order first seen, each mailbox or remote address once
 }
 
 // Final is one end of an expansion. Its Kind is Mailbox, Remote, Discard, or Refuse for a member that cannot be reached: one dead
