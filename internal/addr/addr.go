@@ -353,15 +353,21 @@ func (m Mailbox) IsNull() bool { return m == Mailbox{} }
 // Key is the form by which mailboxes of ours are compared and looked up: the local part folded to lower case, and the domain as A-labels.
 // The local part is not quoted: the last "@" divides it from the domain.
 func (m Mailbox) Key() string {
-	local := strings.ToLower(m.Local)
+	m.Local = strings.ToLower(m.Local)
+	return m.ForeignKey()
+}
+
+// ForeignKey is the form by which mailboxes of other hosts are compared: only they know whether the case of a local part means
+// anything (RFC 5321 section 2.4).
+func (m Mailbox) ForeignKey() string {
 	if m.Domain == "" {
-		return local
+		return m.Local
 	}
 	domain := m.Domain
 	if a, err := ASCIIDomain(domain); err == nil {
 		domain = a
 	}
-	return local + "@" + domain
+	return m.Local + "@" + domain
 }
 
 // IsASCII: can travel without SMTPUTF8 once the domain is written as A-labels.

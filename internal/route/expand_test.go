@@ -46,7 +46,7 @@ func TestExpand(t *testing.T) {
 		{"unknown", "", "", "x@host.example", "error 550 5.1.1 no such user here"},
 		{"list", "t: alice, bob, c@remote.example", "", "t@localhost", "alice@localhost, bob@localhost, c@remote.example"},
 		{"nested", "t: u, alice\nu: bob, alice", "", "t@host.example", "bob@host.example, alice@host.example"},
-		{"each once", "t: alice, Alice@localhost, alice+x, C@remote.example, c@remote.example", "", "t@host.example", "alice@host.example, C@remote.example"},
+		{"each once", "t: alice, Alice@localhost, alice+x, C@remote.example, c@remote.example, C@Remote.Example", "", "t@host.example", "alice@host.example, C@remote.example, c@remote.example"},
 		{"dead member", "t: nobody, alice, noone", "", "t@host.example", "!550 5.1.1 nobody@host.example, alice@host.example, !550 5.1.1 noone@host.example"},
 		{"blackhole", "t: /dev/null", "", "t@host.example", ""},
 		{"blackhole and more", "t: /dev/null, alice", "", "t@host.example", "alice@host.example"},

@@ -107,8 +107,11 @@ type Final struct {
 
 // Key is the same for finals that get one copy between them: the mailbox for local ones, the address for others.
 func (f *Final) Key() string {
-	if f.Kind == Mailbox {
+	switch f.Kind {
+	case Mailbox:
 		return f.Mailbox.Key()
+	case Remote:
+		return f.Addr.ForeignKey()
 	}
 	return f.Addr.Key()
 }

@@ -80,7 +80,15 @@ func (s *session) cmdRcpt(args string) *smtp.Reply {
 		to.Domain = cmp.Or(s.conf.Home, s.conf.Hostname) // RFC 5321 section 4.5.1: <postmaster> is ours
 	}
 	s.tx.last = to.String()
-	if s.tx.has(to.Key()) {
+	final, err := s.conf.Recipients.Admit(to, s.mayRelay())
+	if err != nil {
+		return s.ourFault("judge recipient", err)
+	}
+	key := to.ForeignKey()
+	if !final.IsNull() {
+		key = to.Key()
+	}
+	if s.tx.has(key) {
 		return rcptOk() // stored once, however often it is named (S12)
 	}
 	if len(s.tx.env.Rcpts) >= s.rcptLimit() {
@@ -92,15 +100,11 @@ func (s *session) cmdRcpt(args string) *smtp.Reply {
 		}
 		return smtp.NewReply(452, "4.5.3", "too many recipients, send the others later")
 	}
-	final, err := s.conf.Recipients.Admit(to, s.mayRelay())
-	if err != nil {
-		return s.ourFault("judge recipient", err)
-	}
 	if s.srv.Room != nil && !final.IsNull() && !s.srv.Room(final.Key(), max(s.tx.size, 0), s.srv.now()) {
 		// For now, as the delivery agent says it: the user may make room, and the sender's server tries again.
 		return smtp.NewReply(452, "4.2.2", "mailbox full")
 	}
-	s.tx.add(to, final, p)
+	s.tx.add(key, to, final, p)
 	s.rcpts++
 	return rcptOk()
 }
@@ -115,11 +119,11 @@ func (t *transaction) has(key string) bool {
 	return ok
 }
 
-func (t *transaction) add(to, final addr.Mailbox, p smtp.RcptParams) {
+func (t *transaction) add(seen string, to, final addr.Mailbox, p smtp.RcptParams) {
 	if t.seen == nil {
 		t.seen = make(map[string]struct{})
 	}
-	t.seen[to.Key()] = struct{}{}
+	t.seen[seen] = struct{}{}
 	t.env.Rcpts = append(t.env.Rcpts, queue.Rcpt{State: queue.Pending, Addr: to.String(), Notify: p.Notify, ORcpt: p.ORcpt})
 	key := ""
 	if !final.IsNull() {

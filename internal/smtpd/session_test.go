@@ -216,6 +216,13 @@ func TestS12_ManyRecipients(t *testing.T) {
 	if n := strings.Count(out, "250 2.1.5"); n != 501 || m.count() != 1 || len(m.messages[0].env.Rcpts) != 1 {
 		t.Errorf("%d recipients taken, %d messages", n, m.count())
 	}
+	// Whether the case of a local part means anything, only its host knows (RFC 5321 section 2.4).
+	conf = testConfig()
+	conf.Recipients = anyone{}
+	out, m = talk(t, conf, opening, "RCPT TO:<D@other.example>\r\nRCPT TO:<d@OTHER.example>\r\nRCPT TO:<D@OTHER.example>\r\nDATA\r\n.\r\n")
+	if n := strings.Count(out, "250 2.1.5"); n != 4 || m.count() != 1 || len(m.messages[0].env.Rcpts) != 3 {
+		t.Errorf("%d recipients taken, %d messages", n, m.count())
+	}
 	if (&session{conf: &Config{}}).rcptLimit() < 100 {
 		t.Error("fewer than 100 recipients without a limit")
 	}
