@@ -77,7 +77,12 @@ type candidate struct {
 	known  facts.Facts
 	file   io.ReaderAt
 	err    error
+
+	room *scratch
 }
+
+// scratch is room for what is looked through, that who asks one message after the other makes once.
+type scratch struct{ fields, text []byte }
 
 // stage is what is known of a candidate: from one to the next what was known before is, too, but for the columns.
 type stage int
@@ -333,16 +338,16 @@ func (q *query) askOne(c *condition, x *candidate) answer {
 			return undecided
 		}
 		if c.Op == imap.SearchEmailID {
-			return answerOf(string(x.known.AppendEmailID(q.u.fields[:0])) == c.Text)
+			return answerOf(string(x.known.AppendEmailID(x.room.fields[:0])) == c.Text)
 		}
-		return answerOf(string(x.known.AppendThreadID(q.u.fields[:0])) == c.Text)
+		return answerOf(string(x.known.AppendThreadID(x.room.fields[:0])) == c.Text)
 	case imap.SearchHeader:
 		return q.header(c, x)
 	case imap.SearchBody, imap.SearchText:
 		if x.stage < stageFile {
 			return undecided
 		}
-		return answerOf(q.inText(c, x))
+		return answerOf(x.inText(c))
 	}
 	return no
 }
@@ -401,22 +406,22 @@ func (q *query) header(c *condition, x *candidate) answer {
 		if x.stage < stageFile {
 			return undecided
 		}
-		return answerOf(q.inFields(q.headerOf(x, x.known.Root().Header()), c, c.Name))
+		return answerOf(x.inFields(x.header(x.known.Root().Header()), c, c.Name))
 	}
-	q.u.fields = x.known.AppendFields(q.u.fields[:0], c.names)
-	return answerOf(q.inFields(q.u.fields, c, c.Name) || q.inAddresses(x.known, c))
+	x.room.fields = x.known.AppendFields(x.room.fields[:0], c.names)
+	return answerOf(x.inFields(x.room.fields, c, c.Name) || x.inAddresses(c))
 }
 
 // inAddresses looks in what ENVELOPE shows, too: an address may have comments and quotes in it that nobody types (RFC 9051 section 6.4.4: FROM is in the envelope).
-func (q *query) inAddresses(known facts.Facts, c *condition) bool {
+func (x *candidate) inAddresses(c *condition) bool {
 	if c.list == nil {
 		return false
 	}
-	list := c.list(known.Envelope())
+	list := c.list(x.known.Envelope())
 	for i := range list.Len() {
 		a := list.At(i)
-		q.u.scratch = append(append(append(q.u.scratch[:0], a.Mailbox...), '@'), a.Host...)
-		if c.text.In(q.u.scratch) {
+		x.room.text = append(append(append(x.room.text[:0], a.Mailbox...), '@'), a.Host...)
+		if c.text.In(x.room.text) {
 			return true
 		}
 	}
@@ -439,7 +444,7 @@ func addressesOf(field string) func(facts.Envelope) facts.Addresses {
 }
 
 // inFields looks in the fields of that name, "" for all of them.
-func (q *query) inFields(header []byte, c *condition, name string) bool {
+func (x *candidate) inFields(header []byte, c *condition, name string) bool {
 	for fields := message.Scan(header, true); ; {
 		f, ok := fields.Next()
 		if !ok {
@@ -448,12 +453,12 @@ func (q *query) inFields(header []byte, c *condition, name string) bool {
 		if name != "" && !f.Is(name) {
 			continue
 		}
-		text := q.u.scratch[:0]
+		text := x.room.text[:0]
 		if name == "" { // TEXT: who looks for "Subject: x" finds it
 			text = append(append(text, f.Name()...), ": "...)
 		}
 		text = f.AppendText(text)
-		q.u.scratch = text
+		x.room.text = text
 		if bytes.Contains(text, []byte("=?")) {
 			text = []byte(message.Text(string(text)))
 		}
@@ -463,8 +468,8 @@ func (q *query) inFields(header []byte, c *condition, name string) bool {
 	}
 }
 
-// headerOf reads a header, as much of it as is looked through.
-func (q *query) headerOf(x *candidate, span message.Span) []byte {
+// header reads a header, as much of it as is looked through.
+func (x *candidate) header(span message.Span) []byte {
 	b := make([]byte, min(span.Octets, maxHeader))
 	n, err := x.file.ReadAt(b, span.Offset)
 	if err != nil && err != io.EOF {
@@ -475,31 +480,31 @@ func (q *query) headerOf(x *candidate, span message.Span) []byte {
 
 // inText looks in all that is text: the bodies of text parts, decoded, and for TEXT the headers above them. RFC 9051 section 6.4.4: BODY "doesn't match any header
 // fields", those of parts neither: who looks for "attachment" there does not want all that have one.
-func (q *query) inText(c *condition, x *candidate) bool {
-	return q.inPart(c, x, x.known.Root(), c.Op == imap.SearchText)
+func (x *candidate) inText(c *condition) bool {
+	return x.inPart(c, x.known.Root(), c.Op == imap.SearchText)
 }
 
-func (q *query) inPart(c *condition, x *candidate, p facts.Part, header bool) bool {
-	if header && q.inFields(q.headerOf(x, p.Header()), c, "") {
+func (x *candidate) inPart(c *condition, p facts.Part, header bool) bool {
+	if header && x.inFields(x.header(p.Header()), c, "") {
 		return true
 	}
 	switch {
 	case p.IsMultipart():
 		for child, ok := p.First(); ok; child, ok = child.Next(p) {
-			if q.inPart(c, x, child, header) {
+			if x.inPart(c, child, header) {
 				return true
 			}
 		}
 	case p.IsMessage():
 		child, ok := p.First()
-		return ok && q.inPart(c, x, child, header)
+		return ok && x.inPart(c, child, header)
 	case equalFold(p.Type(), "text"), equalFold(p.Type(), "message"): // message/delivery-status says who did not get it
-		return q.inBody(c, x, p)
+		return x.inBody(c, p)
 	}
 	return false
 }
 
-func (q *query) inBody(c *condition, x *candidate, p facts.Part) bool {
+func (x *candidate) inBody(c *condition, p facts.Part) bool {
 	body := p.Body()
 	r := message.Decode(io.NewSectionReader(x.file, body.Offset, body.Octets), string(p.Encoding()), string(p.Charset()))
 	s := c.text.Scanner()

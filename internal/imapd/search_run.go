@@ -1,9 +1,12 @@
 package imapd
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"slices"
+	"sync"
+	"sync/atomic"
 
 	"postamt/internal/mailbox"
 )
@@ -19,7 +22,11 @@ type run struct {
 	next int           // of these
 	list []listed      // of some before that
 
-	x candidate // the one that is asked
+	x    candidate // the one that is asked
+	room scratch
+
+	unread []candidate // of which only the file knows
+	octets int         // of their facts
 }
 
 // listed is what the mailbox knows of an open message.
@@ -40,7 +47,7 @@ func (q *query) run(ctx context.Context, uids []uint32, progress func(done int) 
 	there := 0
 	q.v.box.Each(uids[q.first:], func(i int, m *mailbox.Message) bool {
 		there++
-		r.x = candidate{m: m, number: uint32(q.first + i + 1)}
+		r.x = candidate{m: m, number: uint32(q.first + i + 1), room: &r.room}
 		switch q.ask(&q.root, &r.x) {
 		case yes:
 			r.found(m)
@@ -98,14 +105,13 @@ func (r *run) closer() error {
 				return nil
 			}
 			x.stage, x.known = stageFacts, known
-			a := r.ask(&r.root, x)
-			if a == undecided {
-				a = r.read(x)
+			if a := r.ask(&r.root, x); a != undecided {
+				return r.decided(x, a)
 			}
-			return r.decided(x, a)
+			return r.readLater(x)
 		})
 		r.missing = r.missing || there < len(r.open)
-		return err
+		return errors.Join(r.read(), err)
 	}
 	for _, uid := range r.uids() {
 		if x := r.candidate(uid); x != nil {
@@ -139,7 +145,7 @@ func (r *run) candidate(uid uint32) *candidate {
 			r.list = r.list[1:]
 		}
 		if len(r.list) > 0 && r.list[0].UID == uid {
-			r.x = candidate{m: &r.list[0].Message, number: r.list[0].number}
+			r.x = candidate{m: &r.list[0].Message, number: r.list[0].number, room: &r.room}
 			return &r.x
 		}
 		if len(r.list) > 0 || r.next == len(r.open) {
@@ -174,8 +180,52 @@ func (r *run) decided(x *candidate, a answer) error {
 	return r.progress(r.done)
 }
 
-// read opens the file of a message and asks once more.
-func (q *query) read(x *candidate) answer {
+const (
+	fileReaders  = 4       // files that are looked through at a time: two processors, and others that wait for a disk
+	unreadMost   = 64      // messages that wait for that
+	unreadOctets = 1 << 20 // of their facts
+)
+
+// readLater keeps a message until there are some to be read at a time.
+func (r *run) readLater(x *candidate) error {
+	y := *x
+	y.known = bytes.Clone(x.known)
+	r.unread = append(r.unread, y)
+	if r.octets += len(y.known); len(r.unread) < unreadMost && r.octets < unreadOctets {
+		return nil
+	}
+	return r.read()
+}
+
+// read opens the files of messages and asks once more.
+func (r *run) read() error {
+	list := r.unread
+	answers := make([]answer, len(list))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(fileReaders, len(list)) {
+		wg.Go(func() {
+			var room scratch
+			for k := int(next.Add(1)) - 1; k < len(list) && r.ctx.Err() == nil; k = int(next.Add(1)) - 1 {
+				list[k].room = &room
+				answers[k] = r.readOne(&list[k])
+			}
+		})
+	}
+	wg.Wait()
+	r.unread, r.octets = list[:0], 0
+	if err := r.ctx.Err(); err != nil {
+		return err
+	}
+	for k := range list {
+		if err := r.decided(&list[k], answers[k]); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (q *query) readOne(x *candidate) answer {
 	f, err := q.v.box.File(x.m.UID)
 	if err != nil {
 		x.err = err
