@@ -3,6 +3,7 @@ package imapd
 import (
 	"cmp"
 	"errors"
+	"slices"
 
 	"postamt/internal/facts"
 	"postamt/internal/imap"
@@ -39,13 +40,70 @@ func (u *user) cmdSort(cmd imap.Command, d *imap.Decoder) error {
 	return cmp.Or(u.update(cmd, r, q, criteria, sorted), q.end(cmd))
 }
 
-// sorted are messages in an order.
+// sorted are messages in an order. That of all messages is remembered, for the next who asks: webmail does for each page.
 func (u *user) sorted(criteria []thread.Criterion, uids []uint32) ([]uint32, error) {
+	box, name := u.view.box, orderName(criteria)
+	if name != "" {
+		if order, ok := box.Kept(name, nil).([]uint32); ok {
+			return these(order, uids), nil
+		}
+	}
 	s := thread.NewSorter(criteria, len(uids))
 	if err := u.each(criteria, uids, s); err != nil {
 		return nil, err
 	}
-	return s.Sorted(), nil
+	sorted := s.Sorted()
+	if name != "" && len(sorted) == len(uids) && len(uids) >= sortAnew {
+		box.Keep(name, uids, slices.Clone(sorted))
+	}
+	return sorted, nil
+}
+
+// sortAnew is how few messages are sorted each time.
+const sortAnew = 500
+
+// orderName is what an order is remembered by, "" if it is not: what it is of can become another, or is at hand.
+func orderName(criteria []thread.Criterion) string {
+	name, facts := []byte("SORT"), false
+	for _, c := range criteria {
+		if c.Key == thread.Size {
+			return ""
+		}
+		facts = facts || c.Key != thread.Arrival
+		if c.Reverse {
+			name = append(name, '-')
+		}
+		name = append(name, '0'+byte(c.Key))
+	}
+	if !facts {
+		return ""
+	}
+	return string(name)
+}
+
+// these are those of order that are in uids, which ascend.
+func these(order, uids []uint32) []uint32 {
+	list := make([]uint32, 0, len(uids))
+	if len(uids) == 0 {
+		return list
+	}
+	first, last := uids[0], uids[len(uids)-1]
+	in := func(uid uint32) bool { _, ok := slices.BinarySearch(uids, uid); return ok }
+	if n := int(last-first) + 1; n <= 64*len(uids) {
+		bits := make([]uint64, n/64+1)
+		for _, uid := range uids {
+			bits[(uid-first)/64] |= 1 << ((uid - first) % 64)
+		}
+		in = func(uid uint32) bool {
+			return uid >= first && uid <= last && bits[(uid-first)/64]>>((uid-first)%64)&1 != 0
+		}
+	}
+	for _, uid := range order {
+		if in(uid) {
+			list = append(list, uid)
+		}
+	}
+	return list
 }
 
 // sortKey is the key of a criterion; false: it is not offered.
@@ -202,10 +260,31 @@ func (u *user) cmdThread(cmd imap.Command, d *imap.Decoder) error {
 	if err != nil {
 		return err
 	}
-	v := u.view
-	t := thread.New(algorithm, len(q.matches))
+	tree, err := u.threads(algorithm, q.matches)
+	if err != nil {
+		return err
+	}
+	b := append(u.buf[:0], "* THREAD"...)
+	if len(q.matches) > 0 {
+		number := u.view.number
+		if cmd.UID {
+			number = func(uid uint32) uint32 { return uid }
+		}
+		b = tree.AppendList(append(b, ' '), number)
+	}
+	u.send(append(b, crlf...))
+	return q.end(cmd)
+}
+
+// threads are the UIDs of messages in threads. Those of all messages are remembered, as in sorted.
+func (u *user) threads(algorithm thread.Algorithm, uids []uint32) (*thread.Tree, error) {
+	v, name := u.view, "THREAD"+string('0'+byte(algorithm))
+	if tree, ok := v.box.Kept(name, uids).(*thread.Tree); ok {
+		return tree, nil
+	}
+	t, added := thread.New(algorithm, len(uids)), 0
 	const columns = 1<<facts.ColumnSent | 1<<facts.ColumnBase | 1<<facts.ColumnThread
-	if err := v.box.Columns(u.ctx, v.validity, q.matches, columns, func(uid uint32, values [][]byte) error {
+	if err := v.box.Columns(u.ctx, v.validity, uids, columns, func(uid uint32, values [][]byte) error {
 		sent, _, ok := facts.SentOf(values[facts.ColumnSent])
 		arrived := sent
 		if !ok || algorithm == thread.Refs { // by the date of arrival
@@ -220,24 +299,20 @@ func (u *user) cmdThread(cmd imap.Command, d *imap.Decoder) error {
 				sent = arrived
 			}
 		}
-		id := uid
-		if !cmd.UID {
-			id = v.number(uid)
-		}
 		own, refs, _ := facts.NextID(values[facts.ColumnThread])
-		t.Add(id, sent, arrived, own)
+		t.Add(uid, sent, arrived, own)
+		added++
 		for ref, rest, ok := facts.NextID(refs); ok; ref, rest, ok = facts.NextID(rest) {
 			t.Reference(ref)
 		}
 		t.Subject(facts.BaseOf(values[facts.ColumnBase]))
 		return nil
 	}); err != nil {
-		return err
+		return nil, err
 	}
-	b := append(u.buf[:0], "* THREAD"...)
-	if len(q.matches) > 0 {
-		b = t.Tree().AppendList(append(b, ' '))
+	tree := t.Tree()
+	if added == len(uids) && added >= sortAnew {
+		v.box.Keep(name, uids, tree)
 	}
-	u.send(append(b, crlf...))
-	return q.end(cmd)
+	return tree, nil
 }

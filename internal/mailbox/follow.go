@@ -202,6 +202,64 @@ func (b *Mailbox) Snapshot() (uids []uint32, validity uint32, highest uint64) {
 	return t.uids[:len(t.uids):len(t.uids)], x.validity, x.highest
 }
 
+// maxKept things are remembered of a mailbox: two orders, or the threads.
+const maxKept = 2
+
+// Keep remembers, as long as the mailbox is open and no message has come or gone, what somebody has found out about these messages, which are all there are: else it is
+// forgotten at once. It is what does not change with flags. Nobody may change it.
+func (b *Mailbox) Keep(name string, uids []uint32, value any) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	t := b.keeping()
+	if !b.index.x.isAll(uids) {
+		return
+	}
+	for old := range t.kept {
+		if len(t.kept) < maxKept {
+			break
+		}
+		delete(t.kept, old)
+	}
+	if t.kept == nil {
+		t.kept = make(map[string]any, maxKept)
+	}
+	t.kept[name] = value
+}
+
+// Kept is what is remembered by that name, nil for nothing. With uids it is of these messages and no others.
+func (b *Mailbox) Kept(name string, uids []uint32) any {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	value := b.keeping().kept[name]
+	if value != nil && uids != nil && !b.index.x.isAll(uids) {
+		return nil
+	}
+	return value
+}
+
+// keeping forgets what was of other messages.
+func (b *Mailbox) keeping() *told {
+	x, t := b.index.x, &b.told
+	t.begin(x)
+	if t.keptWith != x.members {
+		t.kept, t.keptWith = nil, x.members
+	}
+	return t
+}
+
+// isAll: these are all messages.
+func (x *index) isAll(uids []uint32) bool {
+	if len(uids) != len(x.messages) {
+		return false
+	}
+	for i, uid := range uids {
+		if x.messages[i].uid != uid {
+			return false
+		}
+	}
+	return true
+}
+
 // FirstUnseen is the first message that nobody has seen, 0: there is none.
 func (b *Mailbox) FirstUnseen() uint32 {
 	b.mu.Lock()
@@ -227,6 +285,9 @@ type told struct {
 	changes uint64 // when unseen was found
 	uids    []uint32
 	unseen  uint32
+
+	kept     map[string]any
+	keptWith uint64 // members
 }
 
 // begin forgets what is of another index.

@@ -31,7 +31,7 @@ func threader(a Algorithm, all []message) *Threader {
 }
 
 func threads(a Algorithm, all []message) string {
-	return string(threader(a, all).Tree().AppendList(nil))
+	return string(threader(a, all).Tree().AppendList(nil, itself))
 }
 
 // node is the model's: with pointers, and as slow as the words of RFC 5256.
@@ -269,3 +269,5 @@ func members(v *modelNode) string {
 	}
 	return s + " " + list(v.children)
 }
+
+func itself(id uint32) uint32 { return id }

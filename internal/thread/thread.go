@@ -161,7 +161,7 @@ func (t *Threader) Tree() *Tree {
 	copy(b.ids, t.ids)
 	if t.algorithm == Refs {
 		t.refs(b, r)
-		return &b.Tree
+		return b.Tree
 	}
 	// Step 6. Whatever comes first in its place is the earliest there: siblings, and the first children of dummies.
 	for _, d := range t.dates {
@@ -179,7 +179,7 @@ func (t *Threader) Tree() *Tree {
 		}
 		b.add(p, d.n)
 	}
-	return &b.Tree
+	return b.Tree
 }
 
 func (t *Threader) orderedSubject() *Tree {
@@ -196,7 +196,7 @@ func (t *Threader) orderedSubject() *Tree {
 			b.add(first[i], d.n)
 		}
 	}
-	return &b.Tree
+	return b.Tree
 }
 
 // roots is what is below the root. Messages are numbers up to messages, dummies those above.

@@ -447,7 +447,7 @@ func BenchmarkThread(b *testing.B) {
 	b.Run("AppendList", func(b *testing.B) {
 		tree := threader(References, all).Tree()
 		for b.Loop() {
-			pool = tree.AppendList(pool[:0])
+			pool = tree.AppendList(pool[:0], itself)
 		}
 	})
 	b.Run("chain", func(b *testing.B) {

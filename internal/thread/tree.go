@@ -47,8 +47,8 @@ func (t *Tree) Walk(f func(token Token, id uint32)) {
 	}
 }
 
-// AppendList appends all threads as THREAD answers them, without "THREAD" and the space behind it: "(2)(3 6 (4 23)(44 7 96))".
-func (t *Tree) AppendList(dst []byte) []byte {
+// AppendList appends all threads as THREAD answers them, without "THREAD" and the space behind it: "(2)(3 6 (4 23)(44 7 96))". Number is what a message is called.
+func (t *Tree) AppendList(dst []byte, number func(id uint32) uint32) []byte {
 	last := Open
 	t.Walk(func(token Token, id uint32) {
 		if last == Number && token != Close {
@@ -58,7 +58,7 @@ func (t *Tree) AppendList(dst []byte) []byte {
 		case Open:
 			dst = append(dst, '(')
 		case Number:
-			dst = strconv.AppendUint(dst, uint64(id), 10)
+			dst = strconv.AppendUint(dst, uint64(number(id)), 10)
 		case Close:
 			dst = append(dst, ')')
 		}
@@ -68,12 +68,12 @@ func (t *Tree) AppendList(dst []byte) []byte {
 
 // builder makes a Tree of children that are added in the order in which they are to stand.
 type builder struct {
-	Tree
+	*Tree
 	last []uint32 // child
 }
 
 func newBuilder(nodes int) *builder {
-	return &builder{Tree{make([]uint32, nodes), make([]uint32, nodes), make([]uint32, nodes)}, make([]uint32, nodes)}
+	return &builder{&Tree{make([]uint32, nodes), make([]uint32, nodes), make([]uint32, nodes)}, make([]uint32, nodes)}
 }
 
 func (b *builder) add(parent, n uint32) {
