@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -17,44 +16,19 @@ import (
 	"postamt/test/suite"
 )
 
-// memoryGroups are the cgroups of version 1, which can limit the memory of one program.
-const memoryGroups = "/sys/fs/cgroup/memory"
-
 // confine returns a directory of programs like those in bin, each of which enters a group of its own with so much memory.
-// counts is what its control files say.
-func confine(t *testing.T, bin string, limit int) (dir string, counts func(program, file string) string) {
+func confine(t *testing.T, bin string, limit int) (dir string, groups []*suite.MemoryGroup) {
 	t.Helper()
-	needRoot(t)
-	parent, err := os.MkdirTemp(memoryGroups, "postamt-")
-	if err != nil {
-		t.Skip("no memory cgroups of version 1: ", err)
-	}
-	t.Cleanup(func() { os.Remove(parent) })
 	dir = t.TempDir()
 	for _, name := range suite.Programs {
-		group := filepath.Join(parent, name)
-		if err := os.Mkdir(group, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() {
-			// A group is busy until what ended in it is gone.
-			suite.Await(patience, "an empty group", func() bool { return os.Remove(group) == nil })
-		})
-		if err := os.WriteFile(filepath.Join(group, "memory.limit_in_bytes"), []byte(strconv.Itoa(limit)), 0); err != nil {
-			t.Skip("memory.limit_in_bytes: ", err)
-		}
-		script := fmt.Sprintf("#!/bin/sh\necho $$ >%s/cgroup.procs && exec %s/%s \"$@\"\n", group, bin, name)
+		g := suite.NewMemoryGroup(t, limit)
+		groups = append(groups, g)
+		script := fmt.Sprintf("#!/bin/sh\n%s && exec %s/%s \"$@\"\n", g.Enter(), bin, name)
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(script), 0o755); err != nil {
 			t.Fatal(err)
 		}
 	}
-	return dir, func(program, file string) string {
-		b, err := os.ReadFile(filepath.Join(parent, program, file))
-		if err != nil {
-			t.Error(err)
-		}
-		return string(b)
-	}
+	return dir, groups
 }
 
 // TestF12_Memory is P6: with 64 MB for each program, beside a thousand connections and a thousand waiting messages, messages of
@@ -65,7 +39,7 @@ func TestF12_Memory(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	bin, counts := confine(t, bin, limit)
+	bin, groups := confine(t, bin, limit)
 	s := suite.Start(t, suite.Config{Bin: bin, Users: users, Aliases: aliases, Settings: "relay_clients 127.0.0.0/8\n" +
 		"smtpd_session_limit 2000\nsmtpd_client_limit 0\nsmtpd_stress_percent 100\nrecipient_limit 5000\n",
 		Routes: "away.test [127.0.0.1]:9\n"})
@@ -137,9 +111,13 @@ func TestF12_Memory(t *testing.T) {
 	ask("NOOP\r\n", "250 ")
 	for i, pid := range s.Pids() {
 		name := suite.Programs[i]
-		if pid != pids[i] || strings.Contains(counts(name, "memory.oom_control"), "oom_kill 1") {
+		killed, err := groups[i].Killed()
+		if err != nil {
+			t.Error(err)
+		}
+		if pid != pids[i] || killed > 0 {
 			t.Errorf("%s was killed", name)
 		}
-		t.Logf("%s: at most %s of %d bytes with what the kernel keeps of files", name, strings.TrimSpace(counts(name, "memory.max_usage_in_bytes")), limit)
+		t.Logf("%s: at most %s of %d bytes with what the kernel keeps of files", name, groups[i].Peak(), limit)
 	}
 }

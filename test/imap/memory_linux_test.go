@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -19,7 +18,6 @@ import (
 // does, or is killed alone: the others are served, and no message is lost.
 func TestF12_Memory(t *testing.T) {
 	const messages = 100_000
-	const groups = "/sys/fs/cgroup/memory"
 	var st unix.Statfs_t
 	if unix.Statfs("/dev/shm", &st) != nil || st.Bavail*uint64(st.Bsize) < 1<<30 || st.Ffree < 2*messages {
 		t.Skip("/dev/shm has no room for 100,000 files")
@@ -28,19 +26,14 @@ func TestF12_Memory(t *testing.T) {
 	for _, limit := range []int{64 << 20, 128 << 20} {
 		t.Run(fmt.Sprint(limit>>20), func(t *testing.T) {
 			s := newSite(t, false).All()
-			group, err := os.MkdirTemp(groups, "postamt-")
-			if err != nil {
-				t.Skip("no memory cgroups of version 1: ", err)
-			}
-			t.Cleanup(func() { suite.Await(site.Limit, "an empty group", func() bool { return os.Remove(group) == nil }) })
-			s.Must(os.WriteFile(group+"/memory.limit_in_bytes", []byte(strconv.Itoa(limit)), 0))
+			group := suite.NewMemoryGroup(t, limit)
 			bob, alice := s.login("bob", true), s.login("alice", true)
 			for i := range messages {
 				path := fmt.Sprintf("%s/cur/%d.M%dP1.host:2,", s.Alice, 1700000000+i, i)
 				s.Must(errors.Join(os.WriteFile(path, []byte("Subject: x\n\nx\n"), 0o600), os.Chown(path, site.AliceID, site.AliceID)))
 			}
 			worker := s.Part("worker")
-			s.Must(os.WriteFile(group+"/cgroup.procs", []byte(strconv.Itoa(worker)), 0))
+			s.Must(group.Add(worker))
 			alice.Say("a SELECT INBOX")
 			exists := fmt.Sprintf("* %d EXISTS", messages)
 			said := ""
@@ -51,9 +44,9 @@ func TestF12_Memory(t *testing.T) {
 				}
 				said = line
 			}
-			b, err := os.ReadFile(group + "/memory.oom_control")
+			n, err := group.Killed()
 			s.Must(err)
-			killed := !strings.Contains(string(b), "oom_kill 0")
+			killed := n > 0
 			t.Logf("killed: %v", killed)
 			if !strings.HasPrefix(said, "a OK ") && (limit > 64<<20 || !killed) {
 				t.Errorf("%q", said)
@@ -63,7 +56,7 @@ func TestF12_Memory(t *testing.T) {
 			}
 			bob.Do("a NOOP", "a OK ")
 			alice.Close()
-			s.Must(os.WriteFile(group+"/memory.limit_in_bytes", []byte("-1"), 0))
+			s.Must(group.Limit(0))
 			syscall.Kill(worker, syscall.SIGKILL)
 			s.Await("all messages", func() bool { // another worker comes after a second
 				c := s.Dial(true)
