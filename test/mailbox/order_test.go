@@ -121,7 +121,7 @@ func threads(a thread.Algorithm, all []known) string {
 		}
 		t.Subject([]byte(k.base), k.reply)
 	}
-	return string(t.Tree().AppendList(nil))
+	return string(t.Tree().AppendList(nil, func(id uint32) uint32 { return id }))
 }
 
 func sorted(criteria []thread.Criterion, all []known) []uint32 {

@@ -222,10 +222,10 @@ func (f figures) workers() int {
 	return n
 }
 
-// What more at the end is no leak: threads, which Go keeps, and makes when many wait for the disk at once; memory, whose heap has grown to what the
+// What more at the end is no leak: threads, which Go keeps, as many as have waited for the disk at once (a goroutine that hangs is seen in the end); memory, whose heap has grown to what the
 // busiest moment needed; the lists of mailboxes, which are written anew when a third and a hundred of the lines are of messages that are gone.
 const (
-	threadsMore = 12
+	threadsMore = 64
 	memoryTimes = 1.3
 	memoryMore  = 12 << 20
 	indexMore   = 64 << 10 // a mailbox
