@@ -18,8 +18,7 @@ import (
 // expansion turns the recipients of one message that are aliases into child messages, in one pass.
 //
 // Each alias becomes one child, and one more for each list within it that has an owner of its own. Their ids are
-// derived from the parent's, the alias and the sender: after a crash before the parent's mark, the second pass finds
-// those of the first. What the message already reaches, directly or through an earlier alias, is left out, so
+// derived from the parent's: after a crash before the parent's mark, the second pass finds those of the first. What the message already reaches, directly or through an earlier alias, is left out, so
 // that a person on two lists of one message gets one copy. (Should that be seen differently after a crash, the maildir
 // name, which derives from the accepted message, still makes it one.)
 type expansion struct {
@@ -140,15 +139,20 @@ func (e *expansion) children(parent *queue.Rcpt, finals []route.Final) (children
 	return children
 }
 
-// spawn queues the children of one alias. Those that are there, from before a crash, name whom the alias stood for then;
-// if it has been edited since, before all of them were written, what is missing in them makes one child more.
-func (e *expansion) spawn(parent *queue.Rcpt, finals []route.Final, source string) error {
-	m, children, written := e.m, e.children(parent, finals), 0
+// spawn queues the children of one alias. The last of them has an id that follows from the alias alone: where it is there, from before a crash, all of them were
+// written, and name whom the alias stood for then. Where only others are, each says whom it is for; who is in none of them gets one of those that are written now.
+func (e *expansion) spawn(parent *queue.Rcpt, finals []route.Final, source string) (err error) {
+	m, before := e.m, len(e.m.spawned)
 	spawned := func(id queue.ID, rcpts int) {
-		written++
 		m.spawned = append(m.spawned, id)
 		e.s.log.Expanded(string(m.id), parent.Addr, string(id), rcpts, source)
 	}
+	last := m.id.Derive("expand", parent.Addr)
+	if whole, _ := e.s.queue.Recover(last); whole {
+		spawned(last, e.adopt(last))
+		return nil
+	}
+	children := e.children(parent, finals)
 	for _, c := range children {
 		for n := 0; ; n++ {
 			c.ID = m.id.Derive("expand", parent.Addr, c.From, strconv.Itoa(n))
@@ -158,32 +162,32 @@ func (e *expansion) spawn(parent *queue.Rcpt, finals []route.Final, source strin
 			spawned(c.ID, e.adopt(c.ID))
 		}
 	}
+	children = slices.DeleteFunc(children, func(c *child) bool {
+		c.members = slices.DeleteFunc(c.members, func(r member) bool { return e.seen[r.key] })
+		return len(c.members) == 0
+	})
+	if len(children) > 0 {
+		children[len(children)-1].ID = last
+	}
 	for _, c := range children {
-		var keys []string
 		for i := range c.members {
-			if r := &c.members[i]; !e.seen[r.key] {
-				e.seen[r.key] = true
-				keys, c.Rcpts = append(keys, r.key), append(c.Rcpts, r.Rcpt)
-			}
-		}
-		if len(keys) == 0 {
-			continue
+			c.Rcpts = append(c.Rcpts, c.members[i].Rcpt)
 		}
 		adopted, err := e.s.spawn(&c.Envelope, m.file.Reader)
-		if err != nil || adopted {
-			for _, key := range keys {
-				delete(e.seen, key)
-			}
-		}
 		if err != nil {
+			m.spawned = m.spawned[:before] // they wait until their parent is marked
 			return err
 		}
+		spawned(c.ID, len(c.Rcpts))
 		if adopted { // it is held
 			e.adopt(c.ID)
+			continue
 		}
-		spawned(c.ID, len(c.Rcpts))
+		for i := range c.members {
+			e.seen[c.members[i].key] = true
+		}
 	}
-	if written == 0 {
+	if len(m.spawned) == before {
 		// Everyone it stands for gets the message another way, or nobody is meant to get it.
 		e.s.log.Expanded(string(m.id), parent.Addr, "-", 0, source)
 	}
