@@ -26,6 +26,7 @@ const quick = "retry_min 1s\nretry_max 2s\nqueue_scan_interval 1s\nrelay_clients
 var users = []string{"alice", "bob", "carol", "dave", "erin", "sender"}
 
 const aliases = `team: alice, bob, carol
+owner-team: dave
 all: team, dave, erin
 abroad: erin, far@remote.test
 `

@@ -28,6 +28,7 @@ var pointTargets = []target{
 	{rcpts: []string{"dave@example.test", "nobody@remote.test"}, mailboxes: []string{"dave"}, bounced: true},
 	{rcpts: []string{"abroad@example.test", "carol@example.test"}, mailboxes: []string{"erin", "carol"}, away: []string{"far@remote.test"}},
 	{rcpts: []string{"bob@example.test", "erin@example.test"}, mailboxes: []string{"bob", "erin"}},
+	{rcpts: []string{"all@example.test"}, mailboxes: []string{"alice", "bob", "carol", "dave", "erin"}}, // two children
 }
 
 // large is a message that no program keeps in memory.
@@ -99,6 +100,7 @@ type bench struct {
 	load   *load
 	sinks  []*smtptest.Server
 	run    *killpoint.Run // of the victim, once it was started
+	rest   func()         // ends the readers; nil: there are none
 }
 
 // newBench lays out a system. Looks says that calls that change nothing count as well, on the tables too.
@@ -194,10 +196,11 @@ func (b *bench) read() {
 	for _, user := range []string{"alice", "carol", "dave", "sender"} {
 		readers.Go(func() { reader(b.System, user, stop) })
 	}
-	b.t.Cleanup(func() {
+	b.rest = sync.OnceFunc(func() {
 		close(stop)
 		readers.Wait()
 	})
+	b.t.Cleanup(b.rest)
 }
 
 // post sends messages over a connection of their own each, and returns false when smtpd is not there.
@@ -268,6 +271,9 @@ func (b *bench) drain() {
 // judge ends the programs and asks whether all promises were kept. crash is when the victim died; zero: it did not.
 func (b *bench) judge(crash time.Time) (again int) {
 	b.t.Helper()
+	if b.rest != nil {
+		b.rest() // what moves from new to cur while they are read is in neither
+	}
 	if err := b.End(); err != nil {
 		b.t.Error(err)
 	}
