@@ -18,9 +18,10 @@ import (
 // expansion turns the recipients of one message that are aliases into child messages, in one pass.
 //
 // Each alias becomes one child, and one more for each list within it that has an owner of its own. Their ids are
-// derived from the parent's: after a crash before the parent's mark, the second pass finds those of the first. What the message already reaches, directly or through an earlier alias, is left out, so
-// that a person on two lists of one message gets one copy. (Should that be seen differently after a crash, the maildir
-// name, which derives from the accepted message, still makes it one.)
+// derived from the parent's: after a crash before the parent's mark, the second pass finds those of the first. What
+// the message already reaches, directly or through an earlier alias, is left out, so that a person on two lists of one
+// message gets one copy. (Should that be seen differently after a crash, the maildir name, which derives from the
+// accepted message, still makes it one.)
 type expansion struct {
 	s      *Server
 	m      *message
@@ -93,15 +94,22 @@ func (e *expansion) sender(f *route.Final) string {
 	return f.Owner.String()
 }
 
-// child is one envelope that an alias becomes, and those of its recipients whom the message does not reach yet.
+// child is one envelope that an alias becomes.
 type child struct {
 	queue.Envelope
-	members []member
+	keys []string // of its recipients, in seen
 }
 
-type member struct {
-	queue.Rcpt
-	key string // in seen
+// leaveOut takes out whom the message reaches already.
+func (c *child) leaveOut(seen map[string]bool) {
+	n := 0
+	for i, key := range c.keys {
+		if !seen[key] {
+			c.keys[n], c.Rcpts[n] = key, c.Rcpts[i]
+			n++
+		}
+	}
+	c.keys, c.Rcpts = c.keys[:n], c.Rcpts[:n]
 }
 
 // children are the envelopes for finals, one for each sender, without ids.
@@ -113,10 +121,10 @@ func (e *expansion) children(parent *queue.Rcpt, finals []route.Final) (children
 		if f.Kind == route.Discard {
 			continue
 		}
-		r := member{key: f.Key(), Rcpt: queue.Rcpt{State: queue.Pending, Addr: f.Addr.String(), Via: parent.Addr}}
+		key, r := f.Key(), queue.Rcpt{State: queue.Pending, Addr: f.Addr.String(), Via: parent.Addr}
 		if f.Kind == route.Refuse {
 			// It is named too: it fails in the child, and its report goes to the child's sender.
-			r.Refused, r.key = f.Reply.Error(), refused+r.key
+			r.Refused, key = f.Reply.Error(), refused+key
 		}
 		from := e.sender(f)
 		c := bySender[from]
@@ -134,14 +142,15 @@ func (e *expansion) children(parent *queue.Rcpt, finals []route.Final) (children
 				r.Notify = withoutSuccess(r.Notify) // section 5.2.7.3 (c)
 			}
 		}
-		c.members = append(c.members, r)
+		c.Rcpts, c.keys = append(c.Rcpts, r), append(c.keys, key)
 	}
 	return children
 }
 
-// spawn queues the children of one alias. The last of them has an id that follows from the alias alone: where it is there, from before a crash, all of them were
-// written, and name whom the alias stood for then. Where only others are, each says whom it is for; who is in none of them gets one of those that are written now.
-func (e *expansion) spawn(parent *queue.Rcpt, finals []route.Final, source string) (err error) {
+// spawn queues the children of one alias. The last of them has an id that follows from the alias alone: where it is
+// there, from before a crash, all of them were written, and name whom the alias stood for then. Where only others are,
+// each says whom it is for; who is in none of them gets one of those that are written now.
+func (e *expansion) spawn(parent *queue.Rcpt, finals []route.Final, source string) error {
 	m, before := e.m, len(e.m.spawned)
 	spawned := func(id queue.ID, rcpts int) {
 		m.spawned = append(m.spawned, id)
@@ -163,16 +172,13 @@ func (e *expansion) spawn(parent *queue.Rcpt, finals []route.Final, source strin
 		}
 	}
 	children = slices.DeleteFunc(children, func(c *child) bool {
-		c.members = slices.DeleteFunc(c.members, func(r member) bool { return e.seen[r.key] })
-		return len(c.members) == 0
+		c.leaveOut(e.seen)
+		return len(c.Rcpts) == 0
 	})
 	if len(children) > 0 {
 		children[len(children)-1].ID = last
 	}
 	for _, c := range children {
-		for i := range c.members {
-			c.Rcpts = append(c.Rcpts, c.members[i].Rcpt)
-		}
 		adopted, err := e.s.spawn(&c.Envelope, m.file.Reader)
 		if err != nil {
 			m.spawned = m.spawned[:before] // they wait until their parent is marked
@@ -183,8 +189,8 @@ func (e *expansion) spawn(parent *queue.Rcpt, finals []route.Final, source strin
 			e.adopt(c.ID)
 			continue
 		}
-		for i := range c.members {
-			e.seen[c.members[i].key] = true
+		for _, key := range c.keys {
+			e.seen[key] = true
 		}
 	}
 	if len(m.spawned) == before {
