@@ -257,6 +257,15 @@ type arrival struct {
 	facts []byte // nil: not known
 }
 
+// placed: without flags and keywords it is in new/, and with some they are in its name.
+func (a *arrival) placed() {
+	if a.m.flags() == 0 && a.m.keywords == 0 {
+		a.m.setPlace(placeNew)
+	} else {
+		a.name = rename(a.name, a.m.flags(), a.m.keywords)
+	}
+}
+
 func (e *editing) publish(ctx context.Context, all []*publication) (err error) {
 	b := e.b
 	tmp, err := b.openTmp()
@@ -318,11 +327,7 @@ func (e *editing) arrive(tx *uidlist.Tx, k *uidlist.Keywords, tmp *os.File, p *p
 		}
 		a := arrival{name: s.base, facts: s.facts, m: message{modseq: e.modseq, size: s.size, wire: s.wire, date: s.date, keywords: bits}}
 		a.m.setFlags(s.flags)
-		if a.m.flags() == 0 && a.m.keywords == 0 {
-			a.m.setPlace(placeNew)
-		} else {
-			a.name = rename(a.name, a.m.flags(), a.m.keywords)
-		}
+		a.placed()
 		dir := b.place(&a.m)
 		if err := b.ops.Publish(tmp, s.temp, dir, a.name); err != nil {
 			return fmt.Errorf("mailbox: append: %w", err)

@@ -23,7 +23,23 @@ type Copied struct{ From, To uint32 }
 // Copy puts messages into another mailbox, or the same one, all of them or none, as Publish does; those that are gone are passed over. A copy has a name
 // of its own, and the flags, keywords and date of its original. Where the file system can, it is a link to the original's file, which nobody changes.
 // ErrValidity: validity is UIDVALIDITY no more, and the UIDs mean others; 0 stands for whatever it is.
-func (b *Mailbox) Copy(ctx context.Context, validity uint32, uids []uint32, to *Mailbox) ([]Copied, error) {
+func (b *Mailbox) Copy(ctx context.Context, validity uint32, uids []uint32, to *Mailbox) (copied []Copied, err error) {
+	if mine, err := identity(b.dir); err == nil && sameFiles(b.root, to.root) {
+		if other, err := identity(to.dir); err == nil && mine != other {
+			err := b.both(validity, to, mine.before(other), func(from, in *editing) (err error) {
+				copied, err = from.linkTo(ctx, uids, in)
+				return err
+			})
+			if !errors.Is(err, errNoLinks) {
+				return copied, err
+			}
+		}
+	}
+	return b.copyStaged(ctx, validity, uids, to)
+}
+
+// copyStaged is Copy where both mailboxes are one, or files may have to be copied: that can take its time, and no mailbox is locked for it twice.
+func (b *Mailbox) copyStaged(ctx context.Context, validity uint32, uids []uint32, to *Mailbox) ([]Copied, error) {
 	var staged []*Staged
 	var copied []Copied
 	err := b.edit(validity, func(e *editing) error {
@@ -64,6 +80,129 @@ func (b *Mailbox) Copy(ctx context.Context, validity uint32, uids []uint32, to *
 	return copied, nil
 }
 
+// errNoLinks: what keeps a file from having a link there may not keep it from being copied.
+var errNoLinks = errors.New("mailbox: no link can be made")
+
+// linkTo copies messages to another folder of the maildir, by links in the place where they stay.
+//
+//	step                                         after a crash
+//	1 letters for keywords that are new there    keywords that no message has
+//	2 link each file                             some are there, without a UID
+//	3 sync the other's cur/ and new/             all are there; who syncs next gives them UIDs
+//	4 append the UIDs to the other's list        all are there, with their UIDs
+//
+// After an error, as opposed to a crash, none is there.
+func (e *editing) linkTo(ctx context.Context, uids []uint32, in *editing) (copied []Copied, err error) {
+	k, err := e.b.list.Keywords()
+	if err != nil {
+		return nil, fmt.Errorf("mailbox: %w", err)
+	}
+	facts := e.known(uids, in.b)
+	type original struct {
+		uid        uint32
+		size, date int64
+	}
+	var files []original
+	octets := int64(0)
+	for _, uid := range uids {
+		st, err := e.look(uid)
+		if errors.Is(err, ErrExpunged) {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		files = append(files, original{uid, st.Size, st.Mtim.Sec})
+		octets += st.Size
+	}
+	counted, err := in.b.room(octets, int64(len(files)))
+	if err != nil {
+		return nil, err
+	}
+	tx, err := in.lockList(ctx, len(files))
+	if err != nil {
+		return nil, err
+	}
+	defer tx.Unlock()
+	other, err := in.b.list.Keywords()
+	if err != nil {
+		return nil, fmt.Errorf("mailbox: %w", err)
+	}
+	p := &publication{}
+	defer func() {
+		if err != nil {
+			copied = nil
+			in.withdraw(p)
+		}
+	}()
+	for _, f := range files {
+		serr := e.step(f.uid, func(m message, dir *os.File, name string) (err error) {
+			a := arrival{facts: facts[f.uid], m: message{modseq: in.modseq, size: uint64(f.size), wire: m.wire, date: uint64(f.date)}}
+			a.m.setFlags(m.flags())
+			if a.m.keywords, err = in.b.bitsOf(tx, &other, namesOf(&k, m.keywords)); err != nil {
+				return err
+			}
+			a.name = copyName(in.b.newStem(), f.size, m.wire)
+			a.placed()
+			to := in.b.place(&a.m)
+			if err := in.b.ops.Link(dir, name, to, a.name); errors.Is(err, fs.ErrNotExist) {
+				return err
+			} else if err != nil {
+				return errNoLinks
+			}
+			in.touch(to)
+			p.came = append(p.came, a)
+			copied = append(copied, Copied{From: f.uid})
+			return nil
+		})
+		if serr != nil && !errors.Is(serr, ErrExpunged) {
+			return nil, serr
+		}
+	}
+	if len(p.came) == 0 {
+		return nil, nil
+	}
+	if err := in.sync(); err != nil {
+		return nil, err
+	}
+	new, err := in.number(tx, p.came)
+	if err != nil {
+		return nil, err
+	}
+	for i := range copied {
+		copied[i].To = new[i]
+	}
+	if counted {
+		maildir.Count(in.b.root, octets, int64(len(p.came)))
+	}
+	return copied, nil
+}
+
+// look stats the file of a message.
+func (e *editing) look(uid uint32) (st unix.Stat_t, err error) {
+	err = e.step(uid, func(_ message, dir *os.File, name string) error { return statFile(dir, name, &st) })
+	return st, err
+}
+
+func statFile(dir *os.File, name string, st *unix.Stat_t) error {
+	if err := unix.Fstatat(int(dir.Fd()), name, st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
+		return fmt.Errorf("mailbox: copy: %w", &os.PathError{Op: "stat", Path: dir.Name() + "/" + name, Err: err})
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return fmt.Errorf("mailbox: copy: %s/%s is no file", dir.Name(), name)
+	}
+	return nil
+}
+
+// copyName is the name of a copy without flags.
+func copyName(stem string, size int64, wire uint64) string {
+	name := fmt.Sprintf("%s,S=%d", stem, size)
+	if wire != unknown {
+		name += fmt.Sprintf(",W=%d", wire)
+	}
+	return name
+}
+
 // namesOf are the names of keywords; a letter without one means nothing elsewhere.
 func namesOf(k *uidlist.Keywords, bits uint32) (names []string) {
 	for i, name := range k {
@@ -77,11 +216,8 @@ func namesOf(k *uidlist.Keywords, bits uint32) (names []string) {
 // stageFile stages the file of a message of another mailbox.
 func (b *Mailbox) stageFile(from *Mailbox, dir *os.File, name string, m message, keywords []string) (*Staged, error) {
 	var st unix.Stat_t
-	if err := unix.Fstatat(int(dir.Fd()), name, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return nil, fmt.Errorf("mailbox: copy: %w", &os.PathError{Op: "stat", Path: dir.Name() + "/" + name, Err: err})
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFREG {
-		return nil, fmt.Errorf("mailbox: copy: %s/%s is no file", dir.Name(), name)
+	if err := statFile(dir, name, &st); err != nil {
+		return nil, err
 	}
 	tmp, err := b.openTmp()
 	if err != nil {
@@ -89,10 +225,7 @@ func (b *Mailbox) stageFile(from *Mailbox, dir *os.File, name string, m message,
 	}
 	defer tmp.Close()
 	s := &Staged{temp: b.newStem(), flags: m.flags(), keywords: keywords, size: uint64(st.Size), wire: m.wire, date: uint64(st.Mtim.Sec)}
-	s.base = fmt.Sprintf("%s,S=%d", s.temp, st.Size)
-	if m.wire != unknown {
-		s.base += fmt.Sprintf(",W=%d", m.wire)
-	}
+	s.base = copyName(s.temp, st.Size, m.wire)
 	if b.mayLink(from, &st) {
 		err = b.ops.Link(dir, name, tmp, s.temp)
 		if err == nil || errors.Is(err, fs.ErrNotExist) {
@@ -156,7 +289,10 @@ func (b *Mailbox) Move(ctx context.Context, validity uint32, uids []uint32, to *
 			return nil, err
 		}
 	}
-	moved, err = b.rename(ctx, validity, uids, to, mine.before(other))
+	err = b.both(validity, to, mine.before(other), func(from, in *editing) (err error) {
+		moved, err = from.moveTo(ctx, uids, in)
+		return err
+	})
 	if errors.Is(err, unix.EXDEV) {
 		return b.moveByCopy(ctx, validity, uids, to)
 	}
@@ -223,8 +359,8 @@ func identity(dir *os.File) (folderID, error) {
 
 func (f folderID) before(g folderID) bool { return f.dev < g.dev || f.dev == g.dev && f.ino < g.ino }
 
-// rename is Move within a file system.
-func (b *Mailbox) rename(ctx context.Context, validity uint32, uids []uint32, to *Mailbox, first bool) (moved []Copied, err error) {
+// both runs one command on two mailboxes, of which ours is locked first or second.
+func (b *Mailbox) both(validity uint32, to *Mailbox, first bool, do func(from, in *editing) error) error {
 	lock := func(m *Mailbox) (*editing, func(), error) {
 		m.mu.Lock()
 		e, unlock, err := m.begin()
@@ -241,8 +377,9 @@ func (b *Mailbox) rename(ctx context.Context, validity uint32, uids []uint32, to
 	var e [2]*editing
 	for i, m := range order {
 		var unlock func()
+		var err error
 		if e[i], unlock, err = lock(m); err != nil {
-			return nil, err
+			return err
 		}
 		defer unlock()
 	}
@@ -251,17 +388,17 @@ func (b *Mailbox) rename(ctx context.Context, validity uint32, uids []uint32, to
 		from, in = e[0], e[1]
 	}
 	from.validity = validity
-	moved, err = from.moveTo(ctx, uids, in)
-	return moved, errors.Join(err, in.finish(), from.finish())
+	err := from.valid()
+	if err == nil {
+		err = do(from, in)
+	}
+	return errors.Join(err, in.finish(), from.finish())
 }
 
 func (e *editing) moveTo(ctx context.Context, uids []uint32, in *editing) (moved []Copied, err error) {
 	k, err := e.b.list.Keywords()
 	if err != nil {
 		return nil, fmt.Errorf("mailbox: %w", err)
-	}
-	if err := e.valid(); err != nil {
-		return nil, err
 	}
 	facts := e.known(uids, in.b)
 	tx, err := in.lockList(ctx, len(uids))

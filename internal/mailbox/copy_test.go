@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -16,6 +17,7 @@ import (
 
 	"postamt/internal/durable"
 	"postamt/internal/maildir"
+	"postamt/internal/uidlist"
 )
 
 // folder opens a folder of the maildir, and makes it.
@@ -233,6 +235,114 @@ func TestMoveFailsAtEachStep(t *testing.T) {
 	}
 	if steps < 4 {
 		t.Errorf("only %d steps were tried", steps)
+	}
+}
+
+// Whatever step of a copy fails, none is there or all are, and nothing is left in tmp/; both go on. A link that fails is a copy of the file.
+func TestCopyFailsAtEachStep(t *testing.T) {
+	for _, links := range []bool{true, false} {
+		steps := 0
+		for n := 1; ; n++ {
+			b := newBox(t)
+			b.foreign(b.deliver("x\n"), "S")
+			b.foreign(b.deliver("y\n"), "F")
+			b.deliver("z\n")
+			m, to := b.open(), b.folder(".To")
+			count, failed := 0, durable.Op("")
+			ops := &durable.Ops{Fault: func(op durable.Op, name string) error {
+				switch {
+				case strings.Contains(name, indexName) || op == durable.OpUnlink:
+					return nil
+				case op == durable.OpLink && !links:
+					return unix.EMLINK
+				}
+				if count++; count == n {
+					failed = op
+					return fmt.Errorf("step %d: %s", n, op)
+				}
+				return nil
+			}}
+			m.ops, to.ops, to.list = ops, ops, uidlist.New(to.root, to.dir, ops)
+			copied, err := m.Copy(t.Context(), 0, []uint32{1, 2, 3}, to)
+			m.ops, to.ops, to.list, to.ahead = nil, nil, uidlist.New(to.root, to.dir, nil), nil
+			want := 3
+			if err != nil {
+				want = 0
+				if failed == "" || failed == durable.OpLink {
+					t.Errorf("step %d: %v", n, err)
+				}
+			}
+			for _, see := range []*Mailbox{to, b.folder(".To")} {
+				must(t, see.Sync())
+				if len(see.UIDs()) != want || len(copied) != want {
+					t.Errorf("step %d, %v: %v, there are %v", n, err, copied, see.UIDs())
+				}
+			}
+			must(t, m.Sync())
+			if len(m.UIDs()) != 3 {
+				t.Errorf("step %d: of the originals are left %v", n, m.UIDs())
+			}
+			if files, _ := filepath.Glob(filepath.Join(b.dir, ".To", "tmp", "*.R*")); len(files) > 0 {
+				t.Errorf("step %d, %v: %v", n, err, files)
+			}
+			if again, err := m.Copy(t.Context(), 0, []uint32{1}, to); len(again) != 1 || err != nil {
+				t.Errorf("step %d, then: %v, %v", n, again, err)
+			}
+			if failed == "" {
+				break
+			}
+			steps = n
+		}
+		if steps < 5 {
+			t.Errorf("only %d steps were tried", steps)
+		}
+	}
+}
+
+// Two copy against each other, and each other's messages are renamed and expunged meanwhile: each copy is whole, and nobody waits for ever.
+func TestCopyBothWays(t *testing.T) {
+	b := newBox(t)
+	const n = 12
+	for i := range n {
+		b.deliver(fmt.Sprintf("%d\n", i))
+	}
+	b.open()
+	b.folder(".To")
+	var wg sync.WaitGroup
+	var came atomic.Int64
+	for seed := range uint64(4) {
+		from, to := b.open(), b.folder(".To")
+		if seed%2 == 1 {
+			from, to = to, from
+		}
+		wg.Go(func() {
+			r := rand.New(rand.NewPCG(seed, 11))
+			for range 30 {
+				must(t, from.Sync())
+				uids := from.UIDs()
+				r.Shuffle(len(uids), func(i, j int) { uids[i], uids[j] = uids[j], uids[i] })
+				uids = uids[:min(len(uids), 3)]
+				var err error
+				if seed < 2 {
+					var copied []Copied
+					copied, err = from.Copy(t.Context(), 0, uids, to)
+					came.Add(int64(len(copied)))
+				} else if _, err = from.SetFlags(0, uids, Op(r.IntN(2)), Seen, []string{"k"}); err == nil && len(uids) > 0 {
+					var left []uint32
+					left, err = from.Expunge(0, uids[:1])
+					came.Add(-1 + int64(len(left)))
+				}
+				if err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	is := len(b.open().UIDs()) + len(b.folder(".To").UIDs())
+	if most := n + int(came.Load()) + 60; is < n+int(came.Load()) || is > most { // one that two expunge is counted twice
+		t.Errorf("%d messages, want %d to %d", is, n+came.Load(), most)
 	}
 }
 

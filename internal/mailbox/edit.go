@@ -17,6 +17,46 @@ type editing struct {
 	touched  []*os.File         // directories to sync
 	buried   bool               // tombstones are there
 	twice    map[string][]twins // by their bases; nil: not looked for yet
+	ahead    ahead
+}
+
+// ahead are names that were read in advance: a command on many messages asks for one after the other, as they lie in the index.
+type ahead struct {
+	of   *index
+	from int64 // of text, in the names of the index
+	text []byte
+	next int64 // behind the name that was asked for last
+}
+
+const aheadOctets = 16 << 10
+
+// name is names.get.
+func (e *editing) name(m *message) (string, error) {
+	a, stored := &e.ahead, &e.x.names
+	if a.of != e.x {
+		*a = ahead{of: e.x}
+	}
+	at, end := m.nameAt(), m.nameAt()+int64(m.nameLength())
+	if at >= laterAt {
+		return stored.get(m)
+	}
+	if at < a.from || end > a.from+int64(len(a.text)) {
+		if at != a.next || end > stored.length {
+			a.next = end
+			return stored.get(m)
+		}
+		b := make([]byte, min(aheadOctets, stored.length-at))
+		if _, err := stored.file.ReadAt(b, stored.start+at); err != nil {
+			return "", err
+		}
+		a.from, a.text = at, b
+	}
+	a.next = end
+	name := string(a.text[at-a.from : end-a.from])
+	if !isName(name) {
+		return "", errNotNames
+	}
+	return name, nil
 }
 
 // maxTries is how often one message may be renamed under us by others before we call it an error.
@@ -135,7 +175,7 @@ func (e *editing) step(uid uint32, do func(m message, dir *os.File, name string)
 			return ErrExpunged
 		}
 		m := e.x.messages[i]
-		name, err := e.x.names.get(&m)
+		name, err := e.name(&m)
 		if err == nil {
 			if err = do(m, e.b.place(&m), name); err == nil {
 				return nil

@@ -296,7 +296,7 @@ func (b *Mailbox) unread(t *batch) ([]unread, error) {
 			continue
 		}
 		m := &e.x.messages[k]
-		name, err := e.x.names.get(m)
+		name, err := e.name(m)
 		files = append(files, unread{i: i, uid: uid, dir: b.place(m), name: name, err: err})
 	}
 	return files, nil

@@ -473,7 +473,7 @@ func (e *editing) buryAll(uids []uint32) error {
 	names := make([]string, 0, len(uids))
 	for _, uid := range uids {
 		if i, ok := e.x.find(uid); ok {
-			name, err := e.x.names.get(&e.x.messages[i])
+			name, err := e.name(&e.x.messages[i])
 			if err != nil {
 				return fmt.Errorf("mailbox: %w", err)
 			}
