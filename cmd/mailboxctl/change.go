@@ -154,12 +154,12 @@ func older(m *mailbox.Mailbox, uids []uint32, then time.Time) (old []uint32, err
 		if err != nil {
 			return nil, err
 		}
-		st, err := f.Stat()
+		date, err := f.Date()
 		f.Close()
 		if err != nil {
 			return nil, err
 		}
-		if st.ModTime().Before(then) {
+		if date.Before(then) {
 			old = append(old, uid)
 		}
 	}

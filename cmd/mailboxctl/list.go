@@ -70,7 +70,7 @@ func describe(m *mailbox.Mailbox, uid uint32, keywords *uidlist.Keywords, r *buf
 		return "", err
 	}
 	defer f.Close()
-	st, err := f.Stat()
+	date, err := f.Date()
 	if err != nil {
 		return "", err
 	}
@@ -84,7 +84,7 @@ func describe(m *mailbox.Mailbox, uid uint32, keywords *uidlist.Keywords, r *buf
 	if !ok {
 		return "", mailbox.ErrExpunged
 	}
-	return fmt.Sprintf("%d\t%s\t%d\t%s\t%s\t%s\t%s\n", uid, clean(strings.Join(names(is, keywords), ",")), size, st.ModTime().UTC().Format(time.RFC3339),
+	return fmt.Sprintf("%d\t%s\t%d\t%s\t%s\t%s\t%s\n", uid, clean(strings.Join(names(is, keywords), ",")), size, date.UTC().Format(time.RFC3339),
 		field(sender(e.From)), field(message.Text(string(e.Subject))), clean(filepath.Clean(f.Name()))), nil
 }
 

@@ -261,15 +261,19 @@ func (c *command) exportMbox() error {
 	}
 	r := bufio.NewReaderSize(nil, message.Block)
 	for _, uid := range uids {
-		f, err := m.File(uid)
 		is, ok := m.Message(uid)
-		if errors.Is(err, mailbox.ErrExpunged) || !ok {
+		f, err := m.File(uid)
+		if errors.Is(err, mailbox.ErrExpunged) {
 			continue
 		}
 		if err != nil {
 			return err
 		}
-		st, err := f.Stat()
+		if !ok {
+			f.Close()
+			continue
+		}
+		date, err := f.Date()
 		if err == nil {
 			s := status{flags: is.Flags, fresh: filepath.Base(filepath.Dir(f.Name())) == "new"}
 			for i, word := range keywords {
@@ -278,7 +282,7 @@ func (c *command) exportMbox() error {
 				}
 			}
 			r.Reset(f)
-			err = writeMbox(c.out, r, st.ModTime(), s)
+			err = writeMbox(c.out, r, date, s)
 		}
 		f.Close()
 		if err != nil {

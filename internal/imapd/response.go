@@ -3,7 +3,6 @@ package imapd
 import (
 	"bytes"
 	"fmt"
-	"os"
 
 	"postamt/internal/facts"
 	"postamt/internal/imap"
@@ -24,7 +23,7 @@ type original struct {
 	box   *mailbox.Mailbox
 	uid   uint32
 	known facts.Facts
-	file  *os.File
+	file  *mailbox.File
 
 	fields []byte // room for header fields
 }
@@ -153,7 +152,7 @@ func partOf(s *imap.Section, size int64) (skip, count int64) {
 }
 
 // open opens the file of the message.
-func (r *original) open() (f *os.File, err error) {
+func (r *original) open() (f *mailbox.File, err error) {
 	if r.file == nil {
 		r.file, err = r.box.File(r.uid)
 	}

@@ -31,12 +31,13 @@ func copySpan(w io.Writer, r io.ReaderAt, offset, octets, skip, count int64) (mi
 	f := &wireForm{w: w, skip: skip, left: count}
 	b := blocks.Get().(*[block]byte)
 	defer blocks.Put(b)
+	eof := false
 	for octets > 0 && f.left > 0 && f.err == nil {
 		n, err := r.ReadAt(b[:min(octets, int64(len(b)))], offset)
 		f.write(b[:n])
 		offset += int64(n)
 		octets -= int64(n)
-		if err == io.EOF {
+		if eof = err == io.EOF; eof {
 			break
 		}
 		if err != nil {
@@ -44,7 +45,7 @@ func copySpan(w io.Writer, r io.ReaderAt, offset, octets, skip, count int64) (mi
 		}
 	}
 	f.end()
-	if f.left == 0 && f.err == nil && !f.more && octets > 0 {
+	if f.left == 0 && f.err == nil && !f.more && octets > 0 && !eof {
 		n, _ := r.ReadAt(b[:1], offset)
 		f.more = n > 0
 	}

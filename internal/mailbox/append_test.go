@@ -53,7 +53,7 @@ func TestAppend(t *testing.T) {
 			if name, _ := filepath.Rel(b.dir, f.Name()); !regexp.MustCompile(c.name).MatchString(name) {
 				t.Errorf("%s, want %s", name, c.name)
 			}
-			if st, _ := f.Stat(); !st.ModTime().Equal(date) || st.Mode().Perm() != 0o600 {
+			if st, _ := os.Stat(f.Name()); !st.ModTime().Equal(date) || st.Mode().Perm() != 0o600 {
 				t.Error(st.ModTime(), st.Mode())
 			}
 			f.Close()

@@ -3,7 +3,7 @@ package mailbox
 import (
 	"bytes"
 	"io"
-	"os"
+	"sync"
 )
 
 // change applies a change and appends it to frames.
@@ -22,9 +22,13 @@ func (x *index) learn(frames []byte, m message) []byte {
 	return x.frame(frames, 'L', m.appendLearnt(nil))
 }
 
+var measuring = sync.Pool{New: func() any { return new([64 << 10]byte) }}
+
 // measure counts the octets of a file, and those of its wire form: one more for each LF that has no CR before it.
-func measure(f *os.File) (size, wire int64, err error) {
-	b := make([]byte, 64<<10)
+func measure(f io.Reader) (size, wire int64, err error) {
+	buffer := measuring.Get().(*[64 << 10]byte)
+	defer measuring.Put(buffer)
+	b := buffer[:]
 	last := byte(0)
 	for {
 		n, err := f.Read(b)

@@ -304,12 +304,12 @@ func (b *Mailbox) octets(uids []uint32) (octets, messages int64) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for _, uid := range uids {
-		f, _, err := b.file(uid)
+		f, err := b.file(uid)
 		if err != nil {
 			continue
 		}
-		if st, err := f.Stat(); err == nil {
-			octets += st.Size()
+		if st, err := f.stat(); err == nil {
+			octets += st.Size
 			messages++
 		}
 		f.Close()

@@ -42,7 +42,7 @@ func inode(t testing.TB, m *Mailbox, uid uint32) (ino uint64, base string, date 
 	must(t, err)
 	defer f.Close()
 	var st unix.Stat_t
-	must(t, unix.Fstat(int(f.Fd()), &st))
+	must(t, unix.Fstat(int(f.fd), &st))
 	return st.Ino, baseOf(filepath.Base(f.Name())), time.Unix(st.Mtim.Unix())
 }
 

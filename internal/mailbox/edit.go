@@ -30,11 +30,11 @@ type ahead struct {
 
 const aheadOctets = 16 << 10
 
-// name is names.get.
-func (e *editing) name(m *message) (string, error) {
-	a, stored := &e.ahead, &e.x.names
-	if a.of != e.x {
-		*a = ahead{of: e.x}
+// name is names.get of x.
+func (a *ahead) name(x *index, m *message) (string, error) {
+	stored := &x.names
+	if a.of != x {
+		*a = ahead{of: x}
 	}
 	at, end := m.nameAt(), m.nameAt()+int64(m.nameLength())
 	if at >= laterAt {
@@ -58,6 +58,8 @@ func (e *editing) name(m *message) (string, error) {
 	}
 	return name, nil
 }
+
+func (e *editing) name(m *message) (string, error) { return e.ahead.name(e.x, m) }
 
 // maxTries is how often one message may be renamed under us by others before we call it an error.
 const maxTries = 20

@@ -358,24 +358,6 @@ func (u *unread) readFrom(fd int, describe func(io.Reader) ([]byte, int64, error
 	return nil
 }
 
-// descriptor reads a file without the poller, which an *os.File would ask of each.
-type descriptor int
-
-func (d descriptor) Read(p []byte) (int, error) {
-	for {
-		n, err := unix.Read(int(d), p)
-		switch {
-		case err == unix.EINTR:
-		case err != nil:
-			return 0, err
-		case n == 0 && len(p) > 0:
-			return 0, io.EOF
-		default:
-			return n, nil
-		}
-	}
-}
-
 // learn gives the batch what its files said, and notes it for good.
 func (b *Mailbox) learn(t *batch, files []unread) error {
 	b.mu.Lock()
@@ -383,9 +365,9 @@ func (b *Mailbox) learn(t *batch, files []unread) error {
 	for k := range files {
 		u := &files[k]
 		if u.err != nil && (errors.Is(u.err, unix.ENOENT) || errors.Is(u.err, unix.ESTALE)) { // renamed: looked for again
-			var f *os.File
-			if f, u.name, u.err = b.file(u.uid); u.err == nil {
-				u.err = u.readFrom(int(f.Fd()), b.describe)
+			var f *File
+			if f, u.err = b.file(u.uid); u.err == nil {
+				u.name, u.err = f.name, u.readFrom(int(f.fd), b.describe)
 				f.Close()
 				t.hold(u)
 			}
@@ -526,16 +508,12 @@ func (b *Mailbox) Date(uid uint32) (time.Time, error) {
 			return time.Unix(int64(d), 0), nil
 		}
 		if try > 0 { // renamed a moment ago, or its file cannot be looked at
-			f, _, err := b.file(uid)
+			f, err := b.file(uid)
 			if err != nil {
 				return time.Time{}, err
 			}
 			defer f.Close()
-			st, err := f.Stat()
-			if err != nil {
-				return time.Time{}, fmt.Errorf("mailbox: %w", err)
-			}
-			return time.Unix(st.ModTime().Unix(), 0), nil
+			return f.Date()
 		}
 		if err := b.dates(); err != nil {
 			return time.Time{}, err

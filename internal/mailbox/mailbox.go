@@ -59,10 +59,11 @@ type Mailbox struct {
 	columns    int
 	column     func(dst, facts []byte, column int) []byte
 
-	mu     sync.Mutex
-	index  indexFile
-	cache  cacheFile
-	tabled tabled
+	mu      sync.Mutex
+	index   indexFile
+	reading ahead // until the next Sync
+	cache   cacheFile
+	tabled  tabled
 	// Lines of the list that have no file, of what was read of it: the UID by the hash of the name.
 	orphans map[uint64]uint32
 	seed    maphash.Seed
@@ -240,37 +241,37 @@ func (b *Mailbox) Message(uid uint32) (Message, bool) {
 }
 
 // File opens the file of a message. ErrExpunged: it has none any more.
-func (b *Mailbox) File(uid uint32) (*os.File, error) {
+func (b *Mailbox) File(uid uint32) (*File, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	f, _, err := b.file(uid)
-	return f, err
+	return b.file(uid)
 }
 
 // file: a name that does not open is an old one, and is looked for again.
-func (b *Mailbox) file(uid uint32) (f *os.File, name string, err error) {
+func (b *Mailbox) file(uid uint32) (*File, error) {
 	for tries := 0; ; tries++ {
 		i, ok := b.index.x.find(uid)
 		if !ok {
-			return nil, "", ErrExpunged
+			return nil, ErrExpunged
 		}
 		m := &b.index.x.messages[i]
-		if name, err = b.index.x.names.get(m); err != nil {
+		name, err := b.reading.name(b.index.x, m)
+		if err != nil {
 			if err := b.sync(true); err != nil || tries == 5 {
-				return nil, "", errors.Join(fmt.Errorf("mailbox: message %d: its name cannot be read", uid), err)
+				return nil, errors.Join(fmt.Errorf("mailbox: message %d: its name cannot be read", uid), err)
 			}
 			continue
 		}
 		dir := b.place(m)
 		fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
 		if err == nil {
-			return os.NewFile(uintptr(fd), dir.Name()+"/"+name), name, nil
+			return &File{fd: descriptor(fd), dir: dir.Name(), name: name}, nil
 		}
 		if err != unix.ENOENT && err != unix.ESTALE && err != unix.EINTR || tries == 5 {
-			return nil, "", fmt.Errorf("mailbox: %w", &os.PathError{Op: "open", Path: dir.Name() + "/" + name, Err: err})
+			return nil, fmt.Errorf("mailbox: %w", &os.PathError{Op: "open", Path: dir.Name() + "/" + name, Err: err})
 		}
 		if err := b.sync(true); err != nil {
-			return nil, "", err
+			return nil, err
 		}
 	}
 }
@@ -321,7 +322,7 @@ func (b *Mailbox) Measure(uid uint32) (wire int64, err error) {
 }
 
 func (b *Mailbox) measure(uid uint32) (wire int64, err error) {
-	f, _, err := b.file(uid)
+	f, err := b.file(uid)
 	if err != nil {
 		return 0, err
 	}

@@ -25,6 +25,7 @@ const listName = "dovecot-uidlist"
 func (b *Mailbox) Sync() error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	b.reading = ahead{}
 	return b.sync(false)
 }
 
