@@ -144,7 +144,16 @@ const (
 )
 
 func (d *quotedDecoder) step(dst, b []byte, end bool) []byte {
-	for _, c := range b {
+	for len(b) > 0 {
+		if d.state == quotedText && len(d.white) == 0 {
+			n := plain(b)
+			dst, b = append(dst, b[:n]...), b[n:]
+			if len(b) == 0 {
+				break
+			}
+		}
+		c := b[0]
+		b = b[1:]
 		switch d.state {
 		case quotedDigit:
 			if lo := unhex(c); lo >= 0 {
@@ -188,6 +197,24 @@ func (d *quotedDecoder) step(dst, b []byte, end bool) []byte {
 		dst = d.flush(dst)
 	}
 	return dst
+}
+
+// plain is how many octets at the beginning of a text stand for themselves, whatever comes behind them.
+func plain(b []byte) (n int) {
+	for i, c := range b {
+		if c > '=' {
+			n = i + 1
+			continue
+		}
+		switch c {
+		case '=', '\n', '\r':
+			return n
+		case ' ', '\t':
+		default:
+			n = i + 1
+		}
+	}
+	return n
 }
 
 // flush appends what was held back and turned out to encode nothing. Of white space one octet is left.

@@ -1,7 +1,9 @@
 package message
 
 import (
+	"bytes"
 	"io"
+	"math/rand/v2"
 	"strings"
 	"testing"
 	"testing/iotest"
@@ -215,4 +217,45 @@ func FuzzText(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What is decoded does not depend on where blocks end, nor on how much is looked at together.
+func TestQuotedPrintableInBlocks(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 5))
+	const letters = "ab  \t==\r\n\n4F0g"
+	for range 3000 {
+		text := make([]byte, r.IntN(600))
+		few := r.IntN(len(letters)) + 1
+		for i := range text {
+			text[i] = letters[r.IntN(few)]
+			if few < 8 && r.IntN(40) == 0 {
+				text[i] = letters[r.IntN(len(letters))]
+			}
+		}
+		var whole, single quotedDecoder
+		want := []byte(nil)
+		for i := range text {
+			want = single.step(want, text[i:i+1], false)
+		}
+		want = single.step(want, nil, true)
+		at := r.IntN(len(text) + 1)
+		got := whole.step(whole.step(whole.step(nil, text[:at], false), text[at:], false), nil, true)
+		if !bytes.Equal(got, want) {
+			t.Fatalf("%q is %q, and octet by octet %q", text, got, want)
+		}
+	}
+}
+
+func BenchmarkQuotedPrintable(b *testing.B) {
+	text := bytes.Repeat([]byte("The quick brown fox jumps =C3=BCber the lazy dog, and goes on to the end=\nof the line.\n"), 100)
+	for name, text := range map[string][]byte{"text": text, "equals signs": bytes.Repeat([]byte("="), 8000), "lines": bytes.Repeat([]byte("\n"), 8000)} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(text)))
+			var dst []byte
+			for b.Loop() {
+				var d quotedDecoder
+				dst = d.step(dst[:0], text, true)
+			}
+		})
+	}
 }
