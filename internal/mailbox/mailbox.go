@@ -62,6 +62,7 @@ type Mailbox struct {
 	mu      sync.Mutex
 	index   indexFile
 	reading ahead // until the next Sync
+	sizing  sizing
 	cache   cacheFile
 	tabled  tabled
 	// Lines of the list that have no file, of what was read of it: the UID by the hash of the name.
@@ -283,20 +284,6 @@ func (b *Mailbox) place(m *message) *os.File {
 	return b.cur
 }
 
-// Size is the number of octets of a message in wire form. It is in the name, or was counted before, or is counted now.
-func (b *Mailbox) Size(uid uint32) (int64, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	i, ok := b.index.x.find(uid)
-	if !ok {
-		return 0, ErrExpunged
-	}
-	if n := b.index.x.messages[i].wire; n != unknown {
-		return int64(n), nil
-	}
-	return b.measure(uid)
-}
-
 // SaveDate is when a message came to this mailbox (RFC 8514): the second in front of its file's name. Not ok: the name does not say.
 func (b *Mailbox) SaveDate(uid uint32) (t time.Time, ok bool, err error) {
 	b.mu.Lock()
@@ -311,41 +298,6 @@ func (b *Mailbox) SaveDate(uid uint32) (t time.Time, ok bool, err error) {
 	}
 	t, ok = maildir.SavedAt(name, time.Now())
 	return t, ok, nil
-}
-
-// Measure counts the octets of a message, of which what was known turned out to be wrong: its facts are forgotten too. That happens where a program copies files
-// to cur/, as none should, and they are read before they are whole.
-func (b *Mailbox) Measure(uid uint32) (wire int64, err error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.measure(uid)
-}
-
-func (b *Mailbox) measure(uid uint32) (wire int64, err error) {
-	f, err := b.file(uid)
-	if err != nil {
-		return 0, err
-	}
-	defer f.Close()
-	size, wire, err := measure(f)
-	if err != nil {
-		return 0, fmt.Errorf("mailbox: %w", err)
-	}
-	unlock, err := b.index.lock()
-	if err != nil {
-		return 0, err
-	}
-	defer unlock()
-	if i, ok := b.index.x.find(uid); ok {
-		m := b.index.x.messages[i]
-		if m.size, m.wire = uint64(size), uint64(wire); m.wire != b.index.x.messages[i].wire {
-			m.facts = 0
-		}
-		if err := b.index.write(b.ops, b.index.x.learn(nil, m)); err != nil {
-			b.report(err)
-		}
-	}
-	return wire, nil
 }
 
 // Maildrop is the mailbox as POP3 has it: the UIDs in the order in which messages are numbered, and their unique-ids. They are Dovecot's:
