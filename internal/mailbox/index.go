@@ -231,6 +231,9 @@ func loadIndex(f io.ReaderAt, size int64) (*index, bool) {
 func (x *index) load(f io.ReaderAt, count int, sum uint32) bool {
 	const some = 1024
 	x.messages = make([]message, count)
+	if b := octetsOf(x.messages); len(b) >= 1<<20 {
+		populate(b)
+	}
 	last, is := uint32(0), uint32(0)
 	for i := 0; i < count; i += some {
 		part := x.messages[i:min(i+some, count)]
