@@ -38,7 +38,7 @@ func (b *Mailbox) Copy(ctx context.Context, validity uint32, uids []uint32, to *
 	return b.copyStaged(ctx, validity, uids, to)
 }
 
-// copyStaged is Copy where both mailboxes are one, or files may have to be copied: that can take its time, and no mailbox is locked for it twice.
+// copyStaged is Copy where both mailboxes are one, or files may have to be copied: that takes its time, in which only one of two is locked.
 func (b *Mailbox) copyStaged(ctx context.Context, validity uint32, uids []uint32, to *Mailbox) ([]Copied, error) {
 	var staged []*Staged
 	var copied []Copied
