@@ -1,7 +1,6 @@
 package imapd
 
 import (
-	"context"
 	"fmt"
 	"strings"
 	"testing"
@@ -45,16 +44,9 @@ func TestColumns(t *testing.T) {
 		}
 	}
 	in.WriteString("z LOGOUT\r\n")
-	s := NewServer(testConfig())
-	c := &input{pieces: [][]byte{[]byte(in.String())}}
-	l := s.Authorize(context.Background(), c, IMAP, testPeer)
-	if l == nil {
-		t.Fatal(c.out.String())
-	}
-	s.Serve(context.Background(), l.Conn, open, l.Note)
 	answers := make([][]string, rounds)
 	said := ""
-	for line := range strings.Lines(c.out.String()) {
+	for line := range strings.Lines(answerTo(t, open, in.String())) {
 		var round, i int
 		if n, _ := fmt.Sscanf(line, "r%d.%d ", &round, &i); n < 2 {
 			said += line

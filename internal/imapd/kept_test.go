@@ -19,15 +19,8 @@ func asked(t *testing.T, open func(context.Context) (*mailbox.Account, error), c
 		fmt.Fprintf(&in, "r%d %s\r\n", i, c)
 	}
 	in.WriteString("z LOGOUT\r\n")
-	s := NewServer(testConfig())
-	c := &input{pieces: [][]byte{[]byte(in.String())}}
-	l := s.Authorize(context.Background(), c, IMAP, testPeer)
-	if l == nil {
-		t.Fatal(c.out.String())
-	}
-	s.Serve(context.Background(), l.Conn, open, l.Note)
 	said := ""
-	for line := range strings.Lines(c.out.String()) {
+	for line := range strings.Lines(answerTo(t, open, in.String())) {
 		switch {
 		case strings.HasPrefix(line, "a2 "):
 			said = ""
@@ -41,6 +34,19 @@ func asked(t *testing.T, open func(context.Context) (*mailbox.Account, error), c
 		t.Fatalf("%d answers to %d commands: %s", len(answers), len(commands), said)
 	}
 	return answers
+}
+
+// answerTo is what a session says to all of that.
+func answerTo(t *testing.T, open func(context.Context) (*mailbox.Account, error), in string) string {
+	t.Helper()
+	s := NewServer(testConfig())
+	c := &input{pieces: [][]byte{[]byte(in)}}
+	l := s.Authorize(context.Background(), c, IMAP, testPeer)
+	if l == nil {
+		t.Fatal(c.out.String())
+	}
+	s.Serve(context.Background(), l.Conn, open, l.Note)
+	return c.out.String()
 }
 
 // What is remembered of an order is what would be found out anew.

@@ -233,7 +233,7 @@ func (b *Mailbox) stageFile(from *Mailbox, dir *os.File, name string, m message,
 		}
 	}
 	// Another file system, one without links, too many of them, or another's file (protected_hardlinks). A real error comes again.
-	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := openMessage(dir, name)
 	if err != nil {
 		return nil, fmt.Errorf("mailbox: copy: %w", &os.PathError{Op: "open", Path: dir.Name() + "/" + name, Err: err})
 	}

@@ -304,15 +304,22 @@ func (b *Mailbox) unread(t *batch) ([]unread, error) {
 
 // describeFiles reads files, some at a time.
 func (b *Mailbox) describeFiles(ctx context.Context, t *batch, files []unread) {
+	together(len(files), func(k int) {
+		if f := &files[k]; f.err == nil && ctx.Err() == nil {
+			f.err = f.read(b.describe)
+			t.hold(f)
+		}
+	})
+}
+
+// together calls do for each of n files, some at a time.
+func together(n int, do func(k int)) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
-	for range min(readers, len(files)) {
+	for range min(readers, n) {
 		wg.Go(func() {
-			for k := int(next.Add(1)) - 1; k < len(files) && ctx.Err() == nil; k = int(next.Add(1)) - 1 {
-				if f := &files[k]; f.err == nil {
-					f.err = f.read(b.describe)
-					t.hold(f)
-				}
+			for k := int(next.Add(1)) - 1; k < n; k = int(next.Add(1)) - 1 {
+				do(k)
 			}
 		})
 	}
@@ -330,7 +337,7 @@ func (t *batch) hold(u *unread) {
 }
 
 func (u *unread) read(describe func(io.Reader) ([]byte, int64, error)) error {
-	fd, err := unix.Openat(int(u.dir.Fd()), u.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := openMessage(u.dir, u.name)
 	if err != nil {
 		return &os.PathError{Op: "open", Path: u.dir.Name() + "/" + u.name, Err: err}
 	}

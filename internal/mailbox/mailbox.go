@@ -264,7 +264,7 @@ func (b *Mailbox) file(uid uint32) (*File, error) {
 			continue
 		}
 		dir := b.place(m)
-		fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+		fd, err := openMessage(dir, name)
 		if err == nil {
 			return &File{fd: descriptor(fd), dir: dir.Name(), name: name}, nil
 		}

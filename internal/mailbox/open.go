@@ -9,6 +9,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
+// openMessage opens the file of a message to read it: no link, and it waits for no one where it is a FIFO.
+func openMessage(dir *os.File, name string) (fd int, err error) {
+	return unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+}
+
 // File is the file of a message, open for reading, by one goroutine at a time. It is no *os.File: that offers each to the poller, which costs as much as reading a small message.
 type File struct {
 	fd        descriptor

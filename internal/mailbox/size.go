@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"sync"
-	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 )
@@ -104,16 +103,7 @@ func (b *Mailbox) measureFrom(i int) (wire int64, err error) {
 
 // measureSome measures messages. known: the one with that uid was among those that could be.
 func (b *Mailbox) measureSome(files []unread, uid uint32) (known bool, err error) {
-	var next atomic.Int64
-	var wg sync.WaitGroup
-	for range min(readers, len(files)) {
-		wg.Go(func() {
-			for k := int(next.Add(1)) - 1; k < len(files); k = int(next.Add(1)) - 1 {
-				files[k].err = files[k].measure()
-			}
-		})
-	}
-	wg.Wait()
+	together(len(files), func(k int) { files[k].err = files[k].measure() })
 	unlock, err := b.index.lock()
 	if err != nil {
 		return false, err
@@ -143,7 +133,7 @@ func (b *Mailbox) measureSome(files []unread, uid uint32) (known bool, err error
 
 // measure reads the file of u.
 func (u *unread) measure() error {
-	fd, err := unix.Openat(int(u.dir.Fd()), u.name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	fd, err := openMessage(u.dir, u.name)
 	if err != nil {
 		return err
 	}
