@@ -261,10 +261,12 @@ func (s *Server) jobDone(j *job, outcomes []remote.Outcome) {
 	}
 	others := m.open > 1
 	m.mu.Unlock()
+	s.filing <- struct{}{}
 	s.noteRoom(m, j.rcpts)
 	if others {
 		s.recordSent(m, j.rcpts)
 	}
+	<-s.filing
 	m.mu.Lock()
 	m.open--
 	last := m.open == 0

@@ -69,6 +69,8 @@ type Server struct {
 	start time.Time
 	dirty chan struct{} // capacity 1: files were removed whose return would send mail twice
 
+	filing chan struct{} // capacity filers: held while a result is recorded
+
 	mu     sync.Mutex
 	active map[queue.ID]bool
 	room   chan struct{} // capacity 1: there may be room in active again
@@ -98,6 +100,7 @@ func New(o Options, q *queue.Queue, tables func() *route.Tables, c Courier, log 
 		scan:   make(chan struct{}, 1),
 		work:   make(chan task),
 		dirty:  make(chan struct{}, 1),
+		filing: make(chan struct{}, filers),
 		active: make(map[queue.ID]bool),
 		room:   make(chan struct{}, 1),
 	}
@@ -135,6 +138,10 @@ func (s *Server) Watch(every time.Duration, alive func()) { s.every, s.alive = e
 // loaders is how many messages are opened, verified, routed and expanded at once. The work is reading
 // files and, for aliases, writing children: a few more than there are processors keeps a disk busy.
 const loaders = 8
+
+// filers is how many results are recorded in files at once. More would be no faster, and each that waits for a disk that stalls is a
+// thread: there would be as many as there are connections, and Go keeps them.
+const filers = 8
 
 // Run works until ctx ends, then finishes the attempts that run, for at most grace, and returns.
 func (s *Server) Run(ctx context.Context, grace time.Duration) {

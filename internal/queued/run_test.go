@@ -4,10 +4,12 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"postamt/internal/durable"
 	"postamt/internal/queue"
 	"postamt/internal/route"
 )
@@ -265,4 +267,48 @@ func TestWatch(t *testing.T) {
 	close(leave)
 	o.s.mu.Unlock()
 	stop()
+}
+
+// A disk that stalls while many connections end does not make a thread of each: no more than filers wait for it at once.
+func TestFilersAreBounded(t *testing.T) {
+	const messages = 5 * filers
+	o := newOffice(t)
+	o.opt.Limits.Local = messages
+	o.now = time.Now().Add(-time.Second)
+	var ids []queue.ID
+	for range messages {
+		ids = append(ids, o.put(sender, "bob@example.org"))
+	}
+	o.q.Close()
+	var now, most atomic.Int64
+	q, err := queue.Open(o.dir, queue.Options{Ops: &durable.Ops{Fault: func(op durable.Op, _ string) error {
+		if op == durable.OpUnlink {
+			most.Store(max(most.Load(), now.Add(1)))
+			time.Sleep(10 * time.Millisecond)
+			now.Add(-1)
+		}
+		return nil
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.q = q
+	var carried sync.WaitGroup
+	carried.Add(messages)
+	o.courier.hang = func(context.Context, Destination) error {
+		carried.Done()
+		carried.Wait() // all end together
+		return nil
+	}
+	o.start()
+	stop := o.run(time.Minute)
+	for _, id := range ids {
+		o.s.Wake(id)
+	}
+	carried.Wait()
+	stop()
+	o.wantEmpty()
+	if n := most.Load(); n < 2 || n > filers {
+		t.Errorf("%d files were removed at once", n)
+	}
 }

@@ -84,8 +84,10 @@ func (s *Server) markNow(m *message, marks map[int]byte) {
 //	what was queued      is taken up; after a sync of the removal, if it tells of this message: else a power cut could bring that back
 //	                     when the report has gone, and it would be told of again
 func (s *Server) settle(m *message) {
+	s.filing <- struct{}{}
 	next, suspect, again := s.record(m)
-	m.file.Close()
+	m.file.Close() // of a file that was removed it frees the blocks
+	<-s.filing
 	s.release(m.id) // before the index: an entry that comes due while its message is active is dropped
 	if again {
 		s.index.add(m.id, next, suspect)

@@ -222,10 +222,11 @@ func (f figures) workers() int {
 	return n
 }
 
-// What more at the end is no leak: threads, which Go keeps, as many as have waited for the disk at once (a goroutine that hangs is seen in the end); memory, whose heap has grown to what the
+// What more at the end is no leak: threads, which Go keeps, as many as the disk can hold up at once: 32 deliveries (deliver_connections); in queued
+// 8 loaders, 8 filers and the syncs of 16 directories (a goroutine that hangs is seen in the end); memory, whose heap has grown to what the
 // busiest moment needed; the lists of mailboxes, which are written anew when a third and a hundred of the lines are of messages that are gone.
 const (
-	threadsMore = 64
+	threadsMore = 32
 	memoryTimes = 1.3
 	memoryMore  = 12 << 20
 	indexMore   = 64 << 10 // a mailbox
