@@ -61,15 +61,19 @@ func (s *server) Configure(c *config.Config, gate login.Gate, auth *login.Server
 }
 
 func (s *server) Authorize(ctx context.Context, nc net.Conn, kind string, peer login.Peer) *access.Login {
-	l := s.Server.Authorize(ctx, nc, kind, peer)
+	return s.login(s.Server.Authorize(ctx, nc, kind, peer))
+}
+
+func (s *server) login(l *imapd.Login) *access.Login {
 	if l == nil {
 		return nil
 	}
 	return &access.Login{User: l.User, Ticket: l.Ticket, Conn: l.Conn.Conn, Note: l.Note.String(), Fail: l.Fail,
-		Serve: func(ctx context.Context, maildir access.Maildir) { s.serve(ctx, l.Conn, l.Note, maildir) }}
+		Serve: func(ctx context.Context, maildir access.Maildir) bool { return s.serve(ctx, l.Conn, l.Note, maildir) },
+		Again: func(ctx context.Context) *access.Login { return s.login(l.Again(ctx)) }}
 }
 
-func (s *server) Serve(ctx context.Context, nc net.Conn, user, note string, maildir access.Maildir) error {
+func (s *server) Serve(ctx context.Context, nc net.Conn, user, note string, maildir access.Maildir, back func([]byte) error) error {
 	n := imapd.Note{Session: "-", Client: maillog.Client{Proto: "IMAP", Login: user}}
 	if note != "" {
 		var err error
@@ -77,12 +81,16 @@ func (s *server) Serve(ctx context.Context, nc net.Conn, user, note string, mail
 			return err
 		}
 	}
-	s.serve(ctx, imap.NewConn(nc), n, maildir)
+	n.Again = back != nil
+	c := imap.NewConn(nc)
+	if s.serve(ctx, c, n, maildir) {
+		return back(c.Take())
+	}
 	return nil
 }
 
-func (s *server) serve(ctx context.Context, c *imap.Conn, n imapd.Note, maildir access.Maildir) {
-	s.Server.Serve(ctx, c, func(ctx context.Context) (*mailbox.Account, error) {
+func (s *server) serve(ctx context.Context, c *imap.Conn, n imapd.Note, maildir access.Maildir) (back bool) {
+	return s.Server.Serve(ctx, c, func(ctx context.Context) (*mailbox.Account, error) {
 		place, err := maildir(ctx)
 		if err != nil {
 			return nil, err

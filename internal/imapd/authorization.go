@@ -54,8 +54,28 @@ func (s *Server) Authorize(ctx context.Context, nc net.Conn, kind string, peer l
 	a := &authorization{session: session{srv: s, conf: s.conf.Load(), ctx: ctx, c: imap.NewConn(nc), start: s.now(), id: s.ids.Next("i"),
 		client: maillog.Client{IP: peer.IP, Port: peer.Port, Proto: "IMAP", Listener: kind}}}
 	a.Client = login.NewClient(a.c.Conn, kind, peer, &a.conf.Gate)
+	a.srv.Log.Connect(a.id, a.client)
+	return a.state(a.greet)
+}
+
+// Again takes the client of a session that ended with UNAUTHENTICATE as Authorize has taken him, but for the greeting (RFC 8437 section 3). The connection is as it was after the login;
+// what he has sent behind that command is in it. Refused logins of before count.
+func (l *Login) Again(ctx context.Context) *Login {
+	a := l.a
+	a.ctx, a.login, a.client.Login, a.why, a.closing = ctx, nil, "", "", false
+	a.c.Limits = imap.BeforeLogin()
+	a.c.ClearWake()
+	return a.state(func() {})
+}
+
+// state is the Not Authenticated state, from its first word to its end.
+func (a *authorization) state(greet func()) *Login {
 	a.c.Mode = imap.UTF8 // see the package comment
 	end := a.begin()
+	if a.conf.TimeoutLogin > 0 {
+		a.c.SetDeadline(time.Now().Add(a.conf.TimeoutLogin))
+	}
+	greet()
 	a.run()
 	end()
 	if a.login != nil {
@@ -66,11 +86,8 @@ func (s *Server) Authorize(ctx context.Context, nc net.Conn, kind string, peer l
 	return nil
 }
 
-func (a *authorization) run() {
-	a.srv.Log.Connect(a.id, a.client)
-	if a.conf.TimeoutLogin > 0 {
-		a.c.SetDeadline(time.Now().Add(a.conf.TimeoutLogin))
-	}
+// greet says the greeting, after the handshake where TLS comes first.
+func (a *authorization) greet() {
 	switch {
 	case a.TLS != "":
 		a.underTLS()
@@ -78,6 +95,10 @@ func (a *authorization) run() {
 		return
 	}
 	a.respond("", imap.OK(imap.CodeCapability(a.capabilities()), a.conf.Hostname+" IMAP postamt"))
+}
+
+// run serves commands until the state has ended.
+func (a *authorization) run() {
 	for !a.closing && a.login == nil {
 		cmd, d, ok := a.read()
 		if !ok {
@@ -171,7 +192,7 @@ func (a *authorization) authenticate(mechanism string, initial []byte, ask func(
 	case err == nil && user.Name != "":
 		a.client.Login = user.Name
 		a.srv.Log.Login(a.id, a.client, mechanism)
-		a.login = &Login{User: user.Name, Ticket: user.Ticket, Conn: a.c, Note: Note{a.id, a.client, a.tag}, a: a}
+		a.login = &Login{User: user.Name, Ticket: user.Ticket, Conn: a.c, Note: Note{a.id, a.client, a.tag, true}, a: a}
 		return nil
 	case errors.Is(err, errLost):
 		return nil

@@ -53,6 +53,9 @@ func (u *user) capabilities() []string {
 		"UTF8=ACCEPT",
 		"WITHIN",
 	)
+	if u.note.Again && !u.compressed {
+		list = append(list, "UNAUTHENTICATE")
+	}
 	if n := u.conf.CommandLimit; n > 0 {
 		list = append(list, "MESSAGELIMIT="+strconv.Itoa(n))
 	}

@@ -89,31 +89,44 @@ func openAt(t testing.TB, path string) func(context.Context) (*mailbox.Account, 
 }
 
 func (h *loopback) serve(c net.Conn) {
-	l := h.server.Authorize(h.ctx, c, h.kind, testPeer)
-	if l == nil {
-		return
+	for l := h.server.Authorize(h.ctx, c, h.kind, testPeer); l != nil; {
+		again := h.split && h.pass(l) || !h.split && h.server.Serve(h.ctx, l.Conn, h.openUser, l.Note)
+		if !again {
+			return
+		}
+		l = l.Again(h.ctx)
 	}
-	if !h.split {
-		h.server.Serve(h.ctx, l.Conn, h.openUser, l.Note)
-		return
-	}
+}
+
+// pass serves somebody as a front and a worker do.
+func (h *loopback) pass(l *Login) (again bool) {
 	note, err := ParseNote(l.Note.String(), l.User)
+	note.Again = true
 	if err != nil || note != l.Note {
 		h.t.Errorf("%q is %+v, %v", l.Note, note, err)
 	}
 	ours, theirs, err := socketpair()
 	if err != nil {
 		h.t.Error(err)
-		return
+		return false
 	}
 	ahead := l.Conn.Take()
 	var both sync.WaitGroup
 	both.Go(func() {
 		defer theirs.Close()
-		h.server.Serve(h.ctx, imap.NewConn(theirs), h.openUser, note)
+		c := imap.NewConn(theirs)
+		if h.server.Serve(h.ctx, c, h.openUser, note) {
+			if err := (monitor.Session{Conn: theirs, Pumped: true}).GiveBack(c.Take()); err != nil {
+				h.t.Error(err)
+			}
+		}
 	})
-	monitor.Pump(l.Conn.Net(), ours, ahead)
+	unused, again := monitor.Pump(l.Conn.Net(), ours, ahead)
 	both.Wait()
+	if again {
+		l.Conn.Return(unused)
+	}
+	return again
 }
 
 func (h *loopback) Dial(string) (net.Conn, error) {

@@ -10,16 +10,17 @@ import (
 )
 
 // Note is what the half before the login says to the half after it about a session. It is words for logs and for the answer to the login, and nothing
-// is decided by it.
+// else is decided by it.
 type Note struct {
 	Session string
 	Client  maillog.Client // Proto says whether there is TLS. Login, too; who it is that a worker serves he knows from elsewhere
 	Tag     string         // of the command that logged the client in, to be answered; "": he has logged in elsewhere, and is greeted with PREAUTH
+	Again   bool           // that half takes him again (UNAUTHENTICATE); who carries a note knows that himself
 }
 
 var errNote = errors.New("imapd: not a note")
 
-// String is one line, without the user, for ParseNote. It always fits into a record between processes: the wire bounds tags to 64 octets.
+// String is one line, without the user and Again, for ParseNote. It always fits into a record between processes: the wire bounds tags to 64 octets.
 func (n Note) String() string {
 	c := n.Client
 	s := n.Session + " " + strconv.Itoa(int(c.Port)) + " " + c.Proto + " " + c.Listener + " " + n.Tag + " "

@@ -33,6 +33,7 @@ type user struct {
 	rev2, condstore, qresync, uidOnly, utf8 bool
 
 	compressed bool    // the connection is
+	again      bool    // the client is to log in once more
 	notify     *notify // nil: NOTIFY was not used
 	attention  attention
 	expunging  bool // the command removes messages, and says which
@@ -113,22 +114,24 @@ var userCommands = []userCommand{
 	{"CAPABILITY", 0, (*user).cmdCapability},
 	{"ID", 0, (*user).cmdID},
 	{"COMPRESS", 0, (*user).cmdCompress},
+	{"UNAUTHENTICATE", 0, (*user).cmdUnauthenticate},
 	{"LOGOUT", 0, (*user).cmdLogout},
 }
 
 // Serve opens the mailboxes of a client who has logged in, tells him whether he has, and serves him. It returns when the session is over; the
-// caller closes what c is of. When ctx ends, a session that waits for a command ends.
-func (s *Server) Serve(ctx context.Context, c *imap.Conn, open func(context.Context) (*mailbox.Account, error), note Note) {
+// caller closes what c is of, unless the client is to log in Again, and then nothing of the session is left. When ctx ends, a session that waits for a command ends.
+func (s *Server) Serve(ctx context.Context, c *imap.Conn, open func(context.Context) (*mailbox.Account, error), note Note) (again bool) {
 	u := &user{note: note, session: session{srv: s, conf: s.conf.Load(), ctx: ctx, c: c, start: s.now(), id: note.Session, client: note.Client}}
 	u.attention.c = c
 	c.Limits = imap.AfterLogin(u.conf.MessageLimit)
 	end := u.begin()
 	u.run(open)
 	end()
-	if c.TLS() != nil {
+	if c.TLS() != nil && !u.again {
 		c.Close() // close_notify, as in disconnect
 	}
 	s.Log.Mailbox(u.id, maillog.Mailbox{Client: u.client, Why: u.why, Error: u.broken, Commands: u.commands, Took: s.now().Sub(u.start)})
+	return u.again
 }
 
 func (u *user) run(open func(context.Context) (*mailbox.Account, error)) {

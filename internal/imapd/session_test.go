@@ -387,11 +387,11 @@ func TestLoginDisabled(t *testing.T) {
 // A note says the same on both sides, and has room for the longest tag.
 func TestNote(t *testing.T) {
 	tag := strings.Repeat("t", 64)
-	long := Note{"i1", maillog.Client{IP: netip.MustParseAddr("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"), Port: 65535, Proto: "IMAPS", Listener: "imaps", Login: "alice"}, tag}
+	long := Note{"i1", maillog.Client{IP: netip.MustParseAddr("2001:db8:ffff:ffff:ffff:ffff:ffff:ffff"), Port: 65535, Proto: "IMAPS", Listener: "imaps", Login: "alice"}, tag, false}
 	if len(long.String()) > 300 {
 		t.Errorf("%d octets", len(long.String()))
 	}
-	for _, n := range []Note{long, {"i1", maillog.Client{Proto: "IMAP", Listener: "imap", Login: "alice"}, "a]"}} {
+	for _, n := range []Note{long, {"i1", maillog.Client{Proto: "IMAP", Listener: "imap", Login: "alice"}, "a]", false}} {
 		if got, err := ParseNote(n.String(), "alice"); got != n || err != nil {
 			t.Errorf("%q is %+v, %v", n, got, err)
 		}

@@ -64,6 +64,8 @@ type Session struct {
 	Conn net.Conn
 	Name string
 	Note string // what the front says of the client; nobody has looked at it
+	// Pumped: the other end of Conn is the front's Pump, so that the client can be given back.
+	Pumped bool
 }
 
 // Inherited is the link to the monitor that executed us, nil if none has. It takes what tells of it out of the environment. TERM, INT
@@ -133,7 +135,7 @@ func (l *Link) read() {
 			}
 		case kindConfiguration:
 			l.configuration(o, f)
-		case kindSession:
+		case kindSession, kindPumped:
 			l.session(o, f)
 		case kindHurry:
 			select {
@@ -172,7 +174,7 @@ func (l *Link) session(o order, f *os.File) {
 	if err != nil {
 		return
 	}
-	s := Session{Conn: c}
+	s := Session{Conn: c, Pumped: o.kind == kindPumped}
 	s.Name, s.Note, _ = strings.Cut(o.value, "\x00")
 	select {
 	case l.sessions <- s:

@@ -38,6 +38,7 @@ const (
 	kindAnswer        = 'A'
 	kindConfiguration = 'F'
 	kindSession       = 'S'
+	kindPumped        = 'P'
 	kindHurry         = 'X'
 	kindStop          = 'Q'
 	kindGo            = 'G'

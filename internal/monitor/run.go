@@ -350,7 +350,9 @@ func (m *Monitor) forFront(r request, f *os.File) error {
 	if err == nil && r.kind != kindWho {
 		o := order{kind: kindSession, uid: a.UID}
 		if m.opt.Tickets != nil {
-			o.value = name + "\x00" + r.name
+			if o.value = name + "\x00" + r.name; f == nil {
+				o.kind = kindPumped
+			}
 		} else if f != nil {
 			o.value = name
 		}
