@@ -69,11 +69,15 @@ func (s *server) login(l *imapd.Login) *access.Login {
 		return nil
 	}
 	return &access.Login{User: l.User, Ticket: l.Ticket, Conn: l.Conn.Conn, Note: l.Note.String(), Fail: l.Fail,
-		Serve: func(ctx context.Context, maildir access.Maildir) bool { return s.serve(ctx, l.Conn, l.Note, maildir) },
-		Again: func(ctx context.Context) *access.Login { return s.login(l.Again(ctx)) }}
+		Serve: func(ctx context.Context, maildir access.Maildir) *access.Login {
+			if !s.serve(ctx, l.Conn, l.Note, maildir) {
+				return nil
+			}
+			return s.login(l.Again(ctx))
+		}}
 }
 
-func (s *server) Serve(ctx context.Context, nc net.Conn, user, note string, maildir access.Maildir, back func([]byte) error) error {
+func (s *server) Serve(ctx context.Context, nc net.Conn, user, note string, maildir access.Maildir) error {
 	n := imapd.Note{Session: "-", Client: maillog.Client{Proto: "IMAP", Login: user}}
 	if note != "" {
 		var err error
@@ -81,15 +85,11 @@ func (s *server) Serve(ctx context.Context, nc net.Conn, user, note string, mail
 			return err
 		}
 	}
-	n.Again = back != nil
-	c := imap.NewConn(nc)
-	if s.serve(ctx, c, n, maildir) {
-		return back(c.Take())
-	}
+	s.serve(ctx, imap.NewConn(nc), n, maildir)
 	return nil
 }
 
-func (s *server) serve(ctx context.Context, c *imap.Conn, n imapd.Note, maildir access.Maildir) (back bool) {
+func (s *server) serve(ctx context.Context, c *imap.Conn, n imapd.Note, maildir access.Maildir) (again bool) {
 	return s.Server.Serve(ctx, c, func(ctx context.Context) (*mailbox.Account, error) {
 		place, err := maildir(ctx)
 		if err != nil {

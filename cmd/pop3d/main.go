@@ -47,13 +47,13 @@ func (s server) Authorize(ctx context.Context, nc net.Conn, kind string, peer lo
 		return nil
 	}
 	return &access.Login{User: l.User, Ticket: l.Ticket, Conn: l.Conn.Conn, Note: l.Note.String(), Fail: l.Fail,
-		Serve: func(ctx context.Context, maildir access.Maildir) bool {
+		Serve: func(ctx context.Context, maildir access.Maildir) *access.Login {
 			s.serve(ctx, l.Conn, l.Note, maildir)
-			return false
+			return nil
 		}}
 }
 
-func (s server) Serve(ctx context.Context, nc net.Conn, user, note string, maildir access.Maildir, _ func([]byte) error) error {
+func (s server) Serve(ctx context.Context, nc net.Conn, user, note string, maildir access.Maildir) error {
 	n := pop3d.Note{Session: "-", Client: maillog.Client{Proto: "POP3", Login: user}}
 	if note != "" {
 		var err error

@@ -56,9 +56,8 @@ type Server interface {
 	Refuse(net.Conn)
 	// Authorize takes a client until he has logged in, and nil if he does not. The caller closes nc, in that case too.
 	Authorize(ctx context.Context, nc net.Conn, kind string, peer login.Peer) *Login
-	// Serve serves a user. note is what the half before the login said of him, "" if he has logged in elsewhere. back gives him back to that half, with what was read
-	// and not used, in the place of closing nc; nil: it cannot be done. An error says that it is no note, or is of back.
-	Serve(ctx context.Context, nc net.Conn, user, note string, maildir Maildir, back func(unused []byte) error) error
+	// Serve serves a user. note is what the half before the login said of him, "" if he has logged in elsewhere. An error says that it is no note.
+	Serve(ctx context.Context, nc net.Conn, user, note string, maildir Maildir) error
 }
 
 // Maildir tells where the mailbox of a session's user is. It may take time.
@@ -70,10 +69,8 @@ type Login struct {
 	Ticket *authwire.Ticket // collects the login; nil in one process
 	Conn   *lineio.Conn
 	Note   string
-	Serve  func(context.Context, Maildir) (back bool) // back: he is to log in Again
-	Fail   func(error)                                // his mailbox cannot be opened now; the error is for the log
-	// Again takes a client who has come back until he has logged in once more, and nil if he does not. nil: nobody comes back.
-	Again func(context.Context) *Login
+	Serve  func(context.Context, Maildir) *Login // returns him when he has logged in once more, on the same connection
+	Fail   func(error)                           // his mailbox cannot be opened now; the error is for the log
 }
 
 // Run is main; it returns an exit code.
@@ -153,7 +150,7 @@ func (g *Program) session(c *config.Config, log *maillog.Logger, path string) in
 	s.Configure(c, login.Gate{}, nil)
 	nc := daemon.Standard()
 	defer nc.Close()
-	s.Serve(context.Background(), nc, os.Getenv("USER"), "", func(context.Context) (Place, error) { return Place{Path: path}, nil }, nil)
+	s.Serve(context.Background(), nc, os.Getenv("USER"), "", func(context.Context) (Place, error) { return Place{Path: path}, nil })
 	return exOK
 }
 

@@ -33,7 +33,7 @@ type service struct {
 	prepare func(*config.Config) (use func(), err error) // what else depends on the configuration; nil: nothing
 	dial    func(context.Context) (net.Conn, error)      // to where logins are judged; nil: to its socket
 	collect bool                                         // logins are collected with their tickets
-	after   func(context.Context, *Login) *Login         // a client has logged in; what it returns has logged in again
+	after   func(context.Context, *Login)                // a client has logged in
 	conf    atomic.Pointer[config.Config]
 }
 
@@ -77,8 +77,8 @@ func (s *service) serve(ctx context.Context, sockets *daemon.Sockets, stopping f
 	srv := &daemon.Server{Limiter: s.limiter, Log: s.log,
 		Refuse: func(c net.Conn, _ string, _ daemon.Limit) { s.server.Refuse(c) },
 		Handle: func(ctx context.Context, nc net.Conn, kind string) {
-			for l := s.server.Authorize(ctx, nc, kind, peerOf(nc)); l != nil; {
-				l = s.after(ctx, l)
+			if l := s.server.Authorize(ctx, nc, kind, peerOf(nc)); l != nil {
+				s.after(ctx, l)
 			}
 		}}
 	return srv.Run(ctx, sockets, stopping, s.drain)
@@ -155,15 +155,13 @@ func (g *Program) whole(c *config.Config, log *maillog.Logger) (*service, error)
 		p, err := newPeople(c, lmtpd.Self(os.Geteuid()), log)
 		return func() { users.Store(p) }, err
 	}
-	s.after = func(ctx context.Context, l *Login) *Login {
-		back := l.Serve(ctx, func(context.Context) (Place, error) {
-			box, err := users.Load().mailbox(l.User)
-			return Place{box.Target.Path, box.Target.Quota}, err
-		})
-		if back {
-			return l.Again(ctx)
+	s.after = func(ctx context.Context, l *Login) {
+		for l != nil {
+			l = l.Serve(ctx, func(context.Context) (Place, error) {
+				box, err := users.Load().mailbox(l.User)
+				return Place{box.Target.Path, box.Target.Quota}, err
+			})
 		}
-		return nil
 	}
 	return s, s.start(c)
 }

@@ -127,20 +127,11 @@ func (g *Program) front(p *daemon.Process, link *monitor.Link, c *config.Config,
 		return exOSErr
 	}
 	s := &service{program: g, log: log, collect: true, dial: func(context.Context) (net.Conn, error) { return link.Dial() }}
-	pass := link.Pass
-	if sockets.Conn != nil {
-		pass = link.Carry // the only client is carried, so that we are there as long as he is
-	}
-	s.after = func(ctx context.Context, l *Login) *Login {
-		unused, back, err := pass(l.Ticket.Encode(), monitor.Client{Conn: l.Conn.Net(), Ahead: l.Conn.Take(), Note: l.Note})
-		switch {
-		case err != nil:
+	s.after = func(_ context.Context, l *Login) {
+		client := monitor.Client{Conn: l.Conn.Net(), Ahead: l.Conn.Take(), Note: l.Note}
+		if err := pass(link, l.Ticket.Encode(), client, sockets.Conn != nil); err != nil {
 			l.Fail(err)
-		case back && l.Again != nil:
-			l.Conn.Return(unused)
-			return l.Again(ctx)
 		}
-		return nil
 	}
 	if err = privilege.Undumpable(); err == nil { // passwords pass here
 		err = s.start(c)
@@ -160,6 +151,18 @@ func (g *Program) front(p *daemon.Process, link *monitor.Link, c *config.Config,
 	return exOK
 }
 
+// pass gives a client to the worker. The only client is carried, so that we are there as long as he is.
+func pass(link *monitor.Link, ticket []byte, c monitor.Client, only bool) error {
+	if !only {
+		return link.Pass(ticket, c)
+	}
+	w, err := link.Connect(c.Note, ticket)
+	if err == nil {
+		monitor.Pump(c.Conn, w, c.Ahead)
+	}
+	return err
+}
+
 // worker serves mailboxes for one user id.
 func (g *Program) worker(link *monitor.Link, c *config.Config, log *maillog.Logger) int {
 	err := privsep.BecameWorker()
@@ -177,17 +180,13 @@ func (g *Program) worker(link *monitor.Link, c *config.Config, log *maillog.Logg
 		return nil
 	})
 	link.Serve(c.WorkerIdle, c.DrainTimeout, func(ctx context.Context, n monitor.Session) {
-		var back func([]byte) error
-		if n.Pumped {
-			back = n.GiveBack
-		}
 		err := s.Serve(ctx, n.Conn, n.Name, n.Note, func(context.Context) (Place, error) {
 			value, err := link.Mailbox(n.Name)
 			if err != nil {
 				return Place{}, err
 			}
 			return parsePlace(value)
-		}, back)
+		})
 		if err != nil {
 			log.Problem("", "session", err)
 		}

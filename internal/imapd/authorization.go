@@ -58,8 +58,8 @@ func (s *Server) Authorize(ctx context.Context, nc net.Conn, kind string, peer l
 	return a.state(a.greet)
 }
 
-// Again takes the client of a session that ended with UNAUTHENTICATE as Authorize has taken him, but for the greeting (RFC 8437 section 3). The connection is as it was after the login;
-// what he has sent behind that command is in it. Refused logins of before count.
+// Again takes the client of a session that ended with UNAUTHENTICATE as Authorize has taken him, but for the greeting (RFC 8437 section 3). What he has sent behind that command
+// is in the connection. Refused logins of before count.
 func (l *Login) Again(ctx context.Context) *Login {
 	a := l.a
 	a.ctx, a.login, a.client.Login, a.why, a.closing = ctx, nil, "", "", false

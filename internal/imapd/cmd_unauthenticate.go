@@ -2,8 +2,10 @@ package imapd
 
 import "postamt/internal/imap"
 
-// RFC 8437 section 3: "UNAUTHENTICATE". All that the client has said is forgotten with the session; TLS stays. It is there where whoever took him to the login has him still:
-// under TLS, and where one process does everything. Behind the command he may send the next login without waiting for the answer.
+// RFC 8437 section 3: "UNAUTHENTICATE". All that the client has said is forgotten with the session; TLS stays. Behind the command he may send the next login without waiting for
+// the answer.
+//
+// It is there where one process does everything. A worker must not have it: one that was taken over would say OK itself, and be told the next user's password.
 func (u *user) cmdUnauthenticate(cmd imap.Command, d *imap.Decoder) error {
 	if !u.note.Again {
 		return imap.Bad("no such command")

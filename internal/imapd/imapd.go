@@ -7,7 +7,7 @@
 //	state              is                             left by
 //	Not Authenticated  authorization, login == nil    LOGIN, AUTHENTICATE that succeed; LOGOUT and all else to the end
 //	between            a *Login                       Serve; Fail to the end
-//	Authenticated      (Serve)                        LOGOUT and all else to the end
+//	Authenticated      (Serve)                        LOGOUT and all else to the end; UNAUTHENTICATE back (Again), in one process
 //	Logout             closing                        the last response
 //
 // The client is told that he has logged in when his mailbox is open. So the tag of his LOGIN travels in the Note. What he sent behind it without waiting

@@ -89,44 +89,34 @@ func openAt(t testing.TB, path string) func(context.Context) (*mailbox.Account, 
 }
 
 func (h *loopback) serve(c net.Conn) {
-	for l := h.server.Authorize(h.ctx, c, h.kind, testPeer); l != nil; {
-		again := h.split && h.pass(l) || !h.split && h.server.Serve(h.ctx, l.Conn, h.openUser, l.Note)
-		if !again {
-			return
-		}
-		l = l.Again(h.ctx)
+	l := h.server.Authorize(h.ctx, c, h.kind, testPeer)
+	if l == nil {
+		return
 	}
-}
-
-// pass serves somebody as a front and a worker do.
-func (h *loopback) pass(l *Login) (again bool) {
+	if !h.split {
+		for l != nil && h.server.Serve(h.ctx, l.Conn, h.openUser, l.Note) {
+			l = l.Again(h.ctx)
+		}
+		return
+	}
 	note, err := ParseNote(l.Note.String(), l.User)
-	note.Again = true
+	l.Note.Again = false
 	if err != nil || note != l.Note {
 		h.t.Errorf("%q is %+v, %v", l.Note, note, err)
 	}
 	ours, theirs, err := socketpair()
 	if err != nil {
 		h.t.Error(err)
-		return false
+		return
 	}
 	ahead := l.Conn.Take()
 	var both sync.WaitGroup
 	both.Go(func() {
 		defer theirs.Close()
-		c := imap.NewConn(theirs)
-		if h.server.Serve(h.ctx, c, h.openUser, note) {
-			if err := (monitor.Session{Conn: theirs, Pumped: true}).GiveBack(c.Take()); err != nil {
-				h.t.Error(err)
-			}
-		}
+		h.server.Serve(h.ctx, imap.NewConn(theirs), h.openUser, note)
 	})
-	unused, again := monitor.Pump(l.Conn.Net(), ours, ahead)
+	monitor.Pump(l.Conn.Net(), ours, ahead)
 	both.Wait()
-	if again {
-		l.Conn.Return(unused)
-	}
-	return again
 }
 
 func (h *loopback) Dial(string) (net.Conn, error) {

@@ -15,7 +15,7 @@ type Note struct {
 	Session string
 	Client  maillog.Client // Proto says whether there is TLS. Login, too; who it is that a worker serves he knows from elsewhere
 	Tag     string         // of the command that logged the client in, to be answered; "": he has logged in elsewhere, and is greeted with PREAUTH
-	Again   bool           // that half takes him again (UNAUTHENTICATE); who carries a note knows that himself
+	Again   bool           // UNAUTHENTICATE leads back to that half; no other process is told so
 }
 
 var errNote = errors.New("imapd: not a note")

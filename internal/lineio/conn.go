@@ -133,16 +133,6 @@ func (c *Conn) Take() []byte {
 	return b
 }
 
-// Return puts b before what is to be received: what Take returned, or what others have taken and not used. It has MaxLine octets at most, and nothing may be
-// received and not consumed.
-func (c *Conn) Return(b []byte) {
-	c.dropIn()
-	if len(b) > 0 {
-		c.in = getBlock(large)
-		c.r, c.w = 0, copy(c.in.b, b)
-	}
-}
-
 // Close closes the transport. What was gathered and not flushed is not sent.
 func (c *Conn) Close() error {
 	c.r = c.w

@@ -64,8 +64,6 @@ type Session struct {
 	Conn net.Conn
 	Name string
 	Note string // what the front says of the client; nobody has looked at it
-	// Pumped: the other end of Conn is the front's Pump, so that the client can be given back.
-	Pumped bool
 }
 
 // Inherited is the link to the monitor that executed us, nil if none has. It takes what tells of it out of the environment. TERM, INT
@@ -135,7 +133,7 @@ func (l *Link) read() {
 			}
 		case kindConfiguration:
 			l.configuration(o, f)
-		case kindSession, kindPumped:
+		case kindSession:
 			l.session(o, f)
 		case kindHurry:
 			select {
@@ -174,7 +172,7 @@ func (l *Link) session(o order, f *os.File) {
 	if err != nil {
 		return
 	}
-	s := Session{Conn: c, Pumped: o.kind == kindPumped}
+	s := Session{Conn: c}
 	s.Name, s.Note, _ = strings.Cut(o.value, "\x00")
 	select {
 	case l.sessions <- s:

@@ -89,7 +89,7 @@ func login(link *Link, auth *authwire.Client, c net.Conn, note string) {
 		<-own.gone // authd has hung up, too
 	}
 	ahead, _ := in.Peek(in.Buffered())
-	if _, _, err := link.Pass(k.Encode(), Client{c, ahead, note}); err != nil {
+	if err := link.Pass(k.Encode(), Client{c, ahead, note}); err != nil {
 		fmt.Fprintln(c, err)
 		c.Close()
 	}

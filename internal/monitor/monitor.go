@@ -39,7 +39,6 @@
 //	worker    leave n          to exit, having got n connections             "go", or none if it got one more meanwhile
 //	monitor   configuration fd the text, to be read from fd; the first record, and again at each reload
 //	monitor   session fd, N    serve this connection (N: the user, if it is of one; NUL and the note)
-//	monitor   pumped fd, N     likewise; its other end is the front's pump, to which the client can be given back
 //	monitor   hurry            leave as soon as you are idle: others wait for room
 //	monitor   stop             finish what is under way and exit
 //	monitor   go               exit
@@ -54,8 +53,6 @@
 //	monitor   REQUEST at authd's user socket: whose login that was, once, for a minute, if the front's connection to authd still stands
 //	monitor   Lookup of that user, the rules, the worker
 //	worker    a Session with the user's name, on the client's own descriptor or on the other end of the pump
-//
-// From the pump he can come back, to log in as somebody else (back.go). His own descriptor cannot: nobody could say that what a worker returns is what it was given.
 //
 // The pump leaves TLS, and with it what the client sees of our certificate, in the front; mail passes through the front then. That the
 // front cannot read mailboxes that nobody has logged in to is the promise, not that it sees nothing.

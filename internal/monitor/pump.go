@@ -7,8 +7,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Client is somebody's connection after the login, for Pass.
@@ -21,31 +19,26 @@ type Client struct {
 // Pass gives a client to the worker of the user that the ticket is for, and ends with Conn closed. A plain connection from which nothing
 // was read in advance goes there itself, and Pass is over at once. Of any other the bytes are carried: the keys of TLS stay here, and so do
 // bytes that came early, for which a descriptor has no room. Then it is over with the session. The errors are those of Connect; Conn is open
-// then, and nothing was written to it. With back, the worker has given the client back, as Pump says.
-func (l *Link) Pass(ticket []byte, c Client) (unused []byte, back bool, err error) {
+// then, and nothing was written to it.
+func (l *Link) Pass(ticket []byte, c Client) error {
 	if p := plain(c.Conn); p != nil && len(c.Ahead) == 0 {
 		f, err := p.File()
 		if err != nil {
-			return nil, false, err
+			return err
 		}
 		defer f.Close()
 		if err := l.Hand(c.Note, ticket, f); err != nil {
-			return nil, false, err
+			return err
 		}
 		c.Conn.Close()
-		return nil, false, nil
+		return nil
 	}
-	return l.Carry(ticket, c)
-}
-
-// Carry is Pass where the bytes are carried, whatever the connection is.
-func (l *Link) Carry(ticket []byte, c Client) (unused []byte, back bool, err error) {
 	w, err := l.Connect(c.Note, ticket)
 	if err != nil {
-		return nil, false, err
+		return err
 	}
-	unused, back = Pump(c.Conn, w, c.Ahead)
-	return unused, back, nil
+	Pump(c.Conn, w, c.Ahead)
+	return nil
 }
 
 const (
@@ -62,19 +55,13 @@ var pieces = sync.Pool{New: func() any { return new([piece]byte) }}
 // Pump carries bytes between a client and a worker, ahead first, until the session is over, and closes both. In each direction it holds
 // one piece at most, and none while there is nothing to carry. An end from the client is passed on, and the answers still come back. An end
 // from the worker, by its word or its death, is the client's end: it gets what was written, then it is closed.
-//
-// With back, the worker has given the client back (Session.GiveBack): he is open, without deadlines, and unused is what he has sent and the worker has not used.
-func Pump(client, worker net.Conn, ahead []byte) (unused []byte, back bool) {
-	defer func() {
-		worker.Close()
-		if !back {
-			client.Close()
-		}
-	}()
+func Pump(client, worker net.Conn, ahead []byte) {
+	defer client.Close()
+	defer worker.Close()
 	over := make(chan struct{})
-	dead := false // the worker has not got all; for after over
 	go func() {
 		defer close(over)
+		dead := false
 		put := func(b []byte) error {
 			if !dead {
 				_, err := worker.Write(b)
@@ -86,51 +73,31 @@ func Pump(client, worker net.Conn, ahead []byte) (unused []byte, back bool) {
 		if len(ahead) > 0 {
 			put(ahead)
 		}
-		carry(client, syscall.Read, put)
+		carry(client, put)
 		closeWrite(worker)
 	}()
-	given := false
-	oob := make([]byte, unix.CmsgSpace(4))
-	err := carry(worker, func(fd int, b []byte) (n int, err error) {
-		if given {
-			return 0, nil
-		}
-		if n, given, err = receive(fd, b, oob); given {
-			n-- // the octet that it came with
-		}
-		return n, err
-	}, func(b []byte) error {
+	err := carry(worker, func(b []byte) error {
 		client.SetWriteDeadline(time.Now().Add(patience))
 		_, err := client.Write(b)
 		return err
 	})
-	switch end := time.Now().Add(linger); {
-	case err != nil:
+	if err != nil {
 		client.Close()
 		worker.Close()
-	case given:
-		client.SetReadDeadline(time.Unix(1, 0)) // which TLS survives, and loses nothing
-		worker.SetDeadline(end)
-	default:
+	} else {
 		closeWrite(client)
+		end := time.Now().Add(linger)
 		client.SetReadDeadline(end)
 		worker.SetWriteDeadline(end)
 	}
 	<-over
-	if err != nil || !given || dead {
-		return nil, false
-	}
-	if unused, err = takeBack(worker); err == nil {
-		err = client.SetDeadline(time.Time{})
-	}
-	return unused, err == nil
 }
 
-// carry reads until nothing more comes, for whatever reason, and puts what came, until that fails. read is how a descriptor is read.
-func carry(from net.Conn, read func(fd int, b []byte) (int, error), put func([]byte) error) error {
+// carry reads until nothing more comes, for whatever reason, and puts what came, until that fails.
+func carry(from net.Conn, put func([]byte) error) error {
 	if c := plain(from); c != nil {
 		if raw, err := c.SyscallConn(); err == nil {
-			return carryRaw(raw, read, put)
+			return carryRaw(raw, put)
 		}
 	}
 	// TLS wants a buffer to wait with: a small one, until it is filled.
@@ -156,7 +123,7 @@ func carry(from net.Conn, read func(fd int, b []byte) (int, error), put func([]b
 }
 
 // carryRaw tries the descriptor, and gives the buffer back before it waits.
-func carryRaw(raw syscall.RawConn, read func(fd int, b []byte) (int, error), put func([]byte) error) error {
+func carryRaw(raw syscall.RawConn, put func([]byte) error) error {
 	var b *[piece]byte
 	var n int
 	var err error
@@ -170,7 +137,7 @@ func carryRaw(raw syscall.RawConn, read func(fd int, b []byte) (int, error), put
 			b = pieces.Get().(*[piece]byte)
 		}
 		for {
-			if n, err = read(int(fd), b[:]); err != syscall.EINTR {
+			if n, err = syscall.Read(int(fd), b[:]); err != syscall.EINTR {
 				break
 			}
 		}

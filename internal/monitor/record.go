@@ -38,7 +38,6 @@ const (
 	kindAnswer        = 'A'
 	kindConfiguration = 'F'
 	kindSession       = 'S'
-	kindPumped        = 'P'
 	kindHurry         = 'X'
 	kindStop          = 'Q'
 	kindGo            = 'G'

@@ -350,9 +350,7 @@ func (m *Monitor) forFront(r request, f *os.File) error {
 	if err == nil && r.kind != kindWho {
 		o := order{kind: kindSession, uid: a.UID}
 		if m.opt.Tickets != nil {
-			if o.value = name + "\x00" + r.name; f == nil {
-				o.kind = kindPumped
-			}
+			o.value = name + "\x00" + r.name
 		} else if f != nil {
 			o.value = name
 		}
