@@ -1,9 +1,7 @@
 package mailbox
 
 import (
-	"errors"
 	"fmt"
-	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -194,41 +192,6 @@ func TestTombstones(t *testing.T) {
 				t.Errorf("%q", text)
 			}
 		}
-	}
-}
-
-func TestExpunge(t *testing.T) {
-	b := newBox(t)
-	for range 10 {
-		b.deliver("x\n")
-	}
-	m, other := b.open(), b.open()
-	validity, _, _, _ := m.Status()
-	if failed, err := m.Expunge(validity+1, []uint32{2, 3}); len(failed) != 2 || !errors.Is(err, ErrValidity) {
-		t.Error(failed, err)
-	}
-	failed, err := m.Expunge(validity, []uint32{2, 3, 99})
-	if len(failed) != 0 || err != nil {
-		t.Error(failed, err)
-	}
-	must(t, other.Sync())
-	if got := other.UIDs(); !slices.Equal(got, []uint32{1, 4, 5, 6, 7, 8, 9, 10}) {
-		t.Error(got)
-	}
-	if _, err := other.File(2); !errors.Is(err, ErrExpunged) {
-		t.Error(err)
-	}
-	b.deliver("y\n")
-	must(t, other.Sync())
-	must(t, m.Sync())
-	if got := m.UIDs(); got[len(got)-1] != 11 {
-		t.Error(got)
-	}
-	f, err := m.File(11)
-	must(t, err)
-	defer f.Close()
-	if text, _ := io.ReadAll(f); string(text) != "y\n" {
-		t.Errorf("%q", text)
 	}
 }
 
