@@ -90,7 +90,7 @@ func (e *editing) unlinkTogether(uids []uint32) (sizes []int64) {
 	together(len(files), func(i int) {
 		var st unix.Stat_t
 		f := files[i]
-		if unix.Fstatat(int(f.dir.Fd()), f.name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && st.Nlink == 1 && e.b.ops.Unlink(f.dir, f.name) == nil {
+		if unix.Fstatat(int(f.dir.Fd()), f.name, &st, unix.AT_SYMLINK_NOFOLLOW) == nil && e.isSingle(f.name, &st) && e.b.ops.Unlink(f.dir, f.name) == nil {
 			sizes[f.k] = st.Size
 		}
 	})
@@ -100,6 +100,11 @@ func (e *editing) unlinkTogether(uids []uint32) (sizes []int64) {
 		}
 	}
 	return sizes
+}
+
+// isSingle tells whether a file is known to have no other name in this mailbox.
+func (e *editing) isSingle(name string, st *unix.Stat_t) bool {
+	return st.Nlink == 1 || e.twice != nil && len(e.twice[baseOf(name)]) == 0
 }
 
 // unlink removes the file of a message.
