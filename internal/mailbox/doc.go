@@ -9,19 +9,19 @@
 //
 // Numbers are little-endian.
 //
-//	snapshot: header, 132 octets
-//	    0   16  "postamt.index 3\n"
+//	snapshot: header, 140 octets
+//	    0   16  "postamt.index 4\n"
 //	   16    8  generation: random, another for each snapshot
 //	   24    4  UIDVALIDITY
 //	   28    4  UIDNEXT
 //	   32    8  highest mod-sequence
 //	   40    4  number of records
 //	   44    4  octets of names
-//	   48   64  state: what was seen of cur/, new/ and dovecot-uidlist (type state)
-//	  112    8  generation of postamt.cache; 0: none
-//	  120    4  CRC-32C of the records
-//	  124    4  CRC-32C of the names, which are not read to open a mailbox: it is looked at when they are all read, before a name that was not found is given up
-//	  128    4  CRC-32C of the header before it
+//	   48   72  state: what was seen of cur/, new/ and dovecot-uidlist (type state)
+//	  120    8  generation of postamt.cache; 0: none
+//	  128    4  CRC-32C of the records
+//	  132    4  CRC-32C of the names, which are not read to open a mailbox: it is looked at when they are all read, before a name that was not found is given up
+//	  136    4  CRC-32C of the header before it
 //	records, 56 octets each, ascending by UID
 //	    0    4  UID
 //	    4    4  keywords, a bit for each letter of the file name

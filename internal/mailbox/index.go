@@ -12,11 +12,11 @@ import (
 )
 
 const (
-	indexMagic = "postamt.index 3\n"
-	headerSize = 132
+	indexMagic = "postamt.index 4\n"
+	headerSize = 140
 	recordSize = 56
 	learntSize = 40
-	stateSize  = 64
+	stateSize  = 72
 	frameSize  = 9
 	maxPayload = recordSize + 255
 	maxRecords = 1 << 27
@@ -112,10 +112,11 @@ type state struct {
 	list     stamp // dovecot-uidlist
 	inode    uint64
 	listSize int64
+	plain    uint64 // 1: the whole list was read, and has no line with a unique-id or an order of another server
 }
 
 func (s *state) append(b []byte) []byte {
-	for _, n := range [...]int64{s.cur.modified, s.cur.seen, s.new.modified, s.new.seen, s.list.modified, s.list.seen, int64(s.inode), s.listSize} {
+	for _, n := range [...]int64{s.cur.modified, s.cur.seen, s.new.modified, s.new.seen, s.list.modified, s.list.seen, int64(s.inode), s.listSize, int64(s.plain)} {
 		b = binary.LittleEndian.AppendUint64(b, uint64(n))
 	}
 	return b
@@ -123,7 +124,7 @@ func (s *state) append(b []byte) []byte {
 
 func (s *state) decode(b []byte) {
 	at := func(i int) int64 { return int64(binary.LittleEndian.Uint64(b[8*i:])) }
-	*s = state{stamp{at(0), at(1)}, stamp{at(2), at(3)}, stamp{at(4), at(5)}, uint64(at(6)), at(7)}
+	*s = state{stamp{at(0), at(1)}, stamp{at(2), at(3)}, stamp{at(4), at(5)}, uint64(at(6)), at(7), uint64(at(8))}
 }
 
 // index is what the file says, up to the octet end.
@@ -204,7 +205,7 @@ func castagnoli() *crc32.Table { return crc32.MakeTable(crc32.Castagnoli) }
 func loadIndex(f io.ReaderAt, size int64) (*index, bool) {
 	var h [headerSize]byte
 	if _, err := f.ReadAt(h[:], 0); err != nil || string(h[:16]) != indexMagic ||
-		binary.LittleEndian.Uint32(h[128:]) != crc32.Checksum(h[:128], castagnoli()) {
+		binary.LittleEndian.Uint32(h[136:]) != crc32.Checksum(h[:136], castagnoli()) {
 		return nil, false
 	}
 	x := &index{generation: binary.LittleEndian.Uint64(h[16:]), validity: binary.LittleEndian.Uint32(h[24:]),
@@ -212,13 +213,13 @@ func loadIndex(f io.ReaderAt, size int64) (*index, bool) {
 	count, octets := int64(binary.LittleEndian.Uint32(h[40:])), int64(binary.LittleEndian.Uint32(h[44:]))
 	x.since = x.highest
 	x.state.decode(h[48:])
-	x.cache = binary.LittleEndian.Uint64(h[112:])
+	x.cache = binary.LittleEndian.Uint64(h[120:])
 	x.base = headerSize + count*recordSize + octets
 	if count > maxRecords || octets > 255*count || x.base > size {
 		return nil, false
 	}
-	x.names = names{file: f, start: headerSize + count*recordSize, length: octets, sum: binary.LittleEndian.Uint32(h[124:])}
-	if !x.load(f, int(count), binary.LittleEndian.Uint32(h[120:])) {
+	x.names = names{file: f, start: headerSize + count*recordSize, length: octets, sum: binary.LittleEndian.Uint32(h[132:])}
+	if !x.load(f, int(count), binary.LittleEndian.Uint32(h[128:])) {
 		return nil, false
 	}
 	x.end = x.base
@@ -444,7 +445,7 @@ func (x *index) snapshot() ([]byte, error) {
 	p = binary.LittleEndian.AppendUint64(p, x.cache)
 	p = binary.LittleEndian.AppendUint32(p, crc32.Checksum(b[headerSize:headerSize+n*recordSize], castagnoli()))
 	p = binary.LittleEndian.AppendUint32(p, crc32.Checksum(b[headerSize+n*recordSize:], castagnoli()))
-	binary.LittleEndian.AppendUint32(p, crc32.Checksum(b[:128], castagnoli()))
+	binary.LittleEndian.AppendUint32(p, crc32.Checksum(b[:136], castagnoli()))
 	for _, e := range x.gone[max(0, len(x.gone)-keptGone):] {
 		if _, again := x.find(e.uid); !again {
 			b = x.frame(b, 'X', e.append(nil))

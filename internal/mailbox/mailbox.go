@@ -306,7 +306,7 @@ func (b *Mailbox) Maildrop() (uids []uint32, ids []string, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	x := b.index.x
-	if !b.popRead {
+	if !b.popRead && x.state.plain == 0 {
 		// Apart from what Sync reads: it keeps what it was told of.
 		if _, err := uidlist.New(b.root, b.dir, b.ops).Read(func(e uidlist.Entry) error {
 			b.popKeys(e)

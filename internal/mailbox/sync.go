@@ -509,6 +509,9 @@ func (t *syncing) expunge(uid uint32) {
 
 // state notes what the messages were read from.
 func (t *syncing) state() {
+	if (t.b.popRead || t.x.state.plain != 0) && len(t.b.pop) == 0 {
+		t.now.plain = 1
+	}
 	t.x.state = t.now
 	p := binary.LittleEndian.AppendUint32(nil, t.x.next)
 	p = binary.LittleEndian.AppendUint32(p, t.x.validity)
