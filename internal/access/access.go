@@ -4,7 +4,7 @@
 // Three ways lead to a session of somebody's:
 //
 //	one process    Authorize -> Login.Serve, where users looks his maildir up
-//	several        front: Authorize -> pass; worker: Serve, where the monitor is asked for the maildir
+//	several        front: Authorize -> pass; worker: Serve, where the monitor says what the maildir is
 //	-session       Serve, for the user who runs it
 package access
 

@@ -181,7 +181,10 @@ func (g *Program) worker(link *monitor.Link, c *config.Config, log *maillog.Logg
 	})
 	link.Serve(c.WorkerIdle, c.DrainTimeout, func(ctx context.Context, n monitor.Session) {
 		err := s.Serve(ctx, n.Conn, n.Name, n.Note, func(context.Context) (Place, error) {
-			value, err := link.Mailbox(n.Name)
+			value, err := n.Value, error(nil)
+			if value == "" {
+				value, err = link.Mailbox(n.Name)
+			}
 			if err != nil {
 				return Place{}, err
 			}

@@ -61,9 +61,10 @@ type reply struct {
 
 // Session is a connection for a worker: of one user, whom Name names, where there are Tickets or the client was handed over.
 type Session struct {
-	Conn net.Conn
-	Name string
-	Note string // what the front says of the client; nobody has looked at it
+	Conn  net.Conn
+	Name  string
+	Value string // what Mailbox would answer for Name; "": it did not come along
+	Note  string // what the front says of the client; nobody has looked at it
 }
 
 // Inherited is the link to the monitor that executed us, nil if none has. It takes what tells of it out of the environment. TERM, INT
@@ -174,6 +175,9 @@ func (l *Link) session(o order, f *os.File) {
 	}
 	s := Session{Conn: c}
 	s.Name, s.Note, _ = strings.Cut(o.value, "\x00")
+	if n := int(o.serial); n <= len(s.Note) {
+		s.Value, s.Note = s.Note[:n], s.Note[n:]
+	}
 	select {
 	case l.sessions <- s:
 	case <-l.stop.Done():

@@ -263,10 +263,11 @@ func TestLogin(t *testing.T) {
 	}
 	n := newInn(t, 60001, "1h")
 	n.ways(func(way string, talk func(string) *talk) {
-		one, two := talk("login one secret"), talk("login two hidden\nnote\nmailbox two")
+		one, two := talk("login one secret"), talk("login two hidden\nnote\nvalue\nmailbox two")
 		one.hear(`uid 60001 name "one"`)
 		two.hear(`uid 60002 name "two"`)
 		two.hear(way)
+		two.hear(`"second"`)
 		two.hear("second <nil>")
 		one.say("mailbox two")
 		one.hear(" " + notNow)

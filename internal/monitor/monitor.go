@@ -38,7 +38,7 @@
 //	worker    mailbox N        what Lookup says of N, if N is of its uid     value
 //	worker    leave n          to exit, having got n connections             "go", or none if it got one more meanwhile
 //	monitor   configuration fd the text, to be read from fd; the first record, and again at each reload
-//	monitor   session fd, N    serve this connection (N: the user, if it is of one; NUL and the note)
+//	monitor   session fd, N    serve this connection (N: the user, if it is of one; NUL, what Lookup says of him, of so many octets as the serial says, and the note)
 //	monitor   hurry            leave as soon as you are idle: others wait for room
 //	monitor   stop             finish what is under way and exit
 //	monitor   go               exit

@@ -350,7 +350,10 @@ func (m *Monitor) forFront(r request, f *os.File) error {
 	if err == nil && r.kind != kindWho {
 		o := order{kind: kindSession, uid: a.UID}
 		if m.opt.Tickets != nil {
-			o.value = name + "\x00" + r.name
+			o.value = name + "\x00" + a.Value + r.name
+			if o.serial = uint32(len(a.Value)); len(o.value) > MaxValue { // then the worker asks
+				o.serial, o.value = 0, name+"\x00"+r.name
+			}
 		} else if f != nil {
 			o.value = name
 		}

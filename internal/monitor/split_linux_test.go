@@ -141,6 +141,8 @@ func testWorker(link *Link) {
 			switch word {
 			case "note":
 				fmt.Fprintln(s.Conn, s.Note)
+			case "value":
+				fmt.Fprintf(s.Conn, "%q\n", s.Value)
 			case "take": // so many octets, and say what they were
 				n, _ := strconv.ParseInt(arg, 10, 64)
 				h := sha256.New()
@@ -229,7 +231,7 @@ func newHost(t *testing.T, text string, tickets Tickets) *host {
 		t.Fatal(err)
 	}
 	users := map[string]Account{"one": {UID: 60001, GID: 60001, Value: "first"}, "uno": {UID: 60001, GID: 60001, Value: "also first"}, "two": {UID: 60002, GID: 60002, Value: "second"},
-		"three": {UID: 60003, GID: 60003, Value: "third"}, "root": {UID: 0, GID: 0, Value: ""}}
+		"three": {UID: 60003, GID: 60003, Value: "third"}, "root": {UID: 0, GID: 0, Value: ""}, "long": {UID: 60001, GID: 60001, Value: strings.Repeat("v", MaxValue)}}
 	h.run(Options{
 		Program: "test", Front: privilege.Account{UID: 60000, GID: 60000}, MinUID: 100, Workers: 2, Grace: 5 * time.Second,
 		Listeners: []*os.File{f}, Names: []string{"x"}, Tickets: tickets,
@@ -355,20 +357,26 @@ func (h *host) logged(what string) string {
 
 // A mailbox is opened by the ticket of its user's login, once; a name alone opens nothing.
 func TestTickets(t *testing.T) {
-	h := newHost(t, "", &tickets{good: map[string]string{"t1": "one", "t2": "one", "t3": "two", "t4": "root", "t5": "gone"}})
+	h := newHost(t, "", &tickets{good: map[string]string{"t1": "one", "t2": "one", "t3": "two", "t4": "root", "t5": "gone", "t6": "long"}})
 	h.talk("connect one").hear("no such ticket")
 	h.talk("ticket guess").hear("no such ticket")
 	x := h.talk("ticket t1")
 	x.hear(`uid 60001 name "one"`)
 	h.talk("ticket t1").hear("no such ticket")
 	// The client itself goes to the worker, with all that it sends from then on.
-	y := h.talk("hand t2\nmailbox one")
+	y := h.talk("hand t2\nvalue\nmailbox one")
 	y.hear(`uid 60001 name "one"`)
+	y.hear(`"first"`)
 	y.hear("first <nil>")
 	y.say("mailbox uno")
 	y.hear("also first <nil>")
 	h.talk("hand t3").hear(`uid 60002 name "two"`)
 	h.talk("hand t3").hear("no such ticket")
+	z := h.talk("hand t6\nvalue\nnote\nmailbox long") // what does not fit must be asked for
+	z.hear(`uid 60001 name "long"`)
+	z.hear(`""`)
+	z.hear("")
+	z.hear(strings.Repeat("v", MaxValue) + " <nil>")
 	h.talk("hand t4").hear("not now (the monitor's log says why)")
 	h.talk("hand t5").hear("no user gone")
 }
