@@ -324,15 +324,29 @@ func (b *Mailbox) Maildrop() (uids []uint32, ids []string, err error) {
 	if len(said) > 0 { // messages without an order come after those that have one, in the order of their UIDs
 		slices.SortStableFunc(uids, func(a, b uint32) int { return cmp.Compare(said[a].order-1, said[b].order-1) })
 	}
-	validity := fmt.Sprintf("%08x", x.validity)
+	text := make([]byte, 0, popIDSize*len(uids))
 	for _, uid := range uids {
+		text = appendPopID(text, uid, x.validity)
+	}
+	own := string(text) // one for all
+	for i, uid := range uids {
 		id := said[uid].id
 		if id == "" {
-			id = fmt.Sprintf("%08x", uid) + validity
+			id = own[i*popIDSize : (i+1)*popIDSize]
 		}
 		ids = append(ids, id)
 	}
 	return uids, ids, nil
+}
+
+const popIDSize = 16
+
+// appendPopID appends a unique-id of ours.
+func appendPopID(b []byte, uid, validity uint32) []byte {
+	for shift := 60; shift >= 0; shift -= 4 {
+		b = append(b, "0123456789abcdef"[(uint64(uid)<<32|uint64(validity))>>shift&0xf])
+	}
+	return b
 }
 
 // popLine is what a line of the list says of a message that was taken over from another server.
