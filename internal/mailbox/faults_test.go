@@ -107,11 +107,11 @@ func TestM09_RenameStorm(t *testing.T) {
 	missed := 0 // by single readings
 	begin := time.Now()
 	for round := 0; round < 10 || missed == 0 && time.Since(begin) < 10*time.Second; round++ {
-		names, err := files(m.cur, nil)
+		read, err := files(nil, m.cur, false)
 		must(t, err)
 		seen := map[string]bool{}
-		for _, name := range names {
-			seen[baseOf(name)] = true
+		for _, f := range read {
+			seen[baseOf(f.name)] = true
 		}
 		if len(seen) < messages {
 			missed++

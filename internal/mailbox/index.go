@@ -424,8 +424,11 @@ func (x *index) snapshot() ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	n := len(x.messages)
-	b := make([]byte, headerSize+n*recordSize, headerSize+n*(recordSize+72))
+	n, octets := len(x.messages), 0
+	for i := range x.messages {
+		octets += x.messages[i].nameLength()
+	}
+	b := make([]byte, headerSize+n*recordSize, headerSize+n*recordSize+octets+keptGone*(frameSize+16))
 	for i := range x.messages {
 		m, name := x.messages[i], names[i]
 		m.setName(int64(len(b)-headerSize-n*recordSize), len(name))

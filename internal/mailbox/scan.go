@@ -38,11 +38,11 @@ func stampOf(f *os.File) (stamp, error) {
 	return stamp{st.Mtim.Nano(), seen.UnixNano()}, nil
 }
 
-// files reads a directory: the names that can be messages. dir is opened anew, so that two readers have an offset each.
-func files(dir *os.File, names []string) ([]string, error) {
+// files adds what a directory has, new/ or cur/: the names that can be messages. dir is opened anew, so that two readers have an offset each.
+func files(all []found, dir *os.File, isNew bool) ([]found, error) {
 	fd, err := unix.Openat(int(dir.Fd()), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {
-		return names, &os.PathError{Op: "open", Path: dir.Name(), Err: err}
+		return all, &os.PathError{Op: "open", Path: dir.Name(), Err: err}
 	}
 	f := os.NewFile(uintptr(fd), dir.Name())
 	defer f.Close()
@@ -50,14 +50,14 @@ func files(dir *os.File, names []string) ([]string, error) {
 		more, err := f.Readdirnames(4096)
 		for _, name := range more {
 			if isName(name) {
-				names = append(names, name)
+				all = append(all, found{name, isNew})
 			}
 		}
 		if err == io.EOF {
-			return names, nil
+			return all, nil
 		}
 		if err != nil {
-			return names, err
+			return all, err
 		}
 	}
 }
@@ -77,9 +77,14 @@ type found struct {
 // bases finds messages by the part of their names that never changes, for as long as one reading takes.
 type bases struct {
 	seed  maphash.Seed
-	slots []int32 // index + 1
-	sums  []uint64
+	slots []slot
 	same  func(i int, base string) bool
+}
+
+// slot is small: each look at one is a line of the processor's cache.
+type slot struct {
+	sum  uint32
+	next int32 // index + 1; 0: empty
 }
 
 func newBases(n int, same func(i int, base string) bool) *bases {
@@ -87,15 +92,15 @@ func newBases(n int, same func(i int, base string) bool) *bases {
 	for size < 2*n {
 		size *= 2
 	}
-	return &bases{seed: maphash.MakeSeed(), slots: make([]int32, size), sums: make([]uint64, size), same: same}
+	return &bases{seed: maphash.MakeSeed(), slots: make([]slot, size), same: same}
 }
 
 // find returns the index that was added under a base, -1 if there is none.
 func (b *bases) find(base string) int {
-	sum := maphash.String(b.seed, base)
-	for at := int(sum) & (len(b.slots) - 1); b.slots[at] != 0; at = (at + 1) & (len(b.slots) - 1) {
-		if b.sums[at] == sum && b.same(int(b.slots[at]-1), base) {
-			return int(b.slots[at] - 1)
+	at, sum := b.begin(base)
+	for ; b.slots[at].next != 0; at = (at + 1) & (len(b.slots) - 1) {
+		if i := int(b.slots[at].next - 1); b.slots[at].sum == sum && b.same(i, base) {
+			return i
 		}
 	}
 	return -1
@@ -103,12 +108,17 @@ func (b *bases) find(base string) int {
 
 // add puts an index under a base that is not there. There is room for the n that newBases was told.
 func (b *bases) add(base string, i int) {
-	sum := maphash.String(b.seed, base)
-	at := int(sum) & (len(b.slots) - 1)
-	for b.slots[at] != 0 {
+	at, sum := b.begin(base)
+	for b.slots[at].next != 0 {
 		at = (at + 1) & (len(b.slots) - 1)
 	}
-	b.slots[at], b.sums[at] = int32(i+1), sum
+	b.slots[at] = slot{sum, int32(i + 1)}
+}
+
+// begin is where the search for a base begins, and what stands there.
+func (b *bases) begin(base string) (at int, sum uint32) {
+	h := maphash.String(b.seed, base)
+	return int(h) & (len(b.slots) - 1), uint32(h >> 32)
 }
 
 // reading is what the directories showed, set against what was known.
@@ -137,6 +147,9 @@ func compare(messages []message, nameOf func(int) string, files []found) *readin
 	}
 	seen := make([]int32, len(messages)) // file + 1
 	r := &reading{}
+	if len(messages) == 0 {
+		r.fresh = make([]found, 0, len(files))
+	}
 	others := newBases(len(files), func(i int, base string) bool { return baseOf(r.fresh[i].name) == base })
 	for k, f := range files {
 		base := baseOf(f.name)

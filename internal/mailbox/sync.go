@@ -140,7 +140,7 @@ func (t *syncing) run(listed bool) error {
 	}
 	var entries []uidlist.Entry
 	if listed || len(r.fresh) > 0 || t.x.validity == 0 {
-		if entries, err = t.list(); err == errMoved {
+		if entries, err = t.list(len(r.fresh)); err == errMoved {
 			t.forget()
 			return t.run(true)
 		}
@@ -201,11 +201,12 @@ func (t *syncing) forget() {
 	t.frames = nil
 }
 
-// list reads what others have added to the UID list, or all of it: then t.whole is set. It is made or mended when it has to be.
-func (t *syncing) list() (entries []uidlist.Entry, err error) {
+// list reads what others have added to the UID list, or all of it: then t.whole is set. It is made or mended when it has to be. About n lines are expected.
+func (t *syncing) list(n int) (entries []uidlist.Entry, err error) {
 	if t.x.validity == 0 {
 		t.b.forgetList()
 	}
+	entries = make([]uidlist.Entry, 0, n)
 	collect := func(e uidlist.Entry) error {
 		entries = append(entries, e)
 		t.b.popKeys(e)
@@ -213,7 +214,7 @@ func (t *syncing) list() (entries []uidlist.Entry, err error) {
 	}
 	change, err := t.b.list.Read(collect)
 	if change == uidlist.Missing && err == nil || errors.Is(err, uidlist.ErrDamaged) {
-		entries = nil
+		entries = entries[:0]
 		change, err = t.mend(collect)
 	}
 	if err == errMoved {
@@ -519,22 +520,13 @@ func (t *syncing) state() {
 }
 
 // files reads both directories; new/ last: what is moved from there to cur/ meanwhile is then seen twice rather than not at all.
-func (b *Mailbox) files() ([]found, error) {
-	var all []found
-	for _, d := range []struct {
-		new bool
-	}{{true}, {false}} {
-		dir := b.cur
-		if d.new {
-			dir = b.new
-		}
-		list, err := files(dir, nil)
-		if err != nil {
-			return nil, fmt.Errorf("mailbox: %w", err)
-		}
-		for _, name := range list {
-			all = append(all, found{name, d.new})
-		}
+func (b *Mailbox) files() (all []found, err error) {
+	all = make([]found, 0, len(b.index.x.messages)+16)
+	if all, err = files(all, b.new, true); err == nil {
+		all, err = files(all, b.cur, false)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("mailbox: %w", err)
 	}
 	return all, nil
 }
