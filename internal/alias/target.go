@@ -1,11 +1,25 @@
 package alias
 
 import (
+	"errors"
 	"strings"
 	"unicode/utf8"
 
 	"postamt/internal/addr"
 )
+
+// ParseTarget reads one target as it would stand in a file by itself, in quotes or not.
+func ParseTarget(text string) (Target, error) {
+	quoted := len(text) > 1 && text[0] == '"' && closes(text)
+	if quoted {
+		text = unquote(text[1 : len(text)-1])
+	}
+	t := item(strings.TrimSpace(text), quoted)
+	if t.Kind == Bad {
+		return t, errors.New(t.Text)
+	}
+	return t, nil
+}
 
 // isReplyText: s begins with what makes the rest of the entry a text for people.
 func isReplyText(s string) bool {

@@ -11,16 +11,21 @@ import (
 // Expand follows aliases to the end. The error is an *smtp.Reply: nobody can be reached in this way (unknown, a loop, too deep:
 // 5.4.6), or there are more than l.Count targets. Members of a list that cannot be reached, beside others who can, are finals of
 // kind Refuse.
-func (t *Tables) Expand(m addr.Mailbox, l Limits) (Expansion, error) {
+func (t *Tables) Expand(m addr.Mailbox, l Limits) (Expansion, error) { return t.expand(m, l, nil) }
+
+func (t *Tables) expand(m addr.Mailbox, l Limits, tell func(Step) bool) (Expansion, error) {
 	first := lookup{t: t}
 	v, e := first.resolve(m)
+	if v.Kind != Alias && tell != nil {
+		tell(Step{Verdict: v})
+	}
 	if v.Kind == Refuse {
 		return Expansion{}, v.Reply
 	}
 	if v.Kind != Alias {
 		return Expansion{Finals: []Final{{Verdict: v}}}, nil
 	}
-	w := walk{t: t, limits: l, done: make(map[visit]bool), seen: make(map[string]bool)}
+	w := walk{t: t, limits: l, tell: tell, done: make(map[visit]bool), seen: make(map[string]bool)}
 	w.start(v, e)
 	switch {
 	case w.over:
@@ -49,7 +54,8 @@ func tooMany() *smtp.Reply {
 type walk struct {
 	t      *Tables
 	limits Limits
-	probe  bool // the first live final is enough
+	probe  bool            // the first live final is enough
+	tell   func(Step) bool // nil: nobody listens
 
 	count  int
 	over   bool // count is past its limit: nothing holds
@@ -84,6 +90,7 @@ type place struct {
 // start expands the alias v, whose entry is e.
 func (w *walk) start(v Verdict, e alias.Entry) {
 	w.t.fill(&v, e)
+	w.told(&alias.Target{}, v, false, false)
 	here := step{entry: e}
 	w.done[visit{here, v.Addr.Key()}] = true
 	w.path = append(w.path, here)
@@ -110,6 +117,7 @@ func (w *walk) targets(list []alias.Target, at place) {
 		case alias.Include:
 			w.include(x, at)
 		case alias.Blackhole:
+			w.told(x, Verdict{Kind: Discard, Source: x.Pos}, false, false)
 		default:
 			w.fail(at, x, at.addr, refusal(*x, at.list))
 		}
@@ -132,6 +140,7 @@ func (w *walk) address(m addr.Mailbox, x *alias.Target, at place) {
 				v.Addr, v.Tag = at.addr, tag
 			}
 		}
+		w.told(x, v, false, false)
 		w.final(Final{Verdict: v, Via: via(at, x)})
 		return
 	}
@@ -142,6 +151,7 @@ func (w *walk) address(m addr.Mailbox, x *alias.Target, at place) {
 	}
 	key := visit{here, v.Addr.Key()}
 	if w.done[key] {
+		w.told(x, v, false, true)
 		return
 	}
 	if len(w.path) >= w.limits.Depth {
@@ -154,6 +164,7 @@ func (w *walk) address(m addr.Mailbox, x *alias.Target, at place) {
 	if v.Owner.IsNull() {
 		v.Owner = at.owner
 	}
+	w.told(x, v, false, false)
 	w.path = append(w.path, here)
 	w.targets(v.Targets, place{addr: v.Addr, skip: append(l.passed, e), owner: v.Owner, via: via(at, x)})
 	w.path = w.path[:len(w.path)-1]
@@ -168,6 +179,7 @@ func (w *walk) include(x *alias.Target, at place) {
 	}
 	key := visit{here, at.addr.Key()}
 	if w.done[key] {
+		w.told(x, Verdict{Kind: Alias, Addr: at.addr, Source: x.Pos}, true, true)
 		return
 	}
 	if len(w.path) >= w.limits.Depth {
@@ -184,6 +196,7 @@ func (w *walk) include(x *alias.Target, at place) {
 		return
 	}
 	w.done[key] = true
+	w.told(x, Verdict{Kind: Alias, Addr: at.addr, Source: x.Pos, Owner: at.owner}, true, false)
 	at.via = via(at, x)
 	at.list = true
 	w.path = append(w.path, here)
@@ -196,7 +209,9 @@ func unreadable() *smtp.Reply {
 }
 
 func (w *walk) fail(at place, x *alias.Target, m addr.Mailbox, r *smtp.Reply) {
-	w.final(Final{Verdict: Verdict{Kind: Refuse, Addr: m, Owner: at.owner, Reply: r, Ours: true, Source: x.Pos}, Via: via(at, x)})
+	v := Verdict{Kind: Refuse, Addr: m, Owner: at.owner, Reply: r, Ours: true, Source: x.Pos}
+	w.told(x, v, false, false)
+	w.final(Final{Verdict: v, Via: via(at, x)})
 }
 
 func (w *walk) final(f Final) {
