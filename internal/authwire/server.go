@@ -216,6 +216,12 @@ func (s *session) cont(w [][]byte) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	q := s.requests[id]
+	if q != nil && q.state != collectable {
+		if end, ok := q.ctx.Deadline(); ok && !time.Now().Before(end) { // what takes it out is about to
+			q.remove()
+			q = nil
+		}
+	}
 	switch {
 	case q == nil || q.state == collectable:
 		// It took too long, most likely: nothing was decided.
