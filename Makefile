@@ -1,7 +1,7 @@
 # postamt. `make help` lists the targets.
 
 SERVICES    = smtpd queued deliver authd keyd pop3d imapd
-PROGRAMS    = $(SERVICES) queuectl mailboxctl
+PROGRAMS    = $(SERVICES) queuectl mailboxctl aliasctl
 
 DESTDIR     =
 PREFIX      = /usr

@@ -21,6 +21,31 @@ func ParseTarget(text string) (Target, error) {
 	return t, nil
 }
 
+// String is the target as it could stand in a file, but for quotes around it; of a Bad one, what is wrong.
+func (t Target) String() string {
+	s := t.Text
+	switch t.Kind {
+	case Address, Local:
+		s = t.Addr.String()
+	case Domain:
+		s = "@" + t.Addr.Domain
+	case Pipe:
+		s = "|" + s
+	case Include:
+		s = ":include:" + s
+	case Fail:
+		s = ":fail: " + s
+	case Defer:
+		s = ":defer: " + s
+	case Blackhole:
+		s = ":blackhole:"
+	}
+	if t.Final {
+		return `\` + s
+	}
+	return s
+}
+
 // isReplyText: s begins with what makes the rest of the entry a text for people.
 func isReplyText(s string) bool {
 	return hasFold(s, ":fail:") || hasFold(s, ":defer:") || hasFold(s, "error:")

@@ -28,6 +28,8 @@ func (t *Tables) expand(m addr.Mailbox, l Limits, tell func(Step) bool) (Expansi
 	w := walk{t: t, limits: l, tell: tell, done: make(map[visit]bool), seen: make(map[string]bool)}
 	w.start(v, e)
 	switch {
+	case w.quit:
+		return Expansion{}, nil
 	case w.over:
 		return Expansion{}, tooMany()
 	case w.live == 0 && len(w.finals) > 0:
@@ -58,6 +60,7 @@ type walk struct {
 	tell   func(Step) bool // nil: nobody listens
 
 	count  int
+	quit   bool // who listens has heard enough
 	over   bool // count is past its limit: nothing holds
 	live   int
 	finals []Final

@@ -1,10 +1,12 @@
 package route
 
 import (
+	"errors"
 	"strings"
 
 	"postamt/internal/addr"
 	"postamt/internal/alias"
+	"postamt/internal/smtp"
 )
 
 // Step is one thing that an expansion comes to.
@@ -17,7 +19,8 @@ type Step struct {
 	Again bool // an alias or list whose steps were told already
 }
 
-// Explain is Expand that also tells each step as it is taken, outermost first, until tell returns false. An address that is unknown is one step, too.
+// Explain is Expand that also tells each step as it is taken, outermost first, until tell returns false, which is no error. An address that is unknown is one
+// step, too.
 func (t *Tables) Explain(m addr.Mailbox, l Limits, tell func(Step) bool) (Expansion, error) {
 	return t.expand(m, l, tell)
 }
@@ -25,8 +28,14 @@ func (t *Tables) Explain(m addr.Mailbox, l Limits, tell func(Step) bool) (Expans
 // told says where the walk is.
 func (w *walk) told(x *alias.Target, v Verdict, list, again bool) {
 	if w.tell != nil && !w.tell(Step{Depth: len(w.path), Target: *x, Verdict: v, List: list, Again: again}) {
-		w.over = true
+		w.over, w.quit = true, true
 	}
+}
+
+// TooMany tells whether an error of Expand or Explain is that an address stands for more than Limits.Count.
+func TooMany(err error) bool {
+	var r *smtp.Reply
+	return errors.As(err, &r) && r.Error() == tooMany().Error()
 }
 
 // Source is a key of an alias by which mail comes to a target.
