@@ -6,19 +6,17 @@ import (
 	"flag"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
 
 	"postamt/internal/config"
-	"postamt/internal/durable"
 	"postamt/internal/password"
 	"postamt/internal/privilege"
+	"postamt/internal/textfile"
 	"postamt/internal/userdb"
 )
 
@@ -60,7 +58,7 @@ func passwd(conf string, args []string) int {
 	}
 	switch {
 	case c.Passwords == "":
-		err = edit(c.Users, owned{0o600, -1, -1}, change{user: user, stored: stored, remove: *remove, rest: userRest}.apply)
+		err = textfile.Edit(c.Users, textfile.Owner{Mode: 0o600, UID: -1, GID: -1}, change{user: user, stored: stored, remove: *remove, rest: userRest}.apply)
 	case *remove:
 		err = removeApart(c, user)
 	default:
@@ -75,17 +73,17 @@ func passwd(conf string, args []string) int {
 // setApart writes the hash first: what a crash leaves behind is a hash that nobody has. In the users file the user gets a
 // line if he has none, and an x in place of a hash, which nobody uses there any more.
 func setApart(c *config.Config, user, stored string) error {
-	if err := edit(c.Passwords, secretFile(c.AuthUser), change{user: user, stored: stored}.apply); err != nil {
+	if err := textfile.Edit(c.Passwords, secretFile(c.AuthUser), change{user: user, stored: stored}.apply); err != nil {
 		return err
 	}
-	return edit(c.Users, owned{0o644, -1, -1}, change{user: user, stored: "x", rest: userRest}.apply)
+	return textfile.Edit(c.Users, textfile.Owner{Mode: 0o644, UID: -1, GID: -1}, change{user: user, stored: "x", rest: userRest}.apply)
 }
 
 // removeApart removes the user first, for the same reason. Who is in one of the files only is removed from that.
 func removeApart(c *config.Config, user string) error {
 	none := 0
 	for _, path := range []string{c.Users, c.Passwords} {
-		err := edit(path, owned{}, change{user: user, remove: true}.apply)
+		err := textfile.Edit(path, textfile.Owner{}, change{user: user, remove: true}.apply)
 		if errors.Is(err, errNoUser) {
 			none++
 		} else if err != nil {
@@ -121,56 +119,14 @@ func hash(args []string) int {
 	return 0
 }
 
-// owned is whose a new file is, and its mode; -1 is whoever makes it.
-type owned struct {
-	mode     fs.FileMode
-	uid, gid int
-}
-
 // secretFile is for a file with hashes: what root makes the account may read by its group, and never write.
-func secretFile(account string) owned {
+func secretFile(account string) textfile.Owner {
 	if os.Geteuid() == 0 {
 		if a, err := privilege.Find(account); err == nil {
-			return owned{0o640, 0, int(a.GID)}
+			return textfile.Owner{Mode: 0o640, UID: 0, GID: int(a.GID)}
 		}
 	}
-	return owned{0o600, -1, -1}
-}
-
-// edit changes a file as a whole, and keeps its owner and mode. Two edits at the same moment wait for each other. Of a symbolic link it
-// is the file behind that is changed.
-func edit(path string, is owned, change func(string) (string, error)) error {
-	if real, err := filepath.EvalSymlinks(path); err == nil {
-		path = real
-	}
-	lock, err := os.OpenFile(filepath.Join(filepath.Dir(path), "."+filepath.Base(path)+".lock"), os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW, 0o600)
-	if err != nil {
-		return err
-	}
-	defer lock.Close()
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX); err != nil {
-		return fmt.Errorf("lock %s: %w", lock.Name(), err)
-	}
-	text, err := os.ReadFile(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-	case err != nil:
-		return err
-	default:
-		st, err := os.Stat(path)
-		if err != nil {
-			return err
-		}
-		is = owned{st.Mode().Perm(), -1, -1}
-		if s, ok := st.Sys().(*syscall.Stat_t); ok && os.Geteuid() == 0 {
-			is.uid, is.gid = int(s.Uid), int(s.Gid)
-		}
-	}
-	changed, err := change(string(text))
-	if err != nil || changed == string(text) {
-		return err
-	}
-	return durable.WriteFileOwned(path, []byte(changed), is.mode, is.uid, is.gid)
+	return textfile.Owner{Mode: 0o600, UID: -1, GID: -1}
 }
 
 // userRest is what a new line of users(5) has behind the password.

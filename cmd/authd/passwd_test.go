@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"postamt/internal/password"
+	"postamt/internal/textfile"
 )
 
 // TestMain runs the program itself when a test executes us as authd, or when a checkpassword program does.
@@ -225,10 +226,10 @@ func TestAHashFileIsForItsAccount(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("not root")
 	}
-	if got := secretFile("65534:65533"); got != (owned{0o640, 0, 65533}) {
+	if got := secretFile("65534:65533"); got != (textfile.Owner{Mode: 0o640, UID: 0, GID: 65533}) {
 		t.Errorf("%+v", got)
 	}
-	if got := secretFile("no-such-account"); got != (owned{0o600, -1, -1}) {
+	if got := secretFile("no-such-account"); got != (textfile.Owner{Mode: 0o600, UID: -1, GID: -1}) {
 		t.Errorf("%+v", got)
 	}
 }
