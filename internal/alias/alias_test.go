@@ -304,7 +304,7 @@ func TestLinear(t *testing.T) {
 	// Each of these makes a careless parser look at everything again and again.
 	for name, unit := range map[string]string{
 		"continuations": "\n a,", "comments": "\n# x", "blank lines": "\n", "commas": ",", "backslashes": "\\\n",
-		"quotes": "\"\",", "hashes": " #\n", "entries": "\nx: y", "open quotes": "\n\"", "angles": "<", "words": "a ", "comment lines after entries": "\na: b\n#\n#",
+		"quotes": "\"\",", "hashes": " #\n", "entries": "\nx: y", "open quotes": "\n\"", "angles": "<", "words": "a ", "words in lines": "\n a", "comment lines after entries": "\na: b\n#\n#",
 	} {
 		took := func(n int) time.Duration {
 			text := "bob: a" + strings.Repeat(unit, n)

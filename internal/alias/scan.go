@@ -1,6 +1,10 @@
 package alias
 
-import "strings"
+import (
+	"cmp"
+	"slices"
+	"strings"
+)
 
 // scanner cuts the right-hand side of an entry, or a list file, into targets.
 type scanner struct {
@@ -22,11 +26,8 @@ type piece struct{ off, at, line, bol int }
 
 // pos is the place of an offset into the chunk.
 func (s *scanner) pos(off int) Pos {
-	i := len(s.pieces) - 1
-	for s.pieces[i].off > off {
-		i--
-	}
-	p := s.pieces[i]
+	i, _ := slices.BinarySearchFunc(s.pieces, off+1, func(p piece, off int) int { return cmp.Compare(p.off, off) }) // the first behind it
+	p := s.pieces[i-1]
 	return Pos{s.file, int32(p.line), int32(p.at + off - p.off - p.bol + 1)}
 }
 
