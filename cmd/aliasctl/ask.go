@@ -147,18 +147,23 @@ func (c *command) entry(e alias.Entry) error {
 // get prints the entries of keys.
 func get(c *command) error {
 	return c.each(func(arg string) error {
-		local, domain := arg, ""
-		if i := strings.LastIndexByte(arg, '@'); i >= 0 {
-			local, domain = arg[:i], arg[i+1:]
-		}
-		e, ok := c.tables.Virtual.Lookup(local, domain)
-		if !ok {
-			e, ok = c.tables.Aliases.Lookup(local, domain)
-		}
+		e, ok := c.lookup(arg)
 		if !ok {
 			c.code = max(c.code, exNone)
 			return nil
 		}
 		return c.entry(e)
 	})
+}
+
+// lookup finds the entry that holds for a key.
+func (c *command) lookup(key string) (alias.Entry, bool) {
+	local, domain := key, ""
+	if i := strings.LastIndexByte(key, '@'); i >= 0 {
+		local, domain = key[:i], key[i+1:]
+	}
+	if e, ok := c.tables.Virtual.Lookup(local, domain); ok {
+		return e, true
+	}
+	return c.tables.Aliases.Lookup(local, domain)
 }

@@ -19,19 +19,25 @@ import (
 
 // Exit codes: sysexits(3), and grep(1)'s 1.
 const (
-	exNone     = 1
-	exUsage    = 64
-	exDataErr  = 65
-	exNoUser   = 67
-	exOSErr    = 71
-	exTempFail = 75
-	exConfig   = 78
+	exNone       = 1
+	exUsage      = 64
+	exDataErr    = 65
+	exNoUser     = 67
+	exOSErr      = 71
+	exCantCreate = 73
+	exTempFail   = 75
+	exConfig     = 78
 )
 
 const usage = `usage: aliasctl [-0 | --json] [-C file] verb
   check                  expand [address ...]
   who [target ...]       list
-  get [key ...]`
+  get [key ...]
+       aliasctl [-n] [-C file | -f aliasfile] verb
+  add key target ...     remove key [target ...]
+  rename key newkey`
+
+var errUsage = errors.New(usage)
 
 // command is one call.
 type command struct {
@@ -42,12 +48,16 @@ type command struct {
 	in     io.Reader
 	out    *printer
 	code   int
+
+	file string // to edit, "" the one that has the key
+	dry  bool
 }
 
 // verb does the work; what it finds wrong with single arguments is told by fail.
 type verb struct {
 	run  func(*command) error
 	args bool // it takes some
+	edit bool // it changes a file
 }
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -58,17 +68,46 @@ func run(args []string) int {
 	file := flags.String("C", "", "configuration file")
 	null := flags.Bool("0", false, "end lines with NUL")
 	asJSON := flags.Bool("json", false, "print JSON")
+	aliasFile := flags.String("f", "", "alias file to edit")
+	dry := flags.Bool("n", false, "show what an edit would change")
 	err := flags.Parse(args)
-	v, known := map[string]verb{"check": {check, false}, "expand": {expand, true}, "who": {who, true}, "list": {list, false}, "get": {get, true}}[flags.Arg(0)]
-	if err != nil || !known || flags.NArg() > 1 && !v.args || *null && *asJSON {
+	verbs := map[string]verb{"check": {run: check}, "expand": {run: expand, args: true}, "who": {run: who, args: true}, "list": {run: list}, "get": {run: get, args: true},
+		"add": {add, true, true}, "remove": {remove, true, true}, "rename": {rename, true, true}}
+	v, known := verbs[flags.Arg(0)]
+	if err != nil || !known || flags.NArg() > 1 && !v.args || *null && *asJSON || v.edit && (*null || *asJSON || *file != "" && *aliasFile != "") || !v.edit && (*dry || *aliasFile != "") {
 		fmt.Fprintln(os.Stderr, usage)
 		return exUsage
 	}
-	c := &command{args: flags.Args()[1:], in: os.Stdin, out: &printer{w: bufio.NewWriterSize(os.Stdout, 64<<10), json: *asJSON, end: '\n'}}
+	c := &command{args: flags.Args()[1:], file: *aliasFile, dry: *dry, in: os.Stdin, out: &printer{w: bufio.NewWriterSize(os.Stdout, 64<<10), json: *asJSON, end: '\n'}}
 	if *null {
 		c.out.end = 0
 	}
-	if c.conf, err = config.Load(config.Path(*file)); err != nil {
+	if c.file == "" {
+		if code := c.load(config.Path(*file)); code != 0 {
+			return code
+		}
+	}
+	err = v.run(c)
+	if werr := c.out.w.Flush(); err == nil && werr != nil {
+		err = fmt.Errorf("write: %w", werr)
+	}
+	switch {
+	case err == errUsage:
+		fmt.Fprintln(os.Stderr, usage)
+		return exUsage
+	case errors.Is(err, syscall.EPIPE): // head(1) has seen enough
+		return 0
+	case err != nil:
+		fmt.Fprintln(os.Stderr, "aliasctl:", err)
+		return exOSErr
+	}
+	return c.code
+}
+
+// load reads the configuration and what it names.
+func (c *command) load(path string) (code int) {
+	var err error
+	if c.conf, err = config.Load(path); err != nil {
 		fmt.Fprintln(os.Stderr, "aliasctl:", err)
 		return exConfig
 	}
@@ -81,18 +120,7 @@ func run(args []string) int {
 		return exConfig
 	}
 	c.tables = set.Current()
-	err = v.run(c)
-	if werr := c.out.w.Flush(); err == nil && werr != nil {
-		err = fmt.Errorf("write: %w", werr)
-	}
-	switch {
-	case errors.Is(err, syscall.EPIPE): // head(1) has seen enough
-		return 0
-	case err != nil:
-		fmt.Fprintln(os.Stderr, "aliasctl:", err)
-		return exOSErr
-	}
-	return c.code
+	return 0
 }
 
 // fail tells what is wrong with one argument, and goes on.
