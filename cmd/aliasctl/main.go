@@ -32,7 +32,7 @@ const (
 const usage = `usage: aliasctl [-0 | --json] [-C file] verb
   check                  expand [address ...]
   who [target ...]       list
-  get [key ...]
+  get [key ...]          diff old new
        aliasctl [-n] [-C file | -f aliasfile] verb
   add key target ...     remove key [target ...]
   rename key newkey`
@@ -71,7 +71,7 @@ func run(args []string) int {
 	aliasFile := flags.String("f", "", "alias file to edit")
 	dry := flags.Bool("n", false, "show what an edit would change")
 	err := flags.Parse(args)
-	verbs := map[string]verb{"check": {run: check}, "expand": {run: expand, args: true}, "who": {run: who, args: true}, "list": {run: list}, "get": {run: get, args: true},
+	verbs := map[string]verb{"check": {run: check}, "expand": {run: expand, args: true}, "who": {run: who, args: true}, "list": {run: list}, "get": {run: get, args: true}, "diff": {run: diff, args: true},
 		"add": {add, true, true}, "remove": {remove, true, true}, "rename": {rename, true, true}}
 	v, known := verbs[flags.Arg(0)]
 	if err != nil || !known || flags.NArg() > 1 && !v.args || *null && *asJSON || v.edit && (*null || *asJSON || *file != "" && *aliasFile != "") || !v.edit && (*dry || *aliasFile != "") {

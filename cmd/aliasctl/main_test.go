@@ -54,7 +54,7 @@ func TestExamplesOfThePage(t *testing.T) {
 	_, examples, _ := strings.Cut(string(page), ".Sh EXAMPLES")
 	dir := t.TempDir()
 	for name, text := range map[string]string{"postamt.conf": "hostname mx.example.org\nlocal_domains example.org\n",
-		"aliases": "postmaster: alice\nstaff: bob, alice, all\nall: alice, carol@far.example\n", "users": "alice::60001:60001::/home/alice::\nbob::60002:60002::/home/bob::\n"} {
+		"aliases": "postmaster: alice\nstaff: bob, alice, all\nall: alice, carol@far.example\n", "aliases.new": "postmaster: alice\nstaff: bob, alice, all\nall: alice, carol@far.example\n", "users": "alice::60001:60001::/home/alice::\nbob::60002:60002::/home/bob::\n"} {
 		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -72,8 +72,9 @@ func TestExamplesOfThePage(t *testing.T) {
 		if !strings.HasPrefix(command, "$ ") && !strings.HasPrefix(command, "# ") {
 			continue
 		}
-		command = strings.NewReplacer(`\(dq`, `"`, `\e`, `\`).Replace(command[2:])
+		command = strings.NewReplacer(`\(dq`, `"`, `\e`, `\`, "/etc/postamt", dir).Replace(command[2:])
 		c := exec.Command("sh", "-c", command)
+		c.Dir = dir
 		c.Env = append(os.Environ(), "PATH="+dir+":"+os.Getenv("PATH"), "POSTAMT_CONF="+dir+"/postamt.conf")
 		var errs bytes.Buffer
 		c.Stderr = &errs
