@@ -4,16 +4,16 @@ import (
 	"errors"
 	"strings"
 
-	"postamt/internal/addr"
 	"postamt/internal/alias"
 	"postamt/internal/route"
 	"postamt/internal/smtp"
+	"postamt/internal/tables"
 )
 
 // expand prints the steps of an expansion.
 func expand(c *command) error {
 	return c.each(func(arg string) error {
-		m, err := mailbox(arg)
+		m, err := tables.Mailbox(arg)
 		if err != nil {
 			c.fail(exDataErr, "expand: %v", err)
 			return nil
@@ -87,20 +87,6 @@ func (c *command) step(asked string, s *route.Step) error {
 	return c.out.record(2*s.Depth, fields...)
 }
 
-// mailbox reads an address, or a local name.
-func mailbox(s string) (addr.Mailbox, error) {
-	m, err := addr.Parse(s, true)
-	if err == nil {
-		return m, nil
-	}
-	if !strings.Contains(s, "@") {
-		if m, localErr := addr.Parse(s+"@localhost", true); localErr == nil {
-			return addr.Mailbox{Local: m.Local}, nil
-		}
-	}
-	return m, err
-}
-
 // who prints what leads to a target.
 func who(c *command) error {
 	return c.each(func(arg string) error {
@@ -158,12 +144,18 @@ func get(c *command) error {
 
 // lookup finds the entry that holds for a key.
 func (c *command) lookup(key string) (alias.Entry, bool) {
+	return lookup(key, c.tables.Virtual, c.tables.Aliases)
+}
+
+func lookup(key string, in ...*alias.Table) (alias.Entry, bool) {
 	local, domain := key, ""
 	if i := strings.LastIndexByte(key, '@'); i >= 0 {
 		local, domain = key[:i], key[i+1:]
 	}
-	if e, ok := c.tables.Virtual.Lookup(local, domain); ok {
-		return e, true
+	for _, t := range in {
+		if e, ok := t.Lookup(local, domain); ok {
+			return e, true
+		}
 	}
-	return c.tables.Aliases.Lookup(local, domain)
+	return alias.Entry{}, false
 }

@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"postamt/internal/addr"
 	"postamt/internal/alias"
 	"postamt/internal/route"
 )
@@ -90,22 +89,15 @@ func (k *checker) modes() {
 
 // entry follows one entry.
 func (k *checker) entry(t *alias.Table, e alias.Entry) {
-	local, domain := e.Key(), k.tables.LocalDomain
-	if i := strings.LastIndexByte(local, '@'); i >= 0 {
-		local, domain = local[:i], local[i+1:]
-	}
-	all := local == ""
-	if all {
-		local = "*" // what is in no address, and so neither an alias nor a user
-	}
+	all := strings.HasPrefix(e.Key(), "@")
 	for _, x := range e.Targets() {
 		k.target(&x)
 	}
-	_, err := k.tables.Explain(addr.Mailbox{Local: local, Domain: domain}, k.limits(), func(s route.Step) bool {
+	_, err := k.tables.Explain(k.tables.KeyAddress(e.Key()), k.limits(), func(s route.Step) bool {
 		if s.Depth == 0 && s.Source != e.Pos() {
 			// Of one key twice in files of one kind it has been told where they are read.
 			if strings.Contains(e.Key(), "@") || len(k.tables.LocalDomains) == 1 {
-				if first, ok := t.Lookup(local, domain); !ok || first == e {
+				if first, ok := lookup(e.Key(), t); !ok || first == e {
 					k.warn(e.Pos(), "mail for %s goes by %v, which is asked first", e.Key(), s.Source)
 				}
 			}

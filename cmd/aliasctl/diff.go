@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 
-	"postamt/internal/addr"
 	"postamt/internal/alias"
 	"postamt/internal/route"
 	"postamt/internal/smtp"
@@ -73,7 +72,6 @@ func (c *command) instead(path string) (*route.Tables, error) {
 		return nil, err
 	}
 	files := tables.Configured(c.conf)
-	files.Optional = append(slices.Clone(files.Optional), files.Aliases...)
 	place := func(list []string) ([]string, bool) {
 		for i, p := range list {
 			for _, arg := range c.args {
@@ -102,17 +100,9 @@ func (c *command) instead(path string) (*route.Tables, error) {
 
 // meaning is where mail for a key goes: the ends, in order. "@domain" is asked for a local part that nobody has.
 func (c *command) meaning(t *route.Tables, key string) string {
-	m := addr.Mailbox{Local: key, Domain: t.LocalDomain}
-	if i := strings.LastIndexByte(key, '@'); i >= 0 {
-		m = addr.Mailbox{Local: key[:i], Domain: key[i+1:]}
-		if m.Local == "" {
-			m.Local = "*"
-		}
-	}
 	var ends []string
-	x, err := t.Explain(m, c.limits(), func(s route.Step) bool {
-		// Of these there is no final: they are accepted and forgotten.
-		if s.Depth > 0 && s.Kind == route.Discard {
+	x, err := t.Explain(t.KeyAddress(key), c.limits(), func(s route.Step) bool {
+		if s.Target.Kind == alias.Blackhole { // of which there is no final
 			ends = append(ends, s.Target.String())
 		}
 		return true

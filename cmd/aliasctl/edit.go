@@ -3,6 +3,8 @@ package main
 import (
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"strings"
 
 	"postamt/internal/alias"
@@ -38,8 +40,6 @@ func rename(c *command) error {
 	})
 }
 
-var errDry = errors.New("dry run")
-
 // edit changes the file that has the key, or is for such keys.
 func (c *command) edit(key string, change func(file, text string) (string, bool, error)) error {
 	path := c.file
@@ -50,31 +50,38 @@ func (c *command) edit(key string, change func(file, text string) (string, bool,
 		c.fail(exConfig, "no alias file is configured for %s", clean(key))
 		return nil
 	}
-	refused := false
-	err := textfile.Edit(path, textfile.Owner{Mode: 0o644, UID: -1, GID: -1}, func(text string) (string, error) {
-		out, changed, err := change(path, text)
-		switch {
-		case err != nil:
-			refused = true
-			return text, err
-		case !changed:
-			return text, nil
-		case c.dry:
-			c.difference(text, out)
-			return text, errDry
-		}
-		return out, nil
-	})
-	switch {
-	case err == nil, err == errDry:
+	var refusal error
+	apply := func(text string) (out string, err error) {
+		out, _, refusal = change(path, text)
+		return out, refusal
+	}
+	write := textfile.Edit
+	if c.dry {
+		write = c.pretend
+	}
+	switch err := write(path, textfile.Owner{Mode: 0o644, UID: -1, GID: -1}, apply); {
+	case err == nil:
 	case errors.Is(err, alias.ErrNoEntry), errors.Is(err, alias.ErrNoTarget):
 		c.fail(exNone, "%v", err)
-	case refused:
+	case refusal != nil:
 		c.fail(exDataErr, "%v", err)
 	default:
 		c.fail(exCantCreate, "%v", err)
 	}
 	return nil
+}
+
+// pretend is textfile.Edit that writes and locks nothing, and so is for those too who may only read.
+func (c *command) pretend(path string, _ textfile.Owner, change func(string) (string, error)) error {
+	text, err := os.ReadFile(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	out, err := change(string(text))
+	if err == nil {
+		c.difference(string(text), out)
+	}
+	return err
 }
 
 // fileOf is the file whose entry holds for a key, or the one that a new entry goes to.

@@ -94,19 +94,25 @@ func (t *Tables) meaning(target alias.Target) func(*Step) bool {
 
 func isAddress(k alias.Kind) bool { return k == alias.Address || k == alias.Local || k == alias.Domain }
 
-// keyAddress is an address that an entry holds for: of "@domain" the one with the local part given, if that has no alias or user of its own, or else one that nobody has.
-func (t *Tables) keyAddress(e alias.Entry, local string) addr.Mailbox {
-	key := e.Key()
-	i := strings.LastIndexByte(key, '@')
-	switch {
+// KeyAddress is the address that a key is asked by: of a name the one in the local domain, of "@domain" one that nobody has.
+func (t *Tables) KeyAddress(key string) addr.Mailbox {
+	switch i := strings.LastIndexByte(key, '@'); {
 	case i < 0:
 		return addr.Mailbox{Local: key, Domain: t.LocalDomain}
 	case i > 0:
 		return addr.Mailbox{Local: key[:i], Domain: key[i+1:]}
+	default:
+		return addr.Mailbox{Local: "*", Domain: key[1:]}
 	}
-	m := addr.Mailbox{Local: local, Domain: key[1:]}
-	if local == "" || t.Resolve(m).Source != e.Pos() {
-		m.Local = "*"
+}
+
+// keyAddress is KeyAddress of an entry; of "@domain" it is the one with the local part given, if that has no alias or user of its own.
+func (t *Tables) keyAddress(e alias.Entry, local string) addr.Mailbox {
+	m := t.KeyAddress(e.Key())
+	if e.Key()[0] == '@' && local != "" {
+		if own := (addr.Mailbox{Local: local, Domain: m.Domain}); t.Resolve(own).Source == e.Pos() {
+			return own
+		}
 	}
 	return m
 }

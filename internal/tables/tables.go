@@ -257,7 +257,7 @@ func (s *Set) build() (*state, []error) {
 		}
 	}
 	if s.files.Postmaster != "" {
-		if t.Postmaster, err = mailbox(s.files.Postmaster); err != nil {
+		if t.Postmaster, err = Mailbox(s.files.Postmaster); err != nil {
 			errs = append(errs, fmt.Errorf("postmaster: %w", err))
 		}
 	}
@@ -307,8 +307,8 @@ func (w who) User(local, domain string) (string, alias.Pos, bool, error) {
 	return name, alias.Pos{File: w.t.File(), Line: int32(line)}, ok, err
 }
 
-// mailbox reads an address, or a local name.
-func mailbox(s string) (addr.Mailbox, error) {
+// Mailbox reads an address, or a local name, which is one without a domain.
+func Mailbox(s string) (addr.Mailbox, error) {
 	m, err := addr.Parse(s, true)
 	if err == nil {
 		return m, nil
