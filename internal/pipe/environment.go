@@ -1,0 +1,48 @@
+package pipe
+
+import (
+	"strings"
+
+	"postamt/internal/addr"
+)
+
+// Delivery is what a command is told of a message: what Postfix's local(8) and qmail-command(8) tell.
+type Delivery struct {
+	Sender    string       // "" is the null path
+	Recipient addr.Mailbox // with its tag
+	Tag       string       // of the recipient, "" if none
+	User      string       // in the user database; of a command in an alias file, the account that it runs as
+	Home      string
+}
+
+// Environment is all that a command finds in its environment. Of a value that came with the message each octet that is no letter, digit, or one of "@.+_=-",
+// and a "-" that could begin an option, is "_".
+func (d *Delivery) Environment() []string {
+	sender, to := clean(d.Sender), clean(d.Recipient.String())
+	local, domain, tag := clean(d.Recipient.Local), clean(d.Recipient.Domain), clean(d.Tag)
+	user := clean(d.User)
+	home := d.Home
+	if home == "" {
+		home = "/"
+	}
+	return []string{
+		"PATH=/usr/local/bin:/usr/bin:/bin", "SHELL=/bin/sh", "HOME=" + home, "USER=" + user, "LOGNAME=" + user,
+		// Postfix
+		"SENDER=" + sender, "RECIPIENT=" + to, "ORIGINAL_RECIPIENT=" + to, "LOCAL=" + local, "DOMAIN=" + domain, "EXTENSION=" + tag,
+		// qmail
+		"EXT=" + tag, "HOST=" + domain, "DEFAULT=" + tag, "NEWSENDER=" + sender,
+		"RPLINE=Return-Path: <" + sender + ">\n", "DTLINE=Delivered-To: " + to + "\n",
+	}
+}
+
+func clean(s string) string {
+	b := []byte(s)
+	for i, c := range b {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', strings.IndexByte("@.+_=", c) >= 0, c == '-' && i > 0:
+		default:
+			b[i] = '_'
+		}
+	}
+	return string(b)
+}
