@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"postamt/internal/addr"
 	"postamt/internal/lmtpd"
 	"postamt/internal/monitor"
 	"postamt/internal/smtp"
@@ -36,7 +35,7 @@ type answer struct {
 }
 
 // Mailbox implements lmtpd.Mailboxes.
-func (a *asked) Mailbox(to addr.Mailbox) (lmtpd.Mailbox, error) {
+func (a *asked) Mailbox(to lmtpd.Rcpt) (lmtpd.Mailbox, error) {
 	name := to.String()
 	now := time.Now()
 	a.mu.Lock()
@@ -81,7 +80,7 @@ func told(err error) error {
 
 // connect makes a connection to the worker of a recipient's user. When there are as many workers as there may be, those that are
 // idle end once nobody holds a connection to them: it waits for that.
-func connect(ctx context.Context, link *monitor.Link, r *lmtpd.Router, to addr.Mailbox) (net.Conn, error) {
+func connect(ctx context.Context, link *monitor.Link, r *lmtpd.Router, to lmtpd.Rcpt) (net.Conn, error) {
 	for {
 		c, err := link.Connect(to.String(), nil)
 		if !errors.Is(err, monitor.ErrFull) {

@@ -100,7 +100,7 @@ func (e *envelope) mailbox(boxes *lmtpd.Accounts, c *config.Config) (lmtpd.Mailb
 			return lmtpd.Mailbox{}, "", smtp.NewReply(550, "5.1.3", err.Error())
 		}
 	}
-	box, err := boxes.Mailbox(m)
+	box, err := boxes.Mailbox(lmtpd.Rcpt{Addr: m})
 	if err != nil {
 		return box, "", err
 	}

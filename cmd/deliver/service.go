@@ -36,7 +36,11 @@ func newService(c *config.Config, log *maillog.Logger) (*service, error) {
 	store := newStore(c)
 	s := &service{log: log, make: func(c *config.Config) (*lmtpd.Server, error) {
 		boxes, err := accounts(c, lmtpd.Self(os.Geteuid()), func(err error) { log.Problem("", "tables", err) }, usersByDefault(c))
-		return &lmtpd.Server{Mailboxes: boxes, Store: store}, err
+		s := &lmtpd.Server{Mailboxes: boxes, Store: store}
+		if os.Geteuid() != 0 { // who runs this as root in one process has nobody to run commands as
+			s.Append, s.Forwards = appendFile, forwards(c)
+		}
+		return s, err
 	}}
 	if err := s.configure(c); err != nil {
 		return nil, err
@@ -49,7 +53,7 @@ func (s *service) configure(c *config.Config) error {
 	if err != nil {
 		return err
 	}
-	v.Config = lmtpd.Config{Hostname: c.Hostname, SizeLimit: c.MessageSizeLimit}
+	v.Config = lmtpd.Config{Hostname: c.Hostname, SizeLimit: c.MessageSizeLimit, Delimiters: c.RecipientDelimiter, CommandTime: c.CommandTimeout}
 	v.Log = s.log
 	s.lmtp.Store(v)
 	s.conf.Store(c)
@@ -111,5 +115,6 @@ func accounts(c *config.Config, actor lmtpd.Actor, report func(error), optional 
 		Resolve:    func(m addr.Mailbox) route.Verdict { return t.Current().ResolveFinal(m) },
 		Lookup:     func(name string) (userdb.User, bool, error) { return t.Users().Lookup(name) },
 		MailboxDir: c.MailboxDir, Maildir: c.Maildir, Quota: maildir.Quota{Bytes: c.QuotaDefault}, Actor: actor,
+		Target: (&deeds{c: c, report: report}).find,
 	}, nil
 }

@@ -13,7 +13,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"postamt/internal/addr"
 	"postamt/internal/config"
 	"postamt/internal/daemon"
 	"postamt/internal/lmtpd"
@@ -30,7 +29,7 @@ import (
 // speaks LMTP with clients and passes on what they send; a worker is the LMTP session that is the whole program without root, for
 // one user id. The order is the same in each: configuration, listeners, what it is to be, sandbox, serve.
 
-var split = privsep.Program{Name: "deliver", Lookup: lookup, Front: front, Worker: worker}
+var split = privsep.Program{Name: "deliver", Lookup: lookup, Front: front, Worker: worker, Runner: runner}
 
 // check looks at what the program is about to trust. Sockets that it inherits are the affair of whoever made them.
 func check(c *config.Config, sockets *daemon.Sockets) error {
@@ -99,7 +98,7 @@ func lookup(c *config.Config, log *maillog.Logger) (privsep.Lookup, error) {
 	}
 	boxes.MinUID = userdb.ID(c.MinUID)
 	return func(name string) (monitor.Account, error) {
-		to, _, err := smtp.ParseRcpt("TO:<"+name+">", smtp.Extensions{UTF8: true})
+		to, err := parseRcpt(name)
 		var box lmtpd.Mailbox
 		if err == nil {
 			box, err = boxes.Mailbox(to)
@@ -111,8 +110,23 @@ func lookup(c *config.Config, log *maillog.Logger) (privsep.Lookup, error) {
 		if err != nil {
 			return monitor.Account{}, err
 		}
-		return privsep.Account(c, box.User, box.UID, box.GID, box.Home, encode(box))
+		if to.Runs() && box.UID == userdb.NoID && privilege.Root() {
+			// He shares one with others, whose mail his commands could read.
+			return monitor.Account{}, monitor.Refusal("451 4.3.5 commands are only run for users with a user id of their own")
+		}
+		a, err := privsep.Account(c, box.User, box.UID, box.GID, box.Home, encode(box))
+		a.Runs = to.Runs()
+		return a, err
 	}, nil
+}
+
+// parseRcpt reads what lmtpd.Rcpt.String has written. Only a quoted local part has spaces.
+func parseRcpt(name string) (r lmtpd.Rcpt, err error) {
+	if target, rest, ok := strings.Cut(name, " "); ok && name[0] != '"' {
+		r.Target, name = target, rest
+	}
+	r.Addr, _, err = smtp.ParseRcpt("TO:<"+name+">", smtp.Extensions{UTF8: true})
+	return r, err
 }
 
 // front has no files: whose an address is, and connections to the workers, it asks the monitor for.
@@ -129,8 +143,9 @@ func front(p *daemon.Process, link *monitor.Link, c *config.Config, log *maillog
 		log.Problems("start", err)
 		return exOSErr
 	}
-	r := &lmtpd.Router{Hostname: c.Hostname, Patience: c.WorkerWait, Keep: max(min(c.WorkerIdle/2, keepIdle), time.Millisecond), Log: log}
-	r.Connect = func(ctx context.Context, to addr.Mailbox) (net.Conn, error) { return connect(ctx, link, r, to) }
+	r := &lmtpd.Router{Hostname: c.Hostname, Patience: c.WorkerWait, Commands: c.CommandTimeout,
+		Keep: max(min(c.WorkerIdle/2, keepIdle), time.Millisecond), Log: log}
+	r.Connect = func(ctx context.Context, to lmtpd.Rcpt) (net.Conn, error) { return connect(ctx, link, r, to) }
 	boxes := &asked{ask: func(name string) (lmtpd.Mailbox, error) {
 		uid, err := link.Who(name)
 		return lmtpd.Mailbox{UID: userdb.ID(uid)}, err
@@ -148,10 +163,19 @@ func front(p *daemon.Process, link *monitor.Link, c *config.Config, log *maillog
 
 // worker is lmtpd for one user id.
 func worker(link *monitor.Link, c *config.Config, log *maillog.Logger) int {
+	return serveUser(link, c, log, func() error { return confine(c, privilege.Sandbox{Write: []string{"/"}}) })
+}
+
+// runner is a worker for what its user has executed: that cannot be told what it needs, so it has all that the user has, but no set-id programs.
+func runner(link *monitor.Link, c *config.Config, log *maillog.Logger) int {
+	return serveUser(link, c, log, privilege.NoNew)
+}
+
+func serveUser(link *monitor.Link, c *config.Config, log *maillog.Logger, confine func() error) int {
 	store := newStore(c)
 	err := privsep.BecameWorker()
 	if err == nil {
-		err = confine(c, privilege.Sandbox{Write: []string{"/"}})
+		err = confine()
 	}
 	if err != nil {
 		log.Problems("start", err)
@@ -165,7 +189,7 @@ func worker(link *monitor.Link, c *config.Config, log *maillog.Logger) int {
 		return decode(value)
 	}}
 	s := &service{log: log, make: func(c *config.Config) (*lmtpd.Server, error) {
-		return &lmtpd.Server{Mailboxes: boxes, Store: store}, nil
+		return &lmtpd.Server{Mailboxes: boxes, Store: store, Append: appendFile, Forwards: forwards(c)}, nil
 	}}
 	s.configure(c)
 	go privsep.Follow(link, log, s.configure)
@@ -205,15 +229,15 @@ func confine(c *config.Config, s privilege.Sandbox) error {
 // encode is what a worker gets to know of a mailbox.
 func encode(b lmtpd.Mailbox) string {
 	t := b.Target
-	return strings.Join([]string{b.User, t.Owner, t.Base, t.Path, t.Tag, fmt.Sprint(t.Quota.Bytes), fmt.Sprint(t.Quota.Messages)}, "\x00")
+	return strings.Join([]string{b.User, b.Home, t.Owner, t.Base, t.Path, t.Tag, fmt.Sprint(t.Quota.Bytes), fmt.Sprint(t.Quota.Messages), b.Command, b.File}, "\x00")
 }
 
 func decode(value string) (b lmtpd.Mailbox, err error) {
 	f := strings.Split(value, "\x00")
-	if len(f) != 7 {
+	if len(f) != 10 {
 		return b, errors.New("the monitor speaks another version")
 	}
-	b = lmtpd.Mailbox{User: f[0], Target: maildir.Target{Owner: f[1], Base: f[2], Path: f[3], Tag: f[4]}}
-	_, err = fmt.Sscan(f[5]+" "+f[6], &b.Target.Quota.Bytes, &b.Target.Quota.Messages)
+	b = lmtpd.Mailbox{User: f[0], Home: f[1], Target: maildir.Target{Owner: f[2], Base: f[3], Path: f[4], Tag: f[5]}, Command: f[8], File: f[9]}
+	_, err = fmt.Sscan(f[6]+" "+f[7], &b.Target.Quota.Bytes, &b.Target.Quota.Messages)
 	return b, err
 }

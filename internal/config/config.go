@@ -65,6 +65,7 @@ type Config struct {
 	// Accounts and workers, of programs that are started as root.
 	LoginUser   string // name or uid:gid; "" do not split
 	MailboxUser string // of users without a uid
+	AliasUser   string // of commands and files in alias files
 	QueueUser   string // queued; owns the sockets that it connects to
 	SmtpdUser   string // these three, and QueueUser: "" who started the program
 	AuthUser    string
@@ -167,6 +168,10 @@ type Config struct {
 
 	// Delivery.
 	LocalTransport              Endpoint // LMTP
+	SRSDomain                   string // of rewritten senders
+	SRSKeys                     string // file; "" senders are not rewritten
+	ForwardFiles                []string // names in homes: .forward, .qmail
+	CommandTimeout              time.Duration
 	DeliverConnections          int
 	DeliveryConcurrency         int
 	DestinationConcurrency      int

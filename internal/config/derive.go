@@ -65,6 +65,9 @@ func (c *Config) derive(m names) {
 	if c.ImapdMessageLimit == 0 {
 		c.ImapdMessageLimit = c.MessageSizeLimit
 	}
+	if c.SRSDomain == "" {
+		c.SRSDomain = c.Origin
+	}
 	if c.AuthServer != "" {
 		c.AuthServer = below(c.RunDir, c.AuthServer)
 	}

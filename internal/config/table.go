@@ -35,6 +35,7 @@ func (c *Config) keys() []key {
 		// Accounts and workers.
 		{"login_user", "pa-login", word{&c.LoginUser}},
 		{"mailbox_user", "vmail", word{&c.MailboxUser}},
+		{"alias_user", "nobody", word{&c.AliasUser}},
 		{"queue_user", "pa-queue", word{&c.QueueUser}},
 		{"smtpd_user", "pa-smtpd", word{&c.SmtpdUser}},
 		{"auth_user", "pa-auth", word{&c.AuthUser}},
@@ -138,6 +139,10 @@ func (c *Config) keys() []key {
 		// Delivery.
 		{"local_transport", "lmtp:unix:deliver.sock", lmtp{&c.LocalTransport}},
 		{"deliver_connections", "32", count{&c.DeliverConnections, 1}},
+		{"forward_files", ".forward .qmail", forwardFiles{&c.ForwardFiles}},
+		{"command_timeout", "5m", duration{&c.CommandTimeout, 1}},
+		{"srs_keys", "", path{&c.SRSKeys, dir}},
+		{"srs_domain", "", hostname{&c.SRSDomain}},
 		{"delivery_concurrency", "500", count{&c.DeliveryConcurrency, 1}},
 		{"destination_concurrency", "20", count{&c.DestinationConcurrency, 1}},
 		{"destination_concurrency_start", "5", count{&c.DestinationConcurrencyStart, 1}},

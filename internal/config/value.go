@@ -68,6 +68,19 @@ func domain(s string) (string, error) {
 }
 
 // domains is a list of domains, and of files (a word with a slash in it) that name them.
+// forwardFiles are the names of forward files that are looked at: ".forward", ".qmail", both or none.
+type forwardFiles struct{ p *[]string }
+
+func (v forwardFiles) set(s string) error {
+	*v.p = strings.Fields(s)
+	for _, name := range *v.p {
+		if name != ".forward" && name != ".qmail" {
+			return fmt.Errorf("%q is none of .forward and .qmail", name)
+		}
+	}
+	return nil
+}
+
 type domains struct {
 	p   *Domains
 	dir string

@@ -30,7 +30,7 @@ func Smtpd(c *config.Config) *Program {
 	p := begin(c, "smtpd_user", c.SmtpdUser)
 	p.limits.Files = max(descriptors, 4*uint64(c.SmtpdSessionLimit))
 	p.tables()
-	p.read(c.Senders)
+	p.read(c.Senders, c.SRSKeys)
 	p.read(c.TLSCert...)
 	p.read(c.TLSClientCA...)
 	active := filepath.Join(c.QueueDir, "active")
@@ -70,6 +70,7 @@ func (p *Program) Keys() error {
 func Queued(c *config.Config) *Program {
 	p := begin(c, "queue_user", c.QueueUser)
 	p.tables()
+	p.read(c.SRSKeys)
 	p.own = []place{{path: c.QueueDir, hint: 0o750}}
 	p.uses = append(p.uses, privilege.Use{Path: c.QueueDir, Type: fs.ModeDir, Mode: 0o755})
 	for _, d := range []string{"active", "hold", "corrupt", "log"} {

@@ -52,12 +52,27 @@ type Accounts struct {
 	Quota      maildir.Quota // of those who have none of their own
 	Actor      Actor
 	MinUID     userdb.ID // users with a lower user id get no mail; 0: 1
+	// Target finds a command or file of the alias files by the address of its entry and its name, and whose it is to be; nil: they have none. An error that is a
+	// *smtp.Reply is what the client is told.
+	Target func(to addr.Mailbox, name string) (Mailbox, error)
 }
 
 func noSuchUser() *smtp.Reply { return smtp.NewReply(550, "5.1.1", "No such user here") }
 
 // Mailbox implements Mailboxes.
-func (a *Accounts) Mailbox(to addr.Mailbox) (Mailbox, error) {
+func (a *Accounts) Mailbox(r Rcpt) (Mailbox, error) {
+	to := r.Addr
+	name, inAlias := strings.CutPrefix(r.Target, smtp.InAlias)
+	switch {
+	case inAlias && a.Target != nil:
+		return a.Target(to, name)
+	case r.Target != "" && r.Target != smtp.JustMailbox && !strings.HasPrefix(r.Target, smtp.InForward):
+		return Mailbox{}, smtp.NewReply(501, "5.5.4", "bad value of XTARGET")
+	}
+	return a.mailbox(to)
+}
+
+func (a *Accounts) mailbox(to addr.Mailbox) (Mailbox, error) {
 	v := a.Resolve(to)
 	switch {
 	case v.User != "":

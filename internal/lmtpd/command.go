@@ -17,12 +17,16 @@ type transaction struct {
 	last   string // recipient of the last RCPT, for the log
 	body   *body  // from DATA or the first BDAT on
 	failed bool   // a chunk was refused; no further one can help
+	told   bool   // some recipient was answered with what he stands for
 }
 
 type recipient struct {
-	to  addr.Mailbox
-	box Mailbox
+	to     addr.Mailbox
+	target string
+	box    Mailbox
 }
+
+func (r *recipient) rcpt() Rcpt { return Rcpt{r.to, r.target} }
 
 // RFC 2033 section 4.1: "LHLO" SP domain; the reply is that of EHLO.
 func (s *session) cmdLhlo(args string) *smtp.Reply {
@@ -67,7 +71,7 @@ func (s *session) cmdRcpt(args string) *smtp.Reply {
 	}
 	offer := s.offer
 	offer.UTF8 = s.tx.params.UTF8
-	to, _, err := smtp.ParseRcpt(args, offer)
+	to, p, err := smtp.ParseRcpt(args, offer)
 	if err != nil {
 		return asReply(err)
 	}
@@ -75,7 +79,15 @@ func (s *session) cmdRcpt(args string) *smtp.Reply {
 	if len(s.tx.rcpts) >= s.conf.RecipientLimit {
 		return smtp.NewReply(452, "4.5.3", "Too many recipients") // RFC 5321 section 4.5.3.1.10
 	}
-	box, err := s.srv.Mailboxes.Mailbox(to)
+	box, err := s.srv.Mailboxes.Mailbox(Rcpt{to, p.Target})
+	if err == nil && s.srv.Router == nil {
+		var r *smtp.Reply
+		if r, err = s.forward(Rcpt{to, p.Target}, &box); r != nil {
+			s.send(r) // which is no refusal
+			s.tx.told = true
+			return nil
+		}
+	}
 	if err == nil && box.Target.Quota != (maildir.Quota{}) {
 		err = s.srv.Store.Room(box.Target, max(s.tx.params.Size, 0))
 	}
@@ -86,7 +98,7 @@ func (s *session) cmdRcpt(args string) *smtp.Reply {
 		}
 		return replyFor(err)
 	}
-	s.tx.rcpts = append(s.tx.rcpts, recipient{to, box})
+	s.tx.rcpts = append(s.tx.rcpts, recipient{to, p.Target, box})
 	return smtp.NewReply(250, "2.1.5", "Ok")
 }
 

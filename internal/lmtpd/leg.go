@@ -43,7 +43,7 @@ func (l *leg) run(i int) {
 		}
 	}
 	if err != nil && known == nil {
-		l.d.r.Log.Problem(l.d.params.QID, "worker", fmt.Errorf("uid %d: %w", l.uid, err))
+		l.d.r.Log.Problem(l.d.params.QID, "worker", fmt.Errorf("uid %d: %w", l.post.uid, err))
 	}
 }
 
@@ -54,11 +54,11 @@ var errAborted = errors.New("lmtpd: the message is not to be sent")
 // *smtp.Reply is for all recipients that have none.
 func (l *leg) send(i int) (whole bool, err error) {
 	d := l.d
-	w := d.r.take(l.uid)
+	w := d.r.take(l.post)
 	if w == nil {
 		ctx, cancel := context.WithTimeout(context.Background(), d.r.patience())
 		defer cancel()
-		if w, err = d.r.dial(ctx, l.uid, d.tx.rcpts[l.rcpts[0]].to); err != nil {
+		if w, err = d.r.dial(ctx, l.post, d.tx.rcpts[l.rcpts[0]].rcpt()); err != nil {
 			return false, err
 		}
 	}
@@ -77,7 +77,8 @@ func (l *leg) send(i int) (whole bool, err error) {
 		return false, err
 	}
 	for _, k := range l.rcpts {
-		if err := w.WriteLine("RCPT TO:<", d.tx.rcpts[k].to.String(), ">"); err != nil {
+		r := &d.tx.rcpts[k]
+		if err := w.WriteLine("RCPT TO:<", r.to.String(), ">", string(smtp.RcptParams{Target: r.target}.Append(nil))); err != nil {
 			return false, err
 		}
 	}
@@ -98,7 +99,10 @@ func (l *leg) send(i int) (whole bool, err error) {
 			return whole, err
 		}
 		if first {
-			if err := l.envelope(w); err != nil {
+			if err := l.envelope(w); err == errNobody {
+				good = w.reset()
+				return false, notStored() // each has his own reply
+			} else if err != nil {
 				return whole, err
 			}
 		}
@@ -113,6 +117,10 @@ func (l *leg) send(i int) (whole bool, err error) {
 			return false, r
 		}
 		d.took(i)
+	}
+	if l.post.runs {
+		w.SetReadTimeout(d.r.patience() + d.r.Commands)
+		defer w.SetReadTimeout(d.r.patience())
 	}
 	for k := range l.replies {
 		if l.replies[k] != nil {
@@ -150,9 +158,20 @@ func (l *leg) envelope(w *wire) error {
 		accepted = accepted || r.Code == 250
 	}
 	if !accepted {
-		return notStored() // each has its own; the reply to BDAT is not waited for
+		return errNobody
 	}
 	return nil
+}
+
+var errNobody = errors.New("lmtpd: no recipient was accepted")
+
+// reset reads the reply to a chunk that nobody wanted, and makes the connection good for another message.
+func (w *wire) reset() bool {
+	if _, err := reply(w); err != nil || w.WriteLine("RSET") != nil {
+		return false
+	}
+	r, err := reply(w)
+	return err == nil && r.Code == 250
 }
 
 // reply is the worker's next; 421 is its last.

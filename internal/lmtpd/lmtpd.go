@@ -11,12 +11,16 @@
 // makes the reports). On sockets that only our own queued can reach there is one
 // more:
 //
-//	XQID    MAIL FROM:<...> XQID=id XARRIVED=microseconds XSUSPECT
+//	XQID    MAIL FROM:<...> XQID=id XARRIVED=microseconds XSUSPECT XEXPAND
+//	        RCPT TO:<...> XTARGET=target
 //
 // XQID is the queue id of the message that was accepted from outside, XARRIVED
 // when; the name of the file follows from them, so that a repeated attempt finds
 // the first one's. XSUSPECT says that an earlier attempt has no known end. A
 // message without XQID gets an id of ours and a Received field.
+//
+// XTARGET says what of the address is meant, and XEXPAND that the client can be told what the forward file of a user says, and send the message on: smtp.InAlias and the
+// words beside it. From other clients forward files are not looked at: they have their own.
 //
 // When it is unknown whether a message was stored (the sync of the directory
 // failed), the session ends without the reply, which is just what the client
@@ -34,12 +38,16 @@ package lmtpd
 
 import (
 	"context"
+	"io"
 	"net"
 	"time"
 
 	"postamt/internal/addr"
+	"postamt/internal/alias"
+	"postamt/internal/forward"
 	"postamt/internal/maildir"
 	"postamt/internal/maillog"
+	"postamt/internal/smtp"
 	"postamt/internal/userdb"
 )
 
@@ -47,8 +55,28 @@ import (
 type Mailboxes interface {
 	// Mailbox finds the mailbox of a recipient. An error that is a *smtp.Reply
 	// is what the client is told; any other is logged and told as temporary.
-	Mailbox(to addr.Mailbox) (Mailbox, error)
+	Mailbox(to Rcpt) (Mailbox, error)
 }
+
+// Rcpt is whom mail is for.
+type Rcpt struct {
+	Addr   addr.Mailbox
+	Target string // what of the address is meant; "" the mailbox, or what the forward file says
+}
+
+// String is a name for processes to ask each other by.
+func (r Rcpt) String() string {
+	if r.Target == "" {
+		return r.Addr.String()
+	}
+	return r.Target + " " + r.Addr.String()
+}
+
+// Runs tells whether a command or a file is meant: the business of a process of its own.
+func (r Rcpt) Runs() bool { return r.Target != "" && r.Target != smtp.JustMailbox }
+
+// AppendFile appends a message to an mbox file. m.ID, m.Arrived and m.Suspect are as for a maildir; from is the envelope sender. nil means that it is on disk.
+type AppendFile func(path, from string, m maildir.Message, text *io.SectionReader) error
 
 // Mailbox is where mail for a recipient goes.
 type Mailbox struct {
@@ -56,6 +84,11 @@ type Mailbox struct {
 	Target   maildir.Target
 	UID, GID userdb.ID // whose it is; userdb.NoID: whoever delivers
 	Home     string    // of the user, as the user database has it; "" none
+
+	// At most one of these is not zero; then it is meant, and Target if none is.
+	Command string         // a command
+	File    string         // an mbox file
+	Steps   []alias.Target // of a .qmail file with commands: one after the other
 }
 
 // Config is what an administrator decides.
@@ -65,6 +98,8 @@ type Config struct {
 	RecipientLimit int           // of a transaction; 0: 2,000
 	TimeoutCommand time.Duration // for the next command line; 0: 5 minutes
 	TimeoutData    time.Duration // for each block of a message; 0: 3 minutes
+	Delimiters     string        // between a local part and its tag; "" none
+	CommandTime    time.Duration // for a command of an alias or forward file; 0: 5 minutes
 	ErrorLimit     int           // bad commands before the session is closed; 0: 50
 }
 
@@ -73,7 +108,9 @@ type Server struct {
 	Config    Config
 	Mailboxes Mailboxes
 	Store     *maildir.Store
-	Router    *Router // not nil: takes all mail instead of Store, and of a Mailbox only UID is used
+	Append    AppendFile
+	Forwards  *forward.Files // read as the user; nil: nobody has a forward file
+	Router    *Router        // not nil: takes all mail instead of Store, and of a Mailbox only UID is used
 	Log       *maillog.Logger
 	Now       func() time.Time // nil: time.Now
 }
@@ -102,6 +139,9 @@ func (c Config) withDefaults() Config {
 	}
 	if c.TimeoutData == 0 {
 		c.TimeoutData = 3 * time.Minute // RFC 5321 section 4.5.3.2.5
+	}
+	if c.CommandTime == 0 {
+		c.CommandTime = 5 * time.Minute
 	}
 	if c.ErrorLimit == 0 {
 		c.ErrorLimit = 50

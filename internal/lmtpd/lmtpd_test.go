@@ -511,7 +511,7 @@ func TestAccounts(t *testing.T) {
 			}
 			continue
 		}
-		box, err := a.Mailbox(m)
+		box, err := a.Mailbox(Rcpt{Addr: m})
 		if err != nil {
 			if r := replyFor(err); strconv.Itoa(r.Code) != c.reply {
 				t.Errorf("%s: %v (%v), want %s", c.to, r, err, c.reply)
@@ -529,7 +529,7 @@ func TestAccounts(t *testing.T) {
 			t.Errorf("%s: %+v, want %+v", c.to, tg, c)
 		}
 	}
-	box, err := a.Mailbox(addr.Mailbox{Local: "quota", Domain: "example.org"})
+	box, err := a.Mailbox(Rcpt{Addr: addr.Mailbox{Local: "quota", Domain: "example.org"}})
 	if err != nil || box.Target.Quota.Bytes != 1<<20 {
 		t.Errorf("%+v, %v", box, err)
 	}

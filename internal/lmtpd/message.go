@@ -57,11 +57,7 @@ func (s *session) begin() *body {
 		b.d = s.srv.Router.begin(s.tx, m, trace)
 		return b
 	}
-	copies := make([]maildir.Copy, len(s.tx.rcpts))
-	for i, r := range s.tx.rcpts {
-		copies[i] = maildir.Copy{Target: r.box.Target, Header: Header(s.tx.from, r.to.String(), trace)}
-	}
-	b.d = s.srv.Store.Begin(m, copies)
+	b.d = s.newMixed(m, trace)
 	return b
 }
 
@@ -134,6 +130,12 @@ func (s *session) cmdBdat(args string) *smtp.Reply {
 		r = smtp.NewReply(503, "5.5.1", "The transaction has failed, say RSET")
 	case len(s.tx.rcpts) == 0:
 		r = smtp.NewReply(503, "5.5.1", "No valid recipients")
+		if s.tx.told {
+			if s.stream(s.c.Conn.Chunk(n)) {
+				s.send(r) // as the client knows
+			}
+			return nil
+		}
 	case s.tx.body == nil:
 		s.tx.body = s.begin()
 		if s.tx.params.Body != "BINARYMIME" {
@@ -177,7 +179,7 @@ func (s *session) stream(from io.WriterTo) bool {
 // have logged what became of it.
 func (s *session) acceptRouted(tx *transaction, d *routed) {
 	d.commit(func() { s.c.Flush() }, func(i int, r *smtp.Reply) {
-		if r.Code >= 400 {
+		if r.Code >= 400 && !(tx.params.Expand && r.Enhanced == smtp.EnhancedCode{5, 1, 6}) {
 			s.rejected++
 			s.srv.Log.Reject(s.id, maillog.Rejected{Client: s.client(), Verb: "DATA", From: tx.from, Rcpt: tx.rcpts[i].to.String(), Reply: r.Error()})
 		}
@@ -213,35 +215,5 @@ func (s *session) accept() {
 		s.acceptRouted(tx, d)
 		return
 	}
-	results := b.d.(*maildir.Delivery).Commit()
-	took := s.srv.now().Sub(b.start)
-	stored := smtp.NewReply(250, "2.0.0", "Stored as "+b.id)
-	silent := false
-	for i := range results {
-		r, rcpt := &results[i], &tx.rcpts[i]
-		reply := stored
-		if r.Err != nil {
-			reply = replyFor(r.Err)
-		}
-		entry := maillog.Delivery{From: tx.from, Rcpt: rcpt.to.String(), User: rcpt.box.User, Folder: r.Folder, Name: r.Name,
-			Size: r.Size, Again: r.Again, Status: reply.Enhanced.String(), Took: took}
-		if r.Err != nil {
-			s.srv.Log.NotStored(b.id, entry, r.Err)
-		} else {
-			s.srv.Log.Stored(b.id, entry)
-		}
-		if silent = silent || r.Unknown; silent {
-			continue
-		}
-		s.rcpts++
-		s.send(reply)
-	}
-	if silent {
-		// Whoever gets no reply must ask again, as suspect: a 4yz would say
-		// that the message is not there.
-		s.close("unknown")
-		return
-	}
-	s.messages++
-	s.faults = 0
+	s.acceptMixed(tx, b, b.d.(*mixed))
 }

@@ -9,7 +9,6 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"postamt/internal/addr"
 	"postamt/internal/maildir"
 	"postamt/internal/maillog"
 	"postamt/internal/smtp"
@@ -31,14 +30,21 @@ import (
 type Router struct {
 	// Connect makes a connection to the worker of a recipient's user. An error
 	// that is a *smtp.Reply is what the client is told.
-	Connect  func(ctx context.Context, to addr.Mailbox) (net.Conn, error)
+	Connect  func(ctx context.Context, to Rcpt) (net.Conn, error)
 	Hostname string        // said in LHLO
+	Commands time.Duration // that a command may take, beyond Patience
 	Patience time.Duration // with a worker that does nothing; 0: a minute
 	Keep     time.Duration // an idle connection is kept so long; 0: 5 s
 	Log      *maillog.Logger
 
 	mu   sync.Mutex
-	idle map[userdb.ID][]*wire
+	idle map[post][]*wire
+}
+
+// post is a worker: that of a user id, or the runner of its commands.
+type post struct {
+	uid  userdb.ID
+	runs bool
 }
 
 // maxIdle is how many idle connections to one worker are kept.
@@ -47,7 +53,7 @@ const maxIdle = 4
 // wire is a connection to a worker.
 type wire struct {
 	*smtp.Conn
-	uid    userdb.ID
+	post   post
 	expiry *time.Timer
 }
 
@@ -59,10 +65,10 @@ func (r *Router) patience() time.Duration {
 }
 
 // take gives an idle connection to a worker, nil if there is none that lives.
-func (r *Router) take(uid userdb.ID) *wire {
+func (r *Router) take(p post) *wire {
 	for {
 		r.mu.Lock()
-		list := r.idle[uid]
+		list := r.idle[p]
 		if len(list) == 0 {
 			r.mu.Unlock()
 			return nil
@@ -105,13 +111,13 @@ func (r *Router) give(w *wire) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.idle == nil {
-		r.idle = make(map[userdb.ID][]*wire)
+		r.idle = make(map[post][]*wire)
 	}
-	if len(r.idle[w.uid]) >= maxIdle {
+	if len(r.idle[w.post]) >= maxIdle {
 		w.Close()
 		return
 	}
-	r.idle[w.uid] = append(r.idle[w.uid], w)
+	r.idle[w.post] = append(r.idle[w.post], w)
 	w.expiry = time.AfterFunc(keep, func() {
 		r.mu.Lock()
 		mine := r.remove(w)
@@ -124,15 +130,15 @@ func (r *Router) give(w *wire) {
 
 // remove takes w out of those that are idle; r is locked.
 func (r *Router) remove(w *wire) bool {
-	list := r.idle[w.uid]
+	list := r.idle[w.post]
 	for i := range list {
 		if list[i] != w {
 			continue
 		}
 		if list = append(list[:i], list[i+1:]...); len(list) == 0 {
-			delete(r.idle, w.uid)
+			delete(r.idle, w.post)
 		} else {
-			r.idle[w.uid] = list
+			r.idle[w.post] = list
 		}
 		return true
 	}
@@ -153,12 +159,12 @@ func (r *Router) CloseIdle() {
 }
 
 // dial makes a connection and says LHLO.
-func (r *Router) dial(ctx context.Context, uid userdb.ID, to addr.Mailbox) (*wire, error) {
+func (r *Router) dial(ctx context.Context, p post, to Rcpt) (*wire, error) {
 	nc, err := r.Connect(ctx, to)
 	if err != nil {
 		return nil, err
 	}
-	w := &wire{Conn: smtp.NewConn(nc), uid: uid}
+	w := &wire{Conn: smtp.NewConn(nc), post: p}
 	w.SetReadTimeout(r.patience())
 	w.SetWriteTimeout(r.patience())
 	err = w.WriteLine("LHLO ", r.Hostname)
@@ -192,7 +198,7 @@ type routed struct {
 // leg is the way to one worker.
 type leg struct {
 	d       *routed
-	uid     userdb.ID
+	post    post
 	rcpts   []int // by index into tx.rcpts
 	replies []*smtp.Reply
 	done    chan struct{} // closed when there are replies
@@ -207,13 +213,13 @@ func (r *Router) begin(tx *transaction, m maildir.Message, trace string) *routed
 	if d.params.Size > 0 {
 		d.params.Size += int64(len(trace))
 	}
-	of := make(map[userdb.ID]*leg)
+	of := make(map[post]*leg)
 	for i := range tx.rcpts {
-		uid := tx.rcpts[i].box.UID
-		l := of[uid]
+		p := post{tx.rcpts[i].box.UID, tx.rcpts[i].rcpt().Runs()}
+		l := of[p]
 		if l == nil {
-			l = &leg{d: d, uid: uid, done: make(chan struct{})}
-			of[uid] = l
+			l = &leg{d: d, post: p, done: make(chan struct{})}
+			of[p] = l
 			d.legs = append(d.legs, l)
 		}
 		l.rcpts = append(l.rcpts, i)

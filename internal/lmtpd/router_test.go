@@ -16,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"postamt/internal/addr"
 	"postamt/internal/durable"
 	"postamt/internal/maildir"
 	"postamt/internal/smtp"
@@ -46,7 +45,7 @@ func socketpair(t testing.TB) (a, b net.Conn) {
 // byUser gives each user an id, and the front nothing else.
 type byUser struct{ *Accounts }
 
-func (b byUser) Mailbox(to addr.Mailbox) (Mailbox, error) {
+func (b byUser) Mailbox(to Rcpt) (Mailbox, error) {
 	box, err := b.Accounts.Mailbox(to)
 	if err != nil {
 		return Mailbox{}, err
@@ -59,14 +58,14 @@ func (b byUser) Mailbox(to addr.Mailbox) (Mailbox, error) {
 }
 
 // behindFront makes the host a front, before workers that have what its server had. Serve, if not nil, takes the place of a worker.
-func behindFront(serve func(to addr.Mailbox, c net.Conn) bool) func(*host) {
+func behindFront(serve func(to Rcpt, c net.Conn) bool) func(*host) {
 	return func(h *host) {
 		worker := *h.server
 		worker.Config = Config{Hostname: "worker.example.org"}
 		h.server.Mailboxes = byUser{h.server.Mailboxes.(*Accounts)}
 		ctx, cancel := context.WithCancel(context.Background())
 		var wg sync.WaitGroup
-		h.server.Router = &Router{Hostname: "front.example.org", Patience: 500 * time.Millisecond, Connect: func(_ context.Context, to addr.Mailbox) (net.Conn, error) {
+		h.server.Router = &Router{Hostname: "front.example.org", Patience: 500 * time.Millisecond, Connect: func(_ context.Context, to Rcpt) (net.Conn, error) {
 			ours, theirs := socketpair(h.t)
 			wg.Go(func() {
 				defer theirs.Close()
@@ -172,8 +171,8 @@ func TestD20_WorkersThatFail(t *testing.T) {
 		}, "451 4.4.2 "},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			h := newHost(t, maildir.Options{}, trusted, behindFront(func(to addr.Mailbox, nc net.Conn) bool {
-				if to.Local != "alice" {
+			h := newHost(t, maildir.Options{}, trusted, behindFront(func(to Rcpt, nc net.Conn) bool {
+				if to.Addr.Local != "alice" {
 					return false
 				}
 				c.serve(nc)
@@ -198,8 +197,8 @@ func TestD20_WorkersThatFail(t *testing.T) {
 // A large message goes to a worker that takes it and one that stops in the middle of it.
 func TestD20_StopsWithinALargeMessage(t *testing.T) {
 	answered := make(chan struct{})
-	h := newHost(t, maildir.Options{}, trusted, behindFront(func(to addr.Mailbox, nc net.Conn) bool {
-		if to.Local != "alice" {
+	h := newHost(t, maildir.Options{}, trusted, behindFront(func(to Rcpt, nc net.Conn) bool {
+		if to.Addr.Local != "alice" {
 			return false
 		}
 		io.WriteString(nc, "220 w\r\n250 w\r\n250 m\r\n250 r\r\n250 chunk\r\n")
@@ -302,7 +301,7 @@ func TestD16_UnknownEndBehindTheFront(t *testing.T) {
 func TestRouterKeepsConnections(t *testing.T) {
 	var mu sync.Mutex
 	var made []net.Conn
-	h := newHost(t, maildir.Options{}, trusted, behindFront(func(_ addr.Mailbox, c net.Conn) bool {
+	h := newHost(t, maildir.Options{}, trusted, behindFront(func(_ Rcpt, c net.Conn) bool {
 		mu.Lock()
 		made = append(made, c)
 		mu.Unlock()
@@ -326,7 +325,7 @@ func TestRouterKeepsConnections(t *testing.T) {
 	}
 	mu.Unlock()
 	send("after")
-	h.server.Router.Connect = func(context.Context, addr.Mailbox) (net.Conn, error) { return nil, errors.New("none to be had") }
+	h.server.Router.Connect = func(context.Context, Rcpt) (net.Conn, error) { return nil, errors.New("none to be had") }
 	h.server.Router.CloseIdle()
 	if out := h.dialogue(oneMessage); strings.Count(out, "451 4.3.0 ") != 2 {
 		t.Error(out)

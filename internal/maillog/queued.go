@@ -162,6 +162,7 @@ type Delivery struct {
 	From   string
 	Rcpt   string
 	User   string
+	Target string // a command or file, by name; "" a maildir
 	Folder string // "" is INBOX
 	Name   string // of the file in the maildir
 	Size   int64
@@ -191,6 +192,6 @@ func (l *Logger) NotStored(id string, d Delivery, err error) {
 }
 
 func (l *Logger) delivery(id, event string, d Delivery) line {
-	return l.begin(id, event).addr("rcpt", d.Rcpt).text("user", d.User).text("folder", d.Folder).addr("from", d.From).
+	return l.begin(id, event).addr("rcpt", d.Rcpt).text("user", d.User).text("target", d.Target).text("folder", d.Folder).addr("from", d.From).
 		num("size", d.Size).text("file", d.Name).text("status", d.Status).dur("took", d.Took)
 }

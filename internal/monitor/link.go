@@ -18,6 +18,7 @@ import (
 const (
 	Front  = "front"
 	Worker = "worker"
+	Runner = "runner"
 )
 
 const (
@@ -71,7 +72,7 @@ type Session struct {
 // and HUP, which a supervisor may send to all processes of a service, are for the monitor, and ignored from here on.
 func Inherited() (*Link, error) {
 	role, fd, ok := strings.Cut(os.Getenv(roleVariable), " ")
-	if !ok || role != Front && role != Worker {
+	if !ok || role != Front && role != Worker && role != Runner {
 		return nil, nil
 	}
 	os.Unsetenv(roleVariable)
@@ -79,7 +80,8 @@ func Inherited() (*Link, error) {
 	if err != nil || n < firstFD {
 		return nil, fmt.Errorf("monitor: %s: no descriptor", roleVariable)
 	}
-	signal.Ignore(syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	// Caught, not ignored: what a runner executes would ignore them too.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
 	syscall.CloseOnExec(n)
 	sock, err := newSocket(os.NewFile(uintptr(n), "monitor"))
 	if err != nil {

@@ -9,23 +9,24 @@
 //	   |     descriptor   |
 //	   +--------------  worker   one for each user id, as that user; the mailboxes of that user
 //	   +--------------  worker
+//	   +--------------  runner   the same, for what a user has executed: it has no walls of its own, and so is a process of its own
 //
-// The monitor reads nothing but requests of 512 bytes from its own children, over one socketpair each (SOCK_SEQPACKET: a record is
+// The monitor reads nothing but requests of 576 bytes from its own children, over one socketpair each (SOCK_SEQPACKET: a record is
 // a datagram and cannot be cut or joined). It asks the program's own Lookup who is behind a name, so that neither users nor uids are
 // taken from a child's word, and it makes, feeds and buries the workers.
 //
 // Records. Numbers are little-endian; what is not used is zero. A request that is not exactly so ends the child that sent it.
 //
-//	request, child to monitor: 512 bytes            order, monitor to child: 2,048 bytes
+//	request, child to monitor: 576 bytes            order, monitor to child: 2,048 bytes
 //	  0  1  version, 1                                0  1  version, 1
 //	  1  1  kind                                      1  1  kind
 //	  2  2  length of the name                        2  1  status (of an answer)
 //	  4  4  serial                                    4  4  serial (of an answer: that of its request)
 //	  8  2  length of the ticket                      8  4  user id
 //	 12  4  0                                        12  2  length of the value
-//	 16 320 name                                     16 ..  value
-//	336 128 ticket                                   a descriptor comes with some
-//	464 48  0
+//	 16 384 name                                     16 ..  value
+//	400 128 ticket                                   a descriptor comes with some
+//	528 48  0
 //	a descriptor comes with Hand
 //
 //	from      kind             asks for                                      answer
@@ -101,6 +102,7 @@ type Account struct {
 	Home     string // if not "" and there is one, it must be the user's
 	Value    string // what the worker gets to know of the name; the program's own, at most 2,032 bytes
 	Member   bool   // the worker is in the groups that /etc/group gives the uid, too
+	Runs     bool   // its process is the runner, not the worker: both are of the uid, and nothing else do they share
 }
 
 // Refusal is an error of Lookup that the front is told word for word. Any other is logged, and the front is told that it is for now.

@@ -8,11 +8,11 @@ import (
 
 const (
 	version     = 1
-	requestSize = 512
+	requestSize = 576
 	orderSize   = 2048
 
-	nameAt, nameSize     = 16, 320
-	ticketAt, ticketSize = 336, 128
+	nameAt, nameSize     = 16, 384
+	ticketAt, ticketSize = 400, 128
 	requestEnd           = ticketAt + ticketSize
 	valueAt              = 16
 

@@ -53,10 +53,10 @@ type Monitor struct {
 
 	mu       sync.Mutex
 	lookup   func(string) (Account, error)
-	text     string             // the configuration, for workers to come
-	workers  map[uint32]*worker // those that take connections, by uid
-	alive    map[*worker]bool   // and those that are leaving
-	deaths   map[uint32]*deaths
+	text     string           // the configuration, for workers to come
+	workers  map[post]*worker // those that take connections
+	alive    map[*worker]bool // and those that are leaving
+	deaths   map[post]*deaths
 	said     map[string]time.Time // refusals that were logged
 	hurried  time.Time
 	stopping bool
@@ -73,7 +73,7 @@ type child struct {
 func Start(o Options, text string) (*Monitor, error) {
 	m := &Monitor{opt: o, forks: make(chan func()), ended: make(chan struct{}), taken: make(chan taken, 1), reloadTime: reloadTime, slots: make(chan struct{}, 32),
 		homes: make(homes, 16), lookup: o.Lookup, text: text,
-		workers: map[uint32]*worker{}, alive: map[*worker]bool{}, deaths: map[uint32]*deaths{}, said: map[string]time.Time{}}
+		workers: map[post]*worker{}, alive: map[*worker]bool{}, deaths: map[post]*deaths{}, said: map[string]time.Time{}}
 	go m.fork()
 	c, err := m.execute("front", o.Front.UID, o.Front.GID, []uint32{o.Front.GID}, o.Listeners, o.Names)
 	if err != nil {
@@ -434,6 +434,9 @@ func (m *Monitor) problem(op string, err error) { m.opt.Log.Problem("", op, err)
 func (m *Monitor) event(what string, w *worker, why string) {
 	kv := []maillog.KV{{Key: "state", Val: what}, {Key: "uid", Val: strconv.FormatUint(uint64(w.uid), 10)},
 		{Key: "pid", Val: strconv.Itoa(w.cmd.Process.Pid)}}
+	if w.runs {
+		kv = append(kv, maillog.KV{Key: "role", Val: Runner})
+	}
 	if why != "" {
 		kv = append(kv, maillog.KV{Key: "why", Val: why})
 	}

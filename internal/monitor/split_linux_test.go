@@ -411,7 +411,7 @@ func TestWorkerDies(t *testing.T) {
 			return strings.HasPrefix(line, "uid 60001")
 		})
 	}
-	if d := h.m.deaths[60001]; d.delay != 2*minDelay {
+	if d := h.m.deaths[post{uid: 60001}]; d.delay != 2*minDelay {
 		t.Errorf("after two deaths the pause is %v", d.delay)
 	}
 	two.say("mailbox two")

@@ -11,15 +11,31 @@ import (
 	"postamt/internal/privilege"
 )
 
+// post is what a worker is for: a user id, and what its owner has executed, or all else.
+type post struct {
+	uid  uint32
+	runs bool
+}
+
+func (a *Account) post() post { return post{a.UID, a.Runs} }
+
+// role is what a worker at this post is called.
+func (p post) role() string {
+	if p.runs {
+		return Runner
+	}
+	return Worker
+}
+
 // worker is a process for one user id.
 type worker struct {
 	*child
-	uid  uint32
+	post
 	sent uint32 // connections that it was given
 	left bool   // it may go
 }
 
-// deaths is what is remembered of a uid whose workers die.
+// deaths is what is remembered of a post whose workers die.
 type deaths struct {
 	last  time.Time
 	delay time.Duration // from then on
@@ -55,7 +71,7 @@ func (m *Monitor) connect(a Account, o order, client *os.File) (*os.File, error)
 func (m *Monitor) give(a Account, o order, f *os.File) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	w := m.workers[a.UID]
+	w := m.workers[a.post()]
 	if w == nil {
 		var err error
 		if w, err = m.start(a); err != nil {
@@ -76,10 +92,10 @@ func (m *Monitor) start(a Account) (*worker, error) {
 		return nil, errors.New("monitor: stopping")
 	}
 	now := time.Now()
-	if d := m.deaths[a.UID]; d != nil {
+	if d := m.deaths[a.post()]; d != nil {
 		switch age := now.Sub(d.last); {
 		case age < 0 || age > forgiven:
-			delete(m.deaths, a.UID)
+			delete(m.deaths, a.post())
 		case age < d.delay:
 			return nil, fmt.Errorf("uid %d: its worker has died, another is started in %v", a.UID, (d.delay - age).Round(time.Millisecond))
 		}
@@ -100,16 +116,16 @@ func (m *Monitor) start(a Account) (*worker, error) {
 			m.problem("start a worker", err) // it can do less
 		}
 	}
-	c, err := m.execute("worker", a.UID, a.GID, groups, nil, nil)
+	c, err := m.execute(a.post().role(), a.UID, a.GID, groups, nil, nil)
 	if err != nil {
 		return nil, fmt.Errorf("start a worker for uid %d: %w", a.UID, err)
 	}
-	w := &worker{child: c, uid: a.UID}
+	w := &worker{child: c, post: a.post()}
 	// Before any connection: it is what the worker reads first.
 	if err := c.configure(0, m.text); err != nil {
 		m.problem("configure a worker", err)
 	}
-	m.workers[a.UID] = w
+	m.workers[a.post()] = w
 	m.alive[w] = true
 	m.event("started", w, "")
 	go m.attend(w)
@@ -132,8 +148,8 @@ func (m *Monitor) attend(w *worker) {
 				return nil
 			}
 			w.left = true
-			if m.workers[w.uid] == w {
-				delete(m.workers, w.uid)
+			if m.workers[w.post] == w {
+				delete(m.workers, w.post)
 			}
 			return w.tell(order{kind: kindGo}, nil)
 		}
@@ -156,8 +172,8 @@ func (m *Monitor) attend(w *worker) {
 func (m *Monitor) forWorker(w *worker, r request) error {
 	o := order{kind: kindAnswer, serial: r.serial, uid: w.uid}
 	a, err := m.account(r.name)
-	if err == nil && a.UID != w.uid {
-		err = fmt.Errorf("%s: uid %d: the worker of uid %d asks for it", r.name, a.UID, w.uid)
+	if err == nil && a.post() != w.post {
+		err = fmt.Errorf("%s: uid %d: the %s of uid %d asks for it", r.name, a.UID, w.role(), w.uid)
 	}
 	m.outcome(&o, r.name, err)
 	if err == nil {
@@ -179,8 +195,8 @@ func (m *Monitor) forWorker(w *worker, r request) error {
 func (m *Monitor) lost(w *worker) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.workers[w.uid] == w {
-		delete(m.workers, w.uid)
+	if m.workers[w.post] == w {
+		delete(m.workers, w.post)
 	}
 	if w.left || m.stopping {
 		return
@@ -189,10 +205,10 @@ func (m *Monitor) lost(w *worker) {
 		clear(m.deaths)
 	}
 	now := time.Now()
-	d := m.deaths[w.uid]
+	d := m.deaths[w.post]
 	if d == nil || now.Sub(d.last) > forgiven {
 		d = &deaths{delay: minDelay / 2}
-		m.deaths[w.uid] = d
+		m.deaths[w.post] = d
 	}
 	d.last, d.delay = now, min(2*d.delay, maxDelay)
 }

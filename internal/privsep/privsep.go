@@ -38,6 +38,7 @@ type Program struct {
 	// The parts, each in a process of its own; they return exit codes. The configuration was checked.
 	Front  func(*daemon.Process, *monitor.Link, *config.Config, *maillog.Logger) int
 	Worker func(*monitor.Link, *config.Config, *maillog.Logger) int
+	Runner func(*monitor.Link, *config.Config, *maillog.Logger) int // nil: nothing is executed
 }
 
 // Check looks at what every one of these programs trusts before it becomes anybody, and at more that it names.
@@ -139,6 +140,9 @@ func (g Program) Part(link *monitor.Link, err error) int {
 	}
 	if link.Role == monitor.Front {
 		return g.Front(p, link, c, log)
+	}
+	if link.Role == monitor.Runner && g.Runner != nil {
+		return g.Runner(link, c, log)
 	}
 	return g.Worker(link, c, log)
 }

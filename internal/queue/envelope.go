@@ -40,6 +40,7 @@ type Rcpt struct {
 	Notify string // "", NEVER, or a list of SUCCESS, FAILURE, DELAY
 	ORcpt  string // "type;address", decoded
 	Via    string // of a message that follows from another: the recipient of that one
+	Target string // what of Addr is meant, if not its mailbox: the name of a command or file in an alias or forward file
 	// Refused is why this recipient is named only to be reported: a member of a list that could not be reached.
 	Refused string
 }
@@ -186,6 +187,7 @@ func (h *header) append(b []byte, e *Envelope) ([]byte, error) {
 		value("NOTIFY=", r.Notify)
 		value("ORCPT=", r.ORcpt)
 		value("VIA=", r.Via)
+		value("TARGET=", r.Target)
 		value("REFUSED=", r.Refused)
 		b = append(b, '\n')
 		if len(b) > maxHeader {
@@ -438,6 +440,8 @@ func parseHeader(b []byte) (*parsed, error) {
 				r.ORcpt = value
 			case "VIA":
 				r.Via = value
+			case "TARGET":
+				r.Target = value
 			case "REFUSED":
 				r.Refused = value
 			}

@@ -138,7 +138,7 @@ func TestF19_GoldenFile(t *testing.T) {
 	m := get(t, q, id)
 	e := m.Envelope
 	if e.Origin != "0dj8bq6kh5q2t7v1g9i0" || e.From != "alice+x@example.org" || !e.UTF8 || e.Ret != "HDRS" || e.Client.Helo != "mx.example.net" ||
-		len(e.Rcpts) != 2 || e.Rcpts[0] != (Rcpt{Done, "bob@example.com", "FAILURE", "rfc822;b=b@example.com", "list@example.com", ""}) ||
+		len(e.Rcpts) != 2 || e.Rcpts[0] != (Rcpt{State: Done, Addr: "bob@example.com", Notify: "FAILURE", ORcpt: "rfc822;b=b@example.com", Via: "list@example.com"}) ||
 		e.Rcpts[1] != (Rcpt{State: Pending, Addr: "carol@example.net"}) || e.Arrived.UnixMicro() != 1764000000123456 {
 		t.Errorf("%+v", e)
 	}

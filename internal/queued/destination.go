@@ -24,12 +24,16 @@ type Courier interface {
 type Destination struct {
 	Next   route.Transport
 	Domain string // for transports by MX; "" otherwise
-	Local  bool   // final delivery: the delivery agent recognises what it has already stored
+	Local  bool   // final delivery, by our own agent
+	Target string // the address whose commands and files are meant, "" for mailboxes: a command that hangs holds up no other
 }
 
 func (d Destination) String() string {
 	if d.Domain != "" {
 		return d.Domain
+	}
+	if d.Target != "" {
+		return d.Next.String() + " " + d.Target
 	}
 	return d.Next.String()
 }
@@ -93,11 +97,17 @@ type Limits struct {
 
 // maxWindow is how far a window may open. The caller holds the mutex.
 func (s *scheduler) maxWindow(d *destination) int {
-	if d.Local {
+	switch {
+	case d.Target != "":
+		return min(commands, s.opt().Limits.Local)
+	case d.Local:
 		return s.opt().Limits.Local
 	}
 	return s.opt().Limits.Window
 }
+
+// commands is how many of one address run at once.
+const commands = 4
 
 // enqueue hands a job to its destination. It never waits for the network.
 func (s *scheduler) enqueue(to Destination, j *job) {
@@ -106,7 +116,7 @@ func (s *scheduler) enqueue(to Destination, j *job) {
 	if d == nil {
 		d = &destination{Destination: to, window: min(s.opt().Limits.WindowStart, s.opt().Limits.Window)}
 		if to.Local {
-			d.window = s.opt().Limits.Local
+			d.window = s.maxWindow(d)
 		}
 		s.dests[to] = d
 	}
@@ -244,7 +254,7 @@ func (s *scheduler) carry(d *destination, j *job) []remote.Outcome {
 	s.mu.Lock()
 	courier := s.courier
 	s.mu.Unlock()
-	outcomes := courier.Deliver(s.ctx, d.Destination, j.transaction())
+	outcomes := courier.Deliver(s.ctx, d.Destination, j.transaction(d.Local))
 	if s.ctx.Err() != nil {
 		for i := range outcomes {
 			if o := &outcomes[i]; o.Kind == remote.Temp && o.Local && !o.MaybeDelivered {

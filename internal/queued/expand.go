@@ -29,6 +29,14 @@ type expansion struct {
 	seen   map[string]bool // route.Final.Key
 }
 
+// targetKey is the key in seen of a recipient that is a command or a file. An alias's is the same by whatever way one comes to it.
+func targetKey(r *queue.Rcpt) string {
+	if strings.HasPrefix(r.Target, smtp.InAlias) {
+		return r.Target
+	}
+	return r.Target + " " + r.Addr
+}
+
 const refused = "refused " // before a key in seen: no address, as the mailbox of that name may be reached another way
 
 func (s *Server) newExpansion(m *message, tables *route.Tables) *expansion {
@@ -43,6 +51,8 @@ func (e *expansion) see(rcpts []queue.Rcpt, resolve func(addr.Mailbox) route.Ver
 		a, err := addr.Parse(rcpts[i].Addr, true)
 		switch {
 		case err != nil:
+		case rcpts[i].Target != "":
+			e.seen[targetKey(&rcpts[i])] = true
 		case rcpts[i].Refused != "":
 			e.seen[refused+a.Key()] = true
 		default:
@@ -80,10 +90,28 @@ func (e *expansion) expand(i int, rcpt addr.Mailbox, v route.Verdict) {
 	case len(x.Finals) == 1:
 		r.success = "" // section 5.2.7.2: what was asked for goes on to the one that the alias stands for
 	}
-	if err := e.spawn(&m.env.Rcpts[i], x.Finals, v.Source.String()); err != nil {
+	members := make([]member, len(x.Finals))
+	for k := range x.Finals {
+		members[k] = memberOf(&x.Finals[k])
+	}
+	if err := e.spawn(&m.env.Rcpts[i], members, v.Source.String()); err != nil {
 		e.s.log.Problem(string(m.id), "expand "+m.env.Rcpts[i].Addr, err)
 		*r = result{kind: remote.Temp, reply: errLocal}
 	}
+}
+
+// member is one who gets the message by an alias or a forward file.
+type member struct {
+	*route.Final
+	target string // what of its address is meant, if not its mailbox
+	away   bool   // a forward file sends it on
+}
+
+func memberOf(f *route.Final) member {
+	if f.Kind == route.Command || f.Kind == route.File {
+		return member{Final: f, target: smtp.InAlias + f.Target.Name()}
+	}
+	return member{Final: f}
 }
 
 // sender is who is told of errors with f: as sendmail and Postfix have it, the owner of the list. The null path stays null.
@@ -94,10 +122,11 @@ func (e *expansion) sender(f *route.Final) string {
 	return f.Owner.String()
 }
 
-// child is one envelope that an alias becomes.
+// child is one envelope that an alias or forward file becomes.
 type child struct {
 	queue.Envelope
 	keys []string // of its recipients, in seen
+	head string   // stands above the message
 }
 
 // leaveOut takes out whom the message reaches already.
@@ -113,24 +142,39 @@ func (c *child) leaveOut(seen map[string]bool) {
 }
 
 // children are the envelopes for finals, one for each sender, without ids.
-func (e *expansion) children(parent *queue.Rcpt, finals []route.Final) (children []*child) {
+func (e *expansion) children(parent *queue.Rcpt, members []member) (children []*child) {
 	m := e.m
-	bySender := make(map[string]*child)
-	for k := range finals {
-		f := &finals[k]
+	type group struct {
+		from string
+		away bool
+	}
+	groups := make(map[group]*child)
+	taken := make(map[string]bool)
+	for k := range members {
+		f := &members[k]
 		if f.Kind == route.Discard {
 			continue
 		}
-		key, r := f.Key(), queue.Rcpt{State: queue.Pending, Addr: f.Addr.String(), Via: parent.Addr}
-		if f.Kind == route.Refuse {
+		key, r := f.Key(), queue.Rcpt{State: queue.Pending, Addr: f.Addr.String(), Via: parent.Addr, Target: f.target}
+		switch {
+		case f.target != "":
+			key = targetKey(&r)
+		case f.Kind == route.Refuse:
 			// It is named too: it fails in the child, and its report goes to the child's sender.
 			r.Refused, key = f.Reply.Error(), refused+key
 		}
-		from := e.sender(f)
-		c := bySender[from]
+		if taken[key] {
+			continue
+		}
+		taken[key] = true
+		from := e.sender(f.Final)
+		c := groups[group{from, f.away}]
 		if c == nil {
 			c = &child{Envelope: queue.Envelope{Origin: m.env.Origin, Arrived: m.env.Arrived, From: from, Body: m.env.Body, UTF8: m.env.UTF8, Client: m.env.Client}}
-			bySender[from], children = c, append(children, c)
+			if f.away {
+				c.head = deliveredTo + ": " + parent.Addr + "\r\n"
+			}
+			groups[group{from, f.away}], children = c, append(children, c)
 		}
 		if from == m.env.From { // an alias; a list asks for nothing
 			c.Ret, c.EnvID = m.env.Ret, m.env.EnvID
@@ -138,7 +182,7 @@ func (e *expansion) children(parent *queue.Rcpt, finals []route.Final) (children
 			if r.ORcpt == "" {
 				r.ORcpt = "rfc822;" + parent.Addr
 			}
-			if len(finals) > 1 {
+			if len(members) > 1 {
 				r.Notify = withoutSuccess(r.Notify) // section 5.2.7.3 (c)
 			}
 		}
@@ -150,7 +194,7 @@ func (e *expansion) children(parent *queue.Rcpt, finals []route.Final) (children
 // spawn queues the children of one alias. The last of them has an id that follows from the alias alone: where it is
 // there, from before a crash, all of them were written, and name whom the alias stood for then. Where only others are,
 // each says whom it is for; who is in none of them gets one of those that are written now.
-func (e *expansion) spawn(parent *queue.Rcpt, finals []route.Final, source string) error {
+func (e *expansion) spawn(parent *queue.Rcpt, members []member, source string) error {
 	m, before := e.m, len(e.m.spawned)
 	spawned := func(id queue.ID, rcpts int) {
 		m.spawned = append(m.spawned, id)
@@ -161,10 +205,10 @@ func (e *expansion) spawn(parent *queue.Rcpt, finals []route.Final, source strin
 		spawned(last, e.adopt(last))
 		return nil
 	}
-	children := e.children(parent, finals)
+	children := e.children(parent, members)
 	for _, c := range children {
 		for n := 0; ; n++ {
-			c.ID = m.id.Derive("expand", parent.Addr, c.From, strconv.Itoa(n))
+			c.ID = m.id.Derive("expand", parent.Addr, c.From, c.head, strconv.Itoa(n))
 			if whole, _ := e.s.queue.Recover(c.ID); !whole {
 				break
 			}
@@ -179,7 +223,7 @@ func (e *expansion) spawn(parent *queue.Rcpt, finals []route.Final, source strin
 		children[len(children)-1].ID = last
 	}
 	for _, c := range children {
-		adopted, err := e.s.spawn(&c.Envelope, m.file.Reader)
+		adopted, err := e.s.spawn(&c.Envelope, func() io.Reader { return io.MultiReader(strings.NewReader(c.head), m.file.Reader()) })
 		if err != nil {
 			m.spawned = m.spawned[:before] // they wait until their parent is marked
 			return err

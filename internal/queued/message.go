@@ -29,6 +29,8 @@ type message struct {
 	attempt int        // which it is, once that is known
 	spawned []queue.ID // children and reports that are queued, not yet taken up
 
+	sender addr.Mailbox // towards other hosts, if it is not that of env
+
 	mu      sync.Mutex
 	open    int      // jobs not yet answered
 	results []result // by recipient
@@ -38,17 +40,22 @@ type message struct {
 type result struct {
 	kind    remote.Kind
 	reply   *smtp.Reply
-	host    string // the other side, for the log; "" when there was none
-	mta     string // the server that said so, for reports; "" when we did
-	maybe   bool   // the end of the message went out, no answer came back
-	local   bool
-	offline bool   // no connection: nothing was attempted
-	box     string // key of the mailbox; "" when it is none of ours
-	expand  bool   // an alias, its child is queued
-	expired bool   // temporary, for too long
+	host    string   // the other side, for the log; "" when there was none
+	mta     string   // the server that said so, for reports; "" when we did
+	maybe   bool     // the end of the message went out, no answer came back
+	local   bool     // final delivery, by our own agent
+	command bool     // of those, one to a command or file: the agent does not recognise what it has delivered
+	offline bool     // no connection: nothing was attempted
+	box     string   // key of the mailbox; "" when it is none of ours
+	expand  bool     // an alias, or a user with a forward file: its child is queued
+	forward []string // what the forward file of the user says, in the words of deliver; its child is to be queued
+	expired bool     // temporary, for too long
 	tls     string
 	success dsn.Action // of Done: what a sender is told who asked; "" nothing, others will
 }
+
+// recognised: what is delivered is found to be so by the next attempt, if this one is not recorded.
+func (r *result) recognised() bool { return r.local && !r.command }
 
 // status is what the reply says, but of what has expired, that it has (RFC 3463 section 3.5). The reply stays what the last host
 // has said: RFC 3464 section 2.3.6 wants the diagnostic code as it was issued. It is not nil.
@@ -204,6 +211,11 @@ func (s *Server) routeAll(m *message) []placed {
 			*r = result{kind: remote.Perm, reply: refusal(why)}
 			continue
 		}
+		if m.env.Rcpts[i].Target != "" {
+			r.local, r.command = true, true
+			place(Destination{Next: s.opt().LocalTransport, Local: true, Target: m.env.Rcpts[i].Addr}, i)
+			continue
+		}
 		resolve := tables.Resolve
 		if m.env.Rcpts[i].Via != "" {
 			resolve = tables.ResolveFinal // a child names what its alias stood for, to the end
@@ -217,6 +229,7 @@ func (s *Server) routeAll(m *message) []placed {
 			r.local, r.box = local, v.Mailbox.Key()
 			place(Destination{Next: next, Local: local}, i)
 		case route.Remote:
+			m.sendOn(tables)
 			d := Destination{Next: v.Next}
 			if v.Next.ByDomain() {
 				d.Domain = rcpt.Domain
@@ -243,7 +256,7 @@ func (s *Server) jobDone(j *job, outcomes []remote.Outcome) {
 	for k, i := range j.rcpts {
 		o := outcomes[k]
 		r := &m.results[i]
-		r.kind, r.reply, r.tls, r.maybe = o.Kind, o.Reply, o.TLS, o.MaybeDelivered
+		r.kind, r.reply, r.tls, r.maybe, r.forward = o.Kind, o.Reply, o.TLS, o.MaybeDelivered, o.Expanded
 		if o.Peer != nil {
 			r.host = o.Peer.String()
 			if !o.Local {
@@ -291,23 +304,49 @@ func (s *Server) noteRoom(m *message, rcpts []int) {
 	}
 }
 
+// sendOn settles the sender of a message towards other hosts. What an alias or a forward file sends on for somebody else has one of ours there: of hosts of his
+// domain's we are none. Our own reports about it go to him himself.
+func (m *message) sendOn(tables *route.Tables) {
+	if tables.Returns == nil || m.env.From == "" || m.env.Rcpts[0].Via == "" || !m.sender.IsNull() {
+		return
+	}
+	from, err := addr.Parse(m.env.From, true)
+	if err != nil {
+		return
+	}
+	domain, err := addr.ASCIIDomain(from.Domain)
+	if err != nil {
+		return
+	}
+	if _, local := tables.LocalDomains[domain]; local {
+		return
+	}
+	if _, virtual := tables.VirtualDomains[domain]; virtual {
+		return
+	}
+	m.sender = tables.Returns.Rewrite(from)
+}
+
 // transaction is the job in the words of the SMTP client.
-func (j *job) transaction() *remote.Transaction {
+func (j *job) transaction(local bool) *remote.Transaction {
 	e := j.msg.env
 	from, _ := addr.Parse(e.From, true) // "" is the null path
+	if !local && !j.msg.sender.IsNull() {
+		from = j.msg.sender
+	}
 	tx := &remote.Transaction{
 		From: from, Body: e.Body, UTF8: e.UTF8, Ret: e.Ret, EnvID: e.EnvID,
 		Size: j.msg.file.Size,
 		Open: func() (io.Reader, error) { return j.msg.file.Reader(), nil },
 		// The delivery agent names the maildir file after the message that was accepted, so that two
 		// ways of one message to one mailbox are one copy.
-		QID: string(e.Origin), Arrived: e.Arrived.UnixMicro(), Suspect: j.msg.suspect,
+		QID: string(e.Origin), Arrived: e.Arrived.UnixMicro(), Suspect: j.msg.suspect, Expand: true,
 		Rcpts: make([]remote.Rcpt, len(j.rcpts)),
 	}
 	for k, i := range j.rcpts {
 		r := &e.Rcpts[i]
 		to, _ := addr.Parse(r.Addr, true)
-		tx.Rcpts[k] = remote.Rcpt{Addr: to, Notify: r.Notify, ORcpt: r.ORcpt}
+		tx.Rcpts[k] = remote.Rcpt{Addr: to, Notify: r.Notify, ORcpt: r.ORcpt, Target: r.Target}
 	}
 	return tx
 }

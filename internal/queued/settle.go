@@ -52,7 +52,7 @@ func (s *Server) recordSent(m *message, rcpts []int) {
 	marks := make(map[int]byte)
 	for _, i := range rcpts {
 		r := &m.results[i]
-		if r.kind == remote.Done && !r.local && !m.told(i) {
+		if r.kind == remote.Done && !r.recognised() && !m.told(i) {
 			marks[i] = queue.Done
 			s.logResult(m, i, s.now(), 0)
 		}
@@ -100,6 +100,7 @@ func (s *Server) settle(m *message) {
 // record does it. again: the message waits until next.
 func (s *Server) record(m *message) (next time.Time, suspect, again bool) {
 	now := s.now()
+	s.expandForwards(m)
 	attempted := m.attempted()
 	pending := m.pending()
 	untried := len(pending) > 0
@@ -276,7 +277,7 @@ func (m *message) marks() (marks map[int]byte, sync bool) {
 			marks[i], sync = queue.Expanded, true
 		case r.kind == remote.Done:
 			marks[i] = queue.Done
-			sync = sync || !r.local || m.told(i)
+			sync = sync || !r.recognised() || m.told(i)
 		case r.kind == remote.Perm:
 			marks[i], sync = queue.Failed, true
 		}

@@ -81,6 +81,9 @@ func (s *send) run() {
 	paths := make([]string, 0, min(len(s.t.Rcpts), limit))
 	for i := range s.t.Rcpts {
 		path, r := p.rcptPath(s.t.Rcpts[i].Addr)
+		if r == nil && s.t.Rcpts[i].Target != "" && !s.ext.XQID {
+			r = smtp.NewReply(451, "4.3.5", "this delivery agent knows nothing of commands and files in aliases")
+		}
 		switch {
 		case r != nil:
 			s.settle(i, StageRcpt, r, true)
@@ -124,6 +127,9 @@ func (s *send) settle(i int, stage Stage, r *smtp.Reply, local bool) {
 	switch {
 	case r.Permanent():
 		o.Kind = Perm
+		if r.Code == 551 && r.Enhanced == (smtp.EnhancedCode{5, 1, 6}) && s.p.mail.Expand && !local {
+			o.Expanded = r.Lines
+		}
 	case r.Code/100 == 2 && stage == StageData:
 		o.Kind = Done
 	default:

@@ -58,8 +58,13 @@ func (s *send) envelope(depth int, paths []string) error {
 	}
 	for k, path := range paths {
 		params := ""
-		if r := &s.t.Rcpts[s.list[k]]; s.p.dsn && (r.Notify != "" || r.ORcpt != "") {
-			params = string(smtp.RcptParams{Notify: r.Notify, ORcpt: r.ORcpt}.Append(nil))
+		r := &s.t.Rcpts[s.list[k]]
+		p := smtp.RcptParams{Target: r.Target}
+		if s.p.dsn {
+			p.Notify, p.ORcpt = r.Notify, r.ORcpt
+		}
+		if p != (smtp.RcptParams{}) {
+			params = string(p.Append(nil))
 		}
 		if err := s.drain(depth - 1); err != nil {
 			return err

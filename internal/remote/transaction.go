@@ -19,6 +19,7 @@ type Transaction struct {
 	QID     string // for deliver: sent when the peer offers XQID
 	Arrived int64  // microseconds since 1970
 	Suspect bool   // an earlier attempt may have delivered it
+	Expand  bool   // deliver may answer with what a recipient stands for: Outcome.Expanded
 	Rcpts   []Rcpt
 	Size    int64 // of what Open reads, exactly
 
@@ -34,6 +35,7 @@ type Rcpt struct {
 	Addr   addr.Mailbox
 	Notify string // RFC 3461
 	ORcpt  string
+	Target string // for deliver: what of Addr is meant; no other peer is given such a recipient
 }
 
 // Kind is what became of a recipient.
@@ -55,6 +57,7 @@ type Outcome struct {
 	Local          bool        // Reply was made here and is not the peer's
 	MaybeDelivered bool        // Temp, but the peer has the whole message and did not say what it did with it
 	Again          bool        // Temp, but only for want of room in this transaction: send another at once
+	Expanded       []string    // Perm, and no failure: deliver has done nothing, and says what the recipient stands for, a target a line
 	DSN            bool        // the peer offers DSN and was given the recipient's parameters: reports are its duty (RFC 3461 section 5.2)
 	Peer           *Endpoint   // who answered or should have; nil if nobody was asked
 	TLS            string      // as Conn.TLS
@@ -180,7 +183,7 @@ func (t *Transaction) prepare(ext *smtp.Extensions, lmtp, preferChunking bool) (
 		p.mail.Ret, p.mail.EnvID = t.Ret, t.EnvID
 	}
 	if ext.XQID {
-		p.mail.QID, p.mail.Arrived, p.mail.Suspect = t.QID, t.Arrived, t.Suspect
+		p.mail.QID, p.mail.Arrived, p.mail.Suspect, p.mail.Expand = t.QID, t.Arrived, t.Suspect, t.Expand
 	}
 	return p, nil
 }

@@ -77,8 +77,6 @@ func refusal(x alias.Target, inList bool) *smtp.Reply {
 		return replyText(x.Text, 550, "5.1.1", "this address does not exist any more")
 	case alias.Defer:
 		return replyText(x.Text, 450, "4.2.0", "this address takes no mail now")
-	case alias.Pipe, alias.File:
-		return smtp.NewReply(451, "4.3.5", "delivery to commands and files is not supported yet")
 	case alias.Bad:
 		if inList {
 			return smtp.NewReply(550, "5.1.3", "bad address in a list")

@@ -122,9 +122,23 @@ func (w *walk) targets(list []alias.Target, at place) {
 		case alias.Blackhole:
 			w.told(x, Verdict{Kind: Discard, Source: x.Pos}, false, false)
 		default:
-			w.fail(at, x, at.addr, refusal(*x, at.list))
+			if r := refusal(*x, at.list); r != nil {
+				w.fail(at, x, at.addr, r)
+			} else {
+				w.deed(x, at)
+			}
 		}
 	}
+}
+
+// deed is a target that is a command or a file.
+func (w *walk) deed(x *alias.Target, at place) {
+	v := Verdict{Kind: Command, Addr: at.addr, Owner: at.owner, Target: *x, Ours: true, Source: x.Pos}
+	if x.Kind == alias.File {
+		v.Kind = File
+	}
+	w.told(x, v, false, false)
+	w.final(Final{Verdict: v, Via: via(at, x)})
 }
 
 // address follows one target that is an address.

@@ -43,7 +43,7 @@ quiet: /dev/null`, "sales@virt.example: staff", "")
    bob@host.example mailbox users:2 aliases:2:6
    nobody@host.example refuse 5.1.1 local_domains aliases:2:11
    staff@host.example refuse 5.4.6 aliases:2:19 aliases:2:19
-   all@host.example refuse 4.3.5 aliases:2:26 aliases:2:26
+   all@host.example command aliases:2:26 aliases:2:26
    x@remote.example remote mx aliases:2:39
   staff@host.example alias list aliases:1:20 aliases:1:20
    alice@host.example mailbox users:1 /list:1:1

@@ -87,6 +87,14 @@ func (l *lookup) resolve(m addr.Mailbox) (Verdict, alias.Entry) {
 	if err != nil {
 		return refuse(Verdict{Addr: m}, smtp.NewReply(550, "5.1.2", "bad domain")), alias.Entry{}
 	}
+	if t.Returns != nil && !l.final {
+		switch to, ok, err := t.Returns.Return(m.Local, domain); {
+		case err != nil:
+			return refuse(Verdict{Addr: m, Ours: true, Source: returned}, smtp.NewReply(550, "5.1.1", err.Error())), alias.Entry{}
+		case ok:
+			return Verdict{Kind: Alias, Addr: m, Ours: true, Source: returned, Targets: []alias.Target{{Kind: alias.Address, Addr: to, Pos: returned}}}, alias.Entry{}
+		}
+	}
 	at, local := t.LocalDomains[domain]
 	virtual, relayed := false, false
 	if !local {
@@ -224,10 +232,13 @@ func (t *Tables) isPostmaster(m addr.Mailbox) bool {
 	return strings.EqualFold(m.Local, "postmaster") && (local || m.Domain == "")
 }
 
-var postmasterKey = alias.Pos{File: "postmaster"}
+var postmasterKey, returned = alias.Pos{File: "postmaster"}, alias.Pos{File: "srs"}
 
-// fill adds to the verdict on an alias what its entry says. The zero entry is the postmaster key.
+// fill adds to the verdict on an alias what its entry says. The zero entry is the postmaster key, or an address of Returns, which is full already.
 func (t *Tables) fill(v *Verdict, e alias.Entry) {
+	if v.Targets != nil {
+		return
+	}
 	if e == (alias.Entry{}) {
 		v.Targets = []alias.Target{{Kind: alias.Address, Addr: t.Postmaster, Pos: postmasterKey}}
 		if t.Postmaster.Domain == "" {

@@ -12,6 +12,8 @@
 // is not found is unknown in a local or virtual domain, and remote in any other: routes say by which way. An alias is one for whatever
 // domain it names: naming an address is to take mail for it.
 //
+// An address that Returns has made comes before all of these.
+//
 // Aliases are followed depth first. An entry that reaches itself directly ("bob: bob, carol@example.net") means what lies behind it:
 // the next table, in the end the mailbox. An entry that reaches itself through another is a loop. Each entry is expanded once for one
 // address asked for, so the work is linear in the size of the tables, whatever they say.
@@ -35,10 +37,12 @@ const (
 	Alias               // stands for others: Targets
 	Remote              // another host: Next
 	Discard             // a discard route: accepted and forgotten
+	Command             // a command: Target
+	File                // a file or maildir: Target
 )
 
 func (k Kind) String() string {
-	return [...]string{"refuse", "mailbox", "alias", "remote", "discard"}[k]
+	return [...]string{"refuse", "mailbox", "alias", "remote", "discard", "command", "file"}[k]
 }
 
 // Verdict is the answer for one address.
@@ -51,6 +55,7 @@ type Verdict struct {
 	Targets []alias.Target // Alias
 	Owner   addr.Mailbox   // Alias: who is told of errors, from owner-NAME; null if none
 	Next    Transport      // Remote; Mailbox: zero for local_transport
+	Target  alias.Target   // Command, File: what stands in the entry of Addr
 	Reply   *smtp.Reply    // Refuse
 	Ours    bool           // mail for it is taken from anyone: the domain is local, virtual or relayed, or it is an alias
 	Source  alias.Pos      // what decided: "aliases:12", "users:3", "routes:4", "relay_domains"
@@ -73,6 +78,7 @@ type Tables struct {
 	Smarthost      Transport // where remote mail goes that no route names; zero: by the MX records of its domain
 	Delimiters     string    // each of which may stand between a name and its tag; "" none
 	Postmaster     addr.Mailbox
+	Returns        Returns // nil: senders of forwarded mail stay as they are
 }
 
 // Users says who exists.
@@ -87,6 +93,14 @@ type Lists interface {
 	List(path string) ([]alias.Target, error)
 }
 
+// Returns makes senders of forwarded mail addresses of ours, and knows them again: srs.
+type Returns interface {
+	// Rewrite is the sender of a message of sender that goes on to somebody else's host; sender itself if it cannot be one of ours.
+	Rewrite(sender addr.Mailbox) addr.Mailbox
+	// Return is whom mail to such an address is for; ok false: it is none. The error says why nobody.
+	Return(local, domain string) (m addr.Mailbox, ok bool, err error)
+}
+
 // Limits bound an expansion.
 type Limits struct {
 	Depth int // aliases within aliases
@@ -98,20 +112,22 @@ type Expansion struct {
 	Finals []Final // in the order first seen, each mailbox or remote address once
 }
 
-// Final is one end of an expansion. Its Kind is Mailbox, Remote, Discard, or Refuse for a member that cannot be reached: one dead
+// Final is one end of an expansion. Its Kind is Mailbox, Remote, Command, File, Discard, or Refuse for a member that cannot be reached: one dead
 // member does not concern the others.
 type Final struct {
 	Verdict             // with Owner: that of the innermost list it was found in, null if none has one
 	Via     []alias.Pos // the targets that led here, outermost first
 }
 
-// Key is the same for finals that get one copy between them: the mailbox for local ones, the address for others.
+// Key is the same for finals that get one copy between them: the mailbox for local ones, the name of a command or file, the address for others.
 func (f *Final) Key() string {
 	switch f.Kind {
 	case Mailbox:
 		return f.Mailbox.Key()
 	case Remote:
 		return f.Addr.ForeignKey()
+	case Command, File:
+		return f.Target.Name() // no key of an address is without an "@"
 	}
 	return f.Addr.Key()
 }

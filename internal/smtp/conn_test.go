@@ -263,7 +263,7 @@ func TestR17_GoSMTPServer(t *testing.T) {
 		want = append(want, strings.ReplaceAll(strings.NewReplacer("\r\n", "\n", "\r", "\n").Replace(msg), "\n", "\r\n"))
 		// RFC 2920: in one group.
 		c.WriteLine("MAIL FROM:<a@b>", string(MailParams{Size: int64(len(msg)), Body: "8BITMIME", Ret: "HDRS", EnvID: "x=y"}.Append(nil)))
-		c.WriteLine("RCPT TO:<c@d>", string(RcptParams{"NEVER", "rfc822;c+d@e"}.Append(nil)))
+		c.WriteLine("RCPT TO:<c@d>", string(RcptParams{Notify: "NEVER", ORcpt: "rfc822;c+d@e"}.Append(nil)))
 		c.WriteLine("DATA")
 		expect(250)
 		expect(250)

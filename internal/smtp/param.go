@@ -20,12 +20,15 @@ type MailParams struct {
 	QID     string // letters and digits
 	Arrived int64  // microseconds since 1970
 	Suspect bool
+	Expand  bool // the client takes 551 5.1.6 with what a recipient stands for
 }
 
 // RcptParams is what they put on RCPT.
 type RcptParams struct {
 	Notify string // "", "NEVER", or a comma list of SUCCESS,FAILURE,DELAY in that order
 	ORcpt  string // "type;address", the address decoded: printable ASCII, or UTF-8 for type utf-8 (RFC 6533)
+
+	Target string // our own, on the LMTP socket only: what of the address is meant; letters, digits, "-" and ":"
 }
 
 // ParseMail reads the arguments of MAIL ("FROM:<a@b> SIZE=1"). allow says which extensions are on offer. The error is a *Reply: 501 (syntax, or a parameter that is
@@ -98,15 +101,17 @@ const (
 	keyQID
 	keyArrived
 	keySuspect
+	keyExpand
 )
 const (
 	keyNotify = iota
 	keyORcpt
+	keyTarget
 )
 
 var (
-	mailKeywords = [...]string{"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH", "XQID", "XARRIVED", "XSUSPECT"}
-	rcptKeywords = [...]string{"NOTIFY", "ORCPT"}
+	mailKeywords = [...]string{"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH", "XQID", "XARRIVED", "XSUSPECT", "XEXPAND"}
+	rcptKeywords = [...]string{"NOTIFY", "ORCPT", "XTARGET"}
 )
 
 // eachParam calls set for each parameter in s, by its place in keywords; value is "" when there is none. RFC 5321 section 4.1.2:
@@ -194,7 +199,7 @@ func (p *MailParams) set(key int, value string, allow Extensions) *Reply {
 	name := mailKeywords[key]
 	offered := [...]bool{
 		keySize: allow.Size, keyBody: allow.EightBit || allow.BinaryMIME, keyUTF8: allow.UTF8, keyRet: allow.DSN, keyEnvID: allow.DSN,
-		keyAuth: true, keyQID: allow.XQID, keyArrived: allow.XQID, keySuspect: allow.XQID,
+		keyAuth: true, keyQID: allow.XQID, keyArrived: allow.XQID, keySuspect: allow.XQID, keyExpand: allow.XQID,
 	}
 	if !offered[key] {
 		return unsupported(name)
@@ -244,6 +249,9 @@ func (p *MailParams) set(key int, value string, allow Extensions) *Reply {
 	case keySuspect:
 		ok = value == ""
 		p.Suspect = true
+	case keyExpand:
+		ok = value == ""
+		p.Expand = true
 	}
 	if !ok {
 		return badValue(name)
@@ -253,7 +261,7 @@ func (p *MailParams) set(key int, value string, allow Extensions) *Reply {
 
 func (p *RcptParams) set(key int, value string, allow Extensions) *Reply {
 	name := rcptKeywords[key]
-	if !allow.DSN {
+	if offered := key == keyTarget && allow.XQID || key != keyTarget && allow.DSN; !offered {
 		return unsupported(name)
 	}
 	ok := false
@@ -262,11 +270,23 @@ func (p *RcptParams) set(key int, value string, allow Extensions) *Reply {
 		p.Notify, ok = parseNotify(value)
 	case keyORcpt:
 		p.ORcpt, ok = parseORcpt(value, allow.UTF8)
+	case keyTarget:
+		p.Target, ok = value, isTarget(value)
 	}
 	if !ok {
 		return badValue(name)
 	}
 	return nil
+}
+
+// isTarget: 1*64(ALPHA / DIGIT / "-" / ":")
+func isTarget(s string) bool {
+	for i := range len(s) {
+		if !isAlnum(s[i]) && s[i] != '-' && s[i] != ':' {
+			return false
+		}
+	}
+	return s != "" && len(s) <= 64
 }
 
 // parseNotify reads RFC 3461 section 4.1: "NEVER" / 1#("SUCCESS" / "FAILURE" / "DELAY"), each once.
@@ -344,6 +364,9 @@ func (p MailParams) Append(b []byte) []byte {
 	if p.Suspect {
 		b = append(b, " XSUSPECT"...)
 	}
+	if p.Expand {
+		b = append(b, " XEXPAND"...)
+	}
 	return b
 }
 
@@ -359,6 +382,9 @@ func (p RcptParams) Append(b []byte) []byte {
 		} else {
 			b = AppendXtext(b, a)
 		}
+	}
+	if p.Target != "" {
+		b = append(append(b, " XTARGET="...), p.Target...)
 	}
 	return b
 }

@@ -170,8 +170,11 @@ func TestParseRcpt(t *testing.T) {
 		{"TO:<\u00e4@b>", "\u00e4@b", RcptParams{}, 0},
 		{"TO:<a@b> NOTIFY=never", "a@b", RcptParams{Notify: "NEVER"}, 0},
 		{"TO:<a@b> NOTIFY=DELAY,failure,SUCCESS", "a@b", RcptParams{Notify: "SUCCESS,FAILURE,DELAY"}, 0},
+		{"TO:<a@b> XTARGET=alias:command-0a", "a@b", RcptParams{Target: "alias:command-0a"}, 0},
+		{"TO:<a@b> XTARGET=|cmd", "", RcptParams{}, 501},
+		{"TO:<a@b> XTARGET", "", RcptParams{}, 501},
 		{"TO:<a@b> NOTIFY=DELAY", "a@b", RcptParams{Notify: "DELAY"}, 0},
-		{"TO:<a@b> ORCPT=rfc822;a+2Bb@c NOTIFY=FAILURE", "a@b", RcptParams{"FAILURE", "rfc822;a+b@c"}, 0},
+		{"TO:<a@b> ORCPT=rfc822;a+2Bb@c NOTIFY=FAILURE", "a@b", RcptParams{Notify: "FAILURE", ORcpt: "rfc822;a+b@c"}, 0},
 		{"TO:<a@b> ORCPT=utf-8;j\\x{F6}rg@b", "a@b", RcptParams{ORcpt: "utf-8;j\u00f6rg@b"}, 0},
 		{"TO:<a@b> ORCPT=UTF-8;j\u00f6rg@b", "a@b", RcptParams{ORcpt: "UTF-8;j\u00f6rg@b"}, 0},
 		{"TO:<a@b> ORCPT=utf-8;\\x{1F600}\\x{2B}x\\x{3D}\\x{5C}@b", "a@b", RcptParams{ORcpt: "utf-8;\U0001f600+x=\\@b"}, 0},
@@ -232,7 +235,7 @@ func TestAppend(t *testing.T) {
 	if got := string(MailParams{}.Append(nil)) + string(MailParams{Size: -1}.Append(nil)) + string(RcptParams{}.Append(nil)); got != "" {
 		t.Error(got)
 	}
-	r := RcptParams{"SUCCESS,DELAY", "utf-8;j\u00f6 \x01\\@b"}
+	r := RcptParams{Notify: "SUCCESS,DELAY", ORcpt: "utf-8;j\u00f6 \x01\\@b"}
 	if got := string(r.Append(nil)); got != ` NOTIFY=SUCCESS,DELAY ORCPT=utf-8;j\x{F6}\x{20}\x{01}\x{5C}@b` {
 		t.Error(got)
 	}

@@ -19,5 +19,6 @@ func Configured(c *config.Config) Files {
 		Aliases: c.Aliases, VirtualAliases: c.VirtualAliases, Users: c.Users, Routes: c.Routes,
 		Optional:  optional,
 		Smarthost: c.Smarthost, Delimiters: c.RecipientDelimiter, Postmaster: c.Postmaster,
+		SRSKeys: c.SRSKeys, SRSDomain: c.SRSDomain,
 	}
 }

@@ -47,6 +47,8 @@ type Files struct {
 	Smarthost      string   // as route.ParseTransport reads it; "" none
 	Delimiters     string
 	Postmaster     string // address, or local name; "" none
+	SRSKeys        string // file; "" senders are not rewritten. It is read once.
+	SRSDomain      string
 }
 
 // interval is the time between two looks at a file, and how long one written in place must have rested.
@@ -65,6 +67,7 @@ type Set struct {
 	mu      sync.Mutex // held while looking and building
 	sources []*source
 	lists   *lists
+	returns route.Returns
 	seed    maphash.Seed
 	last    string // what was reported about all tables together
 
@@ -93,6 +96,12 @@ func open(f Files, report func(error), now func() time.Time) (*Set, []error) {
 			if errors.Is(err, fs.ErrNotExist) && src.optional {
 				continue
 			}
+			errs = append(errs, err)
+		}
+	}
+	if f.SRSKeys != "" {
+		var err error
+		if s.returns, err = openSRS(f.SRSKeys, f.SRSDomain, now); err != nil {
 			errs = append(errs, err)
 		}
 	}
@@ -197,7 +206,7 @@ func (s *Set) build() (*state, []error) {
 	var errs []error
 	t := &route.Tables{
 		LocalDomains: route.Domains{}, VirtualDomains: route.Domains{}, RelayDomains: route.Domains{},
-		Delimiters: s.files.Delimiters, Lists: s.lists,
+		Delimiters: s.files.Delimiters, Lists: s.lists, Returns: s.returns,
 	}
 	var users *userdb.Table
 	var aliases, virtual []*alias.Table

@@ -1,0 +1,117 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"sync"
+	"syscall"
+
+	"postamt/internal/addr"
+	"postamt/internal/alias"
+	"postamt/internal/config"
+	"postamt/internal/forward"
+	"postamt/internal/lmtpd"
+	"postamt/internal/maildir"
+	"postamt/internal/mbox"
+	"postamt/internal/privilege"
+	"postamt/internal/route"
+	"postamt/internal/smtp"
+	"postamt/internal/tables"
+	"postamt/internal/userdb"
+)
+
+// deeds are the commands and files of the alias files. The files are read when the first mail for one comes: most hosts have none.
+type deeds struct {
+	c      *config.Config
+	report func(error)
+
+	mu  sync.Mutex
+	set *tables.Set
+}
+
+func (d *deeds) tables() (*route.Tables, error) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.set == nil {
+		files := tables.Configured(d.c)
+		files.SRSKeys = "" // is queued's and smtpd's
+		set, errs := tables.Open(files, d.report)
+		if err := errors.Join(errs...); err != nil {
+			return nil, d.c.Where(err)
+		}
+		d.set = set
+	}
+	return d.set.Current(), nil
+}
+
+// find finds the command or file of that name in the entry of an address, and whose it is. What an alias file may have done is what its owner may, who is root, or we:
+// whoever else may write to it could become alias_user.
+func (d *deeds) find(to addr.Mailbox, name string) (lmtpd.Mailbox, error) {
+	t, err := d.tables()
+	if err != nil {
+		return lmtpd.Mailbox{}, err
+	}
+	x, err := t.Expand(to, route.Limits{Depth: d.c.AliasDepth, Count: d.c.AliasExpansion})
+	if err != nil {
+		return lmtpd.Mailbox{}, err
+	}
+	var list []alias.Target
+	for i := range x.Finals {
+		if f := &x.Finals[i]; (f.Kind == route.Command || f.Kind == route.File) && f.Addr.Key() == to.Key() {
+			list = append(list, f.Target)
+		}
+	}
+	target, err := lmtpd.FindTarget(list, name)
+	if err != nil {
+		return lmtpd.Mailbox{}, err
+	}
+	if err := trusted(target.Pos.File); err != nil {
+		d.report(fmt.Errorf("%v: %w", target.Pos, err))
+		return lmtpd.Mailbox{}, smtp.NewReply(451, "4.3.5", "the alias file is not safe, and waits to be mended")
+	}
+	box := lmtpd.Mailbox{User: d.c.AliasUser, UID: userdb.NoID, GID: userdb.NoID}
+	if privilege.Root() {
+		a, err := privilege.Find(d.c.AliasUser)
+		if err != nil {
+			return box, fmt.Errorf("alias_user: %w", err)
+		}
+		if d.c.LoginUser == "" {
+			return box, errors.New("login_user is empty, and so there is nobody to run commands as")
+		}
+		box.UID, box.GID = userdb.ID(a.UID), userdb.ID(a.GID)
+	}
+	box.SetTarget(target)
+	return box, nil
+}
+
+func trusted(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case ok && st.Uid != 0 && int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("%s belongs to uid %d: no command or file in it is delivered to (chown root mends it)", path, st.Uid)
+	case info.Mode()&(fs.ModePerm&0o022) != 0:
+		return fmt.Errorf("%s: others than its owner may write it: no command or file in it is delivered to (chmod go-w mends it)", path)
+	}
+	return nil
+}
+
+// forwards are the forward files that the configuration names.
+func forwards(c *config.Config) *forward.Files {
+	if len(c.ForwardFiles) == 0 {
+		return nil
+	}
+	return &forward.Files{Names: c.ForwardFiles, Delimiters: c.RecipientDelimiter}
+}
+
+// appendFile is lmtpd.AppendFile.
+func appendFile(path, from string, m maildir.Message, text *io.SectionReader) error {
+	return mbox.Append(context.Background(), path, mbox.Entry{Sender: from, Date: m.Arrived, ID: m.ID, Suspect: m.Suspect, Message: text}, mbox.Options{})
+}

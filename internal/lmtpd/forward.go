@@ -1,0 +1,124 @@
+package lmtpd
+
+import (
+	"path/filepath"
+	"strings"
+
+	"postamt/internal/addr"
+	"postamt/internal/alias"
+	"postamt/internal/maildir"
+	"postamt/internal/smtp"
+)
+
+// forward looks at the forward file of a recipient's user, if the client can do what it says. A reply that is not nil is what the recipient is answered, with
+// 551 nothing being wrong.
+func (s *session) forward(to Rcpt, box *Mailbox) (*smtp.Reply, error) {
+	name, named := strings.CutPrefix(to.Target, smtp.InForward)
+	if s.srv.Forwards == nil || box.Home == "" || to.Target != "" && !named || !s.tx.params.Expand && !named {
+		return nil, nil
+	}
+	f, err := s.srv.Forwards.Look(box.Home, box.Target.Tag)
+	if err != nil {
+		s.srv.Log.Problem(s.id, "forward", err)
+		return nil, smtp.NewReply(451, "4.3.5", "the forward file of this user cannot be used: "+err.Error())
+	}
+	switch {
+	case f == nil && !named:
+		return nil, nil
+	case f == nil:
+		return nil, goneTarget()
+	case to.Target == smtp.WholeFile:
+		box.Steps = f.Targets
+		return nil, nil
+	case named:
+		t, err := FindTarget(f.Targets, name)
+		if err == nil {
+			box.SetTarget(t)
+		}
+		return nil, err
+	}
+	r := &smtp.Reply{Code: 551, Enhanced: smtp.EnhancedCode{5, 1, 6}}
+	for i := range f.Targets {
+		t := &f.Targets[i]
+		line, err := standsFor(t, to.Addr, box)
+		if err != nil {
+			return nil, err
+		}
+		if f.QMail && t.Kind == alias.Pipe {
+			r.Lines = []string{smtp.WholeFile}
+			break
+		}
+		r.Lines = append(r.Lines, line)
+	}
+	if len(r.Lines) == 1 && r.Lines[0] == smtp.JustMailbox {
+		return nil, nil
+	}
+	return r, nil
+}
+
+// standsFor is a line of the reply for a recipient with a forward file. The error is a *smtp.Reply.
+func standsFor(t *alias.Target, to addr.Mailbox, box *Mailbox) (string, error) {
+	switch t.Kind {
+	case alias.File:
+		if filepath.Clean(t.Text) == box.Target.Path {
+			return smtp.JustMailbox, nil
+		}
+		return smtp.InForward + t.Name(), nil
+	case alias.Pipe:
+		return smtp.InForward + t.Name(), nil
+	case alias.Address:
+		return smtp.InAddress + string(smtp.AppendXtext(nil, t.Addr.String())), nil
+	case alias.Local:
+		local, _, _ := strings.Cut(box.User, "@")
+		if strings.EqualFold(t.Addr.Local, local) {
+			return smtp.JustMailbox, nil
+		}
+		return smtp.InAddress + string(smtp.AppendXtext(nil, addr.Mailbox{Local: t.Addr.Local, Domain: to.Domain}.String())), nil
+	case alias.Blackhole:
+		return smtp.Discarded, nil
+	case alias.Fail:
+		return "", smtp.NewReply(550, "5.1.1", "this user takes no mail: "+t.Text)
+	case alias.Defer:
+		return "", smtp.NewReply(450, "4.2.0", "this user takes no mail now: "+t.Text)
+	}
+	return "", smtp.NewReply(451, "4.3.5", "the forward file of this user has a mistake in line "+strings.TrimPrefix(t.Pos.String(), t.Pos.File+":")+": "+t.String())
+}
+
+// FindTarget finds a command or file by its name. Whoever wrote the file may have mended it while mail waited: if there is just one of the kind now, it is meant. The
+// error is a *smtp.Reply.
+func FindTarget(list []alias.Target, name string) (alias.Target, error) {
+	if t, ok := alias.Named(list, name); ok {
+		return t, nil
+	}
+	var only alias.Target
+	n := 0
+	kind, _, _ := strings.Cut(name, "-")
+	for _, t := range list {
+		if strings.HasPrefix(t.Name(), kind+"-") {
+			only = t
+			n++
+		}
+	}
+	if n != 1 {
+		return only, goneTarget()
+	}
+	return only, nil
+}
+
+func goneTarget() *smtp.Reply {
+	return smtp.NewReply(550, "5.1.1", "the command or file that this mail was for is not named any more")
+}
+
+// SetTarget makes a command or file where the mail goes, instead of the maildir.
+func (b *Mailbox) SetTarget(t alias.Target) {
+	b.Target = maildir.Target{}
+	switch path := t.Text; {
+	case t.Kind == alias.Pipe:
+		b.Command = t.Text
+	case strings.HasSuffix(path, "/"):
+		path = filepath.Clean(path)
+		b.Target = maildir.Target{Owner: path, Path: path, Base: filepath.Dir(path)}
+	default:
+		b.File = path
+	}
+}

@@ -1,0 +1,139 @@
+package queued
+
+import (
+	"bufio"
+	"bytes"
+	"io"
+	"strings"
+
+	"postamt/internal/addr"
+	"postamt/internal/dsn"
+	"postamt/internal/queue"
+	"postamt/internal/remote"
+	"postamt/internal/route"
+	"postamt/internal/smtp"
+)
+
+// deliveredTo is the field that a message carries from each mailbox that has sent it on. One that comes to the same mailbox again stays there.
+const deliveredTo = "Delivered-To"
+
+// expandForwards queues the children of the recipients whose forward files deliver has told. It is done as for an alias, with the same ids after a crash.
+func (s *Server) expandForwards(m *message) {
+	var e *expansion
+	for i := range m.results {
+		lines := m.results[i].forward
+		if lines == nil || m.env.Rcpts[i].State != queue.Pending {
+			continue
+		}
+		if e == nil {
+			e = s.newExpansion(m, s.tables())
+		}
+		e.forward(i, lines)
+	}
+}
+
+// forward answers recipient i, whose forward file says lines.
+func (e *expansion) forward(i int, lines []string) {
+	parent, r := &e.m.env.Rcpts[i], &e.m.results[i]
+	to, err := addr.Parse(parent.Addr, true)
+	if err != nil {
+		*r = result{kind: remote.Perm, reply: badAddress}
+		return
+	}
+	own := e.tables.ResolveFinal(to)
+	if parent.Target == "" && e.looped(own.Mailbox.Key()) {
+		lines = []string{smtp.JustMailbox}
+	}
+	var members []member
+	for _, line := range lines {
+		more, reply := e.forwardTo(line, to, &own)
+		if reply != nil {
+			*r = result{kind: kindOf(reply), reply: reply}
+			return
+		}
+		members = append(members, more...)
+	}
+	*r = result{kind: remote.Done, expand: true, success: dsn.Expanded}
+	if len(members) == 1 {
+		r.success = ""
+	}
+	if err := e.spawn(parent, members, "forward"); err != nil {
+		e.s.log.Problem(string(e.m.id), "forward "+parent.Addr, err)
+		*r = result{kind: remote.Temp, reply: errLocal}
+	}
+}
+
+// forwardTo is who gets the message by one line. What it says of the user himself is his mailbox. A reply that is not nil is for all of the file: as with an
+// alias, who cannot be told now holds up everybody, since the children are written once.
+func (e *expansion) forwardTo(line string, to addr.Mailbox, own *route.Verdict) ([]member, *smtp.Reply) {
+	self := func(target string) member {
+		return member{Final: &route.Final{Verdict: route.Verdict{Kind: route.Mailbox, Addr: to, Mailbox: own.Mailbox}}, target: target}
+	}
+	text, isAddress := strings.CutPrefix(line, smtp.InAddress)
+	switch {
+	case line == smtp.Discarded:
+		return nil, nil
+	case line == smtp.JustMailbox, strings.HasPrefix(line, smtp.InForward):
+		return []member{self(line)}, nil
+	case !isAddress:
+		return nil, smtp.NewReply(451, "4.3.5", "the delivery agent says what nobody understands")
+	}
+	var m addr.Mailbox
+	text, err := smtp.ParseXtext(text)
+	if err == nil {
+		m, err = addr.Parse(text, true)
+	}
+	if err != nil {
+		return nil, smtp.NewReply(451, "4.3.5", "the forward file has a bad address")
+	}
+	if v := e.tables.ResolveFinal(m); v.Kind == route.Mailbox && v.Mailbox.Key() == own.Mailbox.Key() {
+		return []member{self(smtp.JustMailbox)}, nil
+	}
+	x, err := e.tables.Expand(m, e.s.opt().Expansion)
+	if err != nil {
+		r := asReply(err)
+		if r.Temporary() {
+			return nil, r
+		}
+		f := &route.Final{Verdict: route.Verdict{Kind: route.Refuse, Addr: m, Reply: r}}
+		return []member{{Final: f, away: true}}, nil
+	}
+	var members []member
+	for k := range x.Finals {
+		f := &x.Finals[k]
+		switch {
+		case f.Reply != nil && f.Reply.Temporary():
+			return nil, f.Reply
+		case f.Kind == route.Mailbox && f.Mailbox.Key() == own.Mailbox.Key():
+			members = append(members, self(smtp.JustMailbox))
+		default:
+			x := memberOf(f)
+			x.away = true
+			members = append(members, x)
+		}
+	}
+	return members, nil
+}
+
+// looped tells that the message has been sent on from this mailbox before.
+func (e *expansion) looped(box string) bool {
+	r := bufio.NewReaderSize(io.LimitReader(e.m.file.Reader(), 1<<20), 64<<10)
+	for {
+		line, err := r.ReadSlice('\n')
+		if len(bytes.TrimRight(line, "\r\n")) == 0 {
+			return false // the end of the header, or of what can be read
+		}
+		if len(line) > len(deliveredTo) && line[len(deliveredTo)] == ':' && strings.EqualFold(string(line[:len(deliveredTo)]), deliveredTo) {
+			m, perr := addr.Parse(strings.TrimSpace(string(line[len(deliveredTo)+1:])), true)
+			if v := e.tables.ResolveFinal(m); perr == nil && v.Kind == route.Mailbox && v.Mailbox.Key() == box {
+				return true
+			}
+		}
+		for err == bufio.ErrBufferFull { // the rest of a long line
+			_, err = r.ReadSlice('\n')
+		}
+		if err != nil {
+			return false
+		}
+	}
+}
