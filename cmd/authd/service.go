@@ -99,7 +99,7 @@ func (s *service) configure(c *config.Config) error {
 	// Of the tables only the domains: aliases and routes are no business of the program that has the passwords.
 	files := tables.Configured(c)
 	files.Aliases, files.VirtualAliases, files.Users, files.Routes = nil, nil, "", ""
-	files.SRSKeys = "" // is queued's and smtpd's
+	files.SRSKeys = ""                                // is queued's and smtpd's
 	files.Postmaster = "postmaster@elsewhere.invalid" // or it would be missed, as no alias is read
 	set, errs := tables.Open(files, func(err error) { s.log.Problem("", "tables", err) })
 	if len(errs) > 0 {

@@ -192,8 +192,10 @@ type recipients struct {
 	limits route.Limits
 }
 
-func (r recipients) Admit(to addr.Mailbox, relay bool) (addr.Mailbox, error) {
-	v, refused := r.set.Current().Accept(to, r.limits, relay)
+func (r recipients) Admit(from, to addr.Mailbox, relay bool) (addr.Mailbox, error) {
+	limits := r.limits
+	limits.Posting, limits.Sender = true, from
+	v, refused := r.set.Current().Accept(to, limits, relay)
 	switch {
 	case refused != nil:
 		return addr.Mailbox{}, refused

@@ -386,6 +386,28 @@ func SplitTag(local, delims string) (base, tag string, ok bool) {
 	return local[:i+1], local[i+1+n:], true
 }
 
+// WithTag is the mailbox with a tag behind its local part, after the first of delims. ok is false where it would be longer than MaxLocal, or there are no delims.
+func (m Mailbox) WithTag(delims, tag string) (tagged Mailbox, ok bool) {
+	if delims == "" {
+		return m, false
+	}
+	_, n := utf8.DecodeRuneInString(delims)
+	m.Local += delims[:n] + tag
+	return m, len(m.Local) <= MaxLocal
+}
+
+// AsTag is the mailbox as a tag of another, "user=domain" (VERP).
+func (m Mailbox) AsTag() string { return m.Local + "=" + m.Domain }
+
+// FromTag reads what AsTag writes.
+func FromTag(tag string) (Mailbox, error) {
+	i := strings.LastIndexByte(tag, '=')
+	if i < 0 {
+		return Mailbox{}, ErrSyntax
+	}
+	return Parse(Mailbox{Local: tag[:i], Domain: tag[i+1:]}.String(), true)
+}
+
 func isDotString(s string) bool {
 	if s == "" || s[0] == '.' || s[len(s)-1] == '.' || strings.Contains(s, "..") {
 		return false

@@ -242,12 +242,12 @@ func TestJoin(t *testing.T) {
 }
 
 func TestD02_ListFile(t *testing.T) {
-	l, p, err := ParseList("l", "# members\na@example.org, b@example.org # two\nCarol <c@example.org>\n|cmd\n/file\n\"|cmd\"\n:include:/other\nbad..x\n\"open\n\\d\n:fail: no, no\ne\n")
+	list, p, err := ParseList("l", "# members\na@example.org, b@example.org # two\nCarol <c@example.org>\n|cmd\n/file\n\"|cmd\"\n:include:/other\nbad..x\n\"open\n\\d\n:fail: no, no\ne\n")
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
-	for _, x := range l {
+	for _, x := range list.Targets {
 		got = append(got, fmt.Sprint(x.Pos.Line, " ", describe(x)))
 	}
 	want := []string{"2 address a@example.org", "2 address b@example.org", "3 address c@example.org", "4 bad", "5 bad", "6 bad", "7 include /other", "8 bad", "9 bad", "10 local! d", "11 fail no, no", "12 local e"}

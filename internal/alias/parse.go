@@ -31,28 +31,6 @@ func Parse(file, text string) (*Table, []Problem, error) {
 	return &Table{parts: []*part{p.part}}, p.all(), nil
 }
 
-// ParseList reads the text of a list file (":include:"): targets, one a line or with commas, and comments. Commands and files are
-// Bad in it: who may write a list must not thereby run programs or write files.
-func ParseList(file, text string) ([]Target, []Problem, error) {
-	if err := checkText(file, text); err != nil {
-		return nil, nil, err
-	}
-	p := problems{file: file}
-	var list []Target
-	s := scanner{s: text, line: 1, list: true, file: file, warn: p.warn}
-	s.emit = func(t Target) {
-		if t.Kind == Pipe || t.Kind == File {
-			t = Target{Kind: Bad, Text: "a command or file in a list file", Pos: t.Pos}
-		}
-		if t.Kind == Bad {
-			p.add(int(t.Pos.Line), int(t.Pos.Col), t.Text)
-		}
-		list = append(list, t)
-	}
-	s.run()
-	return list, p.all(), nil
-}
-
 // checkText refuses what cannot be an alias file.
 func checkText(file, text string) error {
 	if len(text) > MaxFile {

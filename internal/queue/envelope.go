@@ -58,6 +58,8 @@ type Envelope struct {
 	Ret     string    // "", FULL, HDRS
 	EnvID   string
 	Hold    string // not "": to be held until somebody releases it, and why
+	VERP    bool   // of a mailing list: From goes out with the recipient as a tag
+	Unsub   string // of a mailing list: the URL and the address by which members leave it, of which each is sent his own
 	Client  Client
 	Rcpts   []Rcpt
 }
@@ -148,6 +150,10 @@ func (h *header) append(b []byte, e *Envelope) ([]byte, error) {
 	value("RET=", e.Ret)
 	value("ENVID=", e.EnvID)
 	value("HOLD=", e.Hold)
+	if e.VERP {
+		b = append(b, " VERP"...)
+	}
+	value("UNSUB=", e.Unsub)
 
 	c := &e.Client
 	b = append(b, "\nclient "...)
@@ -368,6 +374,10 @@ func parseHeader(b []byte) (*parsed, error) {
 			e.EnvID = value
 		case "HOLD":
 			e.Hold = value
+		case "VERP":
+			e.VERP = true
+		case "UNSUB":
+			e.Unsub = value
 		}
 	}
 	if f.bad {

@@ -66,7 +66,10 @@ func (e *expansion) see(rcpts []queue.Rcpt, resolve func(addr.Mailbox) route.Ver
 // expand answers recipient i, an alias.
 func (e *expansion) expand(i int, rcpt addr.Mailbox, v route.Verdict) {
 	m, r := e.m, &e.m.results[i]
-	x, err := e.tables.Expand(rcpt, e.s.opt().Expansion)
+	x, err := e.tables.Expand(rcpt, e.limits())
+	if err == nil {
+		err = e.listLoop(x.Finals)
+	}
 	if err != nil {
 		reply := asReply(err)
 		*r = result{kind: kindOf(reply), reply: reply}
@@ -126,7 +129,9 @@ func (e *expansion) sender(f *route.Final) string {
 type child struct {
 	queue.Envelope
 	keys []string // of its recipients, in seen
+	kind string   // of several children of one alias for one sender, which it is
 	head string   // stands above the message
+	list bool     // and takes the place of such fields in it
 }
 
 // leaveOut takes out whom the message reaches already.
@@ -144,10 +149,7 @@ func (c *child) leaveOut(seen map[string]bool) {
 // children are the envelopes for finals, one for each sender, without ids.
 func (e *expansion) children(parent *queue.Rcpt, members []member) (children []*child) {
 	m := e.m
-	type group struct {
-		from string
-		away bool
-	}
+	type group struct{ from, kind string }
 	groups := make(map[group]*child)
 	taken := make(map[string]bool)
 	for k := range members {
@@ -168,13 +170,23 @@ func (e *expansion) children(parent *queue.Rcpt, members []member) (children []*
 		}
 		taken[key] = true
 		from := e.sender(f.Final)
-		c := groups[group{from, f.away}]
+		kind := ""
+		if f.List != nil {
+			kind = "list " + f.List.ID
+		} else if f.away {
+			kind = "away"
+		}
+		c := groups[group{from, kind}]
 		if c == nil {
 			c = &child{Envelope: queue.Envelope{Origin: m.env.Origin, Arrived: m.env.Arrived, From: from, Body: m.env.Body, UTF8: m.env.UTF8, Client: m.env.Client}}
+			c.kind = kind
 			if f.away {
 				c.head = deliveredTo + ": " + parent.Addr + "\r\n"
 			}
-			groups[group{from, f.away}], children = c, append(children, c)
+			if f.List != nil {
+				e.asList(c, f.Final)
+			}
+			groups[group{from, kind}], children = c, append(children, c)
 		}
 		if from == m.env.From { // an alias; a list asks for nothing
 			c.Ret, c.EnvID = m.env.Ret, m.env.EnvID
@@ -208,7 +220,7 @@ func (e *expansion) spawn(parent *queue.Rcpt, members []member, source string) e
 	children := e.children(parent, members)
 	for _, c := range children {
 		for n := 0; ; n++ {
-			c.ID = m.id.Derive("expand", parent.Addr, c.From, c.head, strconv.Itoa(n))
+			c.ID = m.id.Derive("expand", parent.Addr, c.From, c.kind, strconv.Itoa(n))
 			if whole, _ := e.s.queue.Recover(c.ID); !whole {
 				break
 			}
@@ -223,7 +235,13 @@ func (e *expansion) spawn(parent *queue.Rcpt, members []member, source string) e
 		children[len(children)-1].ID = last
 	}
 	for _, c := range children {
-		adopted, err := e.s.spawn(&c.Envelope, func() io.Reader { return io.MultiReader(strings.NewReader(c.head), m.file.Reader()) })
+		adopted, err := e.s.spawn(&c.Envelope, func() io.Reader {
+			text := m.file.Reader()
+			if c.list {
+				text = withoutFields(text, listFields[:])
+			}
+			return io.MultiReader(strings.NewReader(c.head), text)
+		})
 		if err != nil {
 			m.spawned = m.spawned[:before] // they wait until their parent is marked
 			return err

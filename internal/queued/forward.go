@@ -1,9 +1,6 @@
 package queued
 
 import (
-	"bufio"
-	"bytes"
-	"io"
 	"strings"
 
 	"postamt/internal/addr"
@@ -89,7 +86,7 @@ func (e *expansion) forwardTo(line string, to addr.Mailbox, own *route.Verdict) 
 	if v := e.tables.ResolveFinal(m); v.Kind == route.Mailbox && v.Mailbox.Key() == own.Mailbox.Key() {
 		return []member{self(smtp.JustMailbox)}, nil
 	}
-	x, err := e.tables.Expand(m, e.s.opt().Expansion)
+	x, err := e.tables.Expand(m, e.limits())
 	if err != nil {
 		r := asReply(err)
 		if r.Temporary() {
@@ -115,25 +112,25 @@ func (e *expansion) forwardTo(line string, to addr.Mailbox, own *route.Verdict) 
 	return members, nil
 }
 
+// limits are those of an expansion for the message.
+func (e *expansion) limits() route.Limits {
+	l := e.s.opt().Expansion
+	l.Posting = true
+	l.Sender, _ = addr.Parse(e.m.env.From, true)
+	return l
+}
+
 // looped tells that the message has been sent on from this mailbox before.
 func (e *expansion) looped(box string) bool {
-	r := bufio.NewReaderSize(io.LimitReader(e.m.file.Reader(), 1<<20), 64<<10)
-	for {
-		line, err := r.ReadSlice('\n')
-		if len(bytes.TrimRight(line, "\r\n")) == 0 {
-			return false // the end of the header, or of what can be read
+	found := false
+	eachField(e.m.file.Reader(), func(name, value string) {
+		if !strings.EqualFold(name, deliveredTo) {
+			return
 		}
-		if len(line) > len(deliveredTo) && line[len(deliveredTo)] == ':' && strings.EqualFold(string(line[:len(deliveredTo)]), deliveredTo) {
-			m, perr := addr.Parse(strings.TrimSpace(string(line[len(deliveredTo)+1:])), true)
-			if v := e.tables.ResolveFinal(m); perr == nil && v.Kind == route.Mailbox && v.Mailbox.Key() == box {
-				return true
-			}
+		m, err := addr.Parse(value, true)
+		if v := e.tables.ResolveFinal(m); err == nil && v.Kind == route.Mailbox && v.Mailbox.Key() == box {
+			found = true
 		}
-		for err == bufio.ErrBufferFull { // the rest of a long line
-			_, err = r.ReadSlice('\n')
-		}
-		if err != nil {
-			return false
-		}
-	}
+	})
+	return found
 }

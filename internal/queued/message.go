@@ -3,6 +3,7 @@ package queued
 import (
 	"errors"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -29,7 +30,8 @@ type message struct {
 	attempt int        // which it is, once that is known
 	spawned []queue.ID // children and reports that are queued, not yet taken up
 
-	sender addr.Mailbox // towards other hosts, if it is not that of env
+	tables *route.Tables // by which its recipients were routed
+	sender addr.Mailbox  // towards other hosts, if it is not that of env
 
 	mu      sync.Mutex
 	open    int      // jobs not yet answered
@@ -181,12 +183,16 @@ type placed struct {
 // the others into jobs by destination. The children of its aliases are queued, to be submitted by the caller.
 func (s *Server) routeAll(m *message) []placed {
 	tables := s.tables()
+	m.tables = tables
 	var jobs []placed
 	var e *expansion
 	filling := make(map[Destination]*job) // a list can have as many destinations as members
 	place := func(to Destination, i int) {
 		limit := s.opt().Limits.Recipients
-		if to.Local {
+		switch {
+		case m.env.VERP || m.env.Unsub != "":
+			limit = 1 // each has an envelope of his own
+		case to.Local:
 			limit = s.opt().Limits.LocalRecipients
 		}
 		if j := filling[to]; j != nil && len(j.rcpts) < limit {
@@ -343,12 +349,33 @@ func (j *job) transaction(local bool) *remote.Transaction {
 		QID: string(e.Origin), Arrived: e.Arrived.UnixMicro(), Suspect: j.msg.suspect, Expand: true,
 		Rcpts: make([]remote.Rcpt, len(j.rcpts)),
 	}
+	if len(j.rcpts) == 1 {
+		j.personal(tx)
+	}
 	for k, i := range j.rcpts {
 		r := &e.Rcpts[i]
 		to, _ := addr.Parse(r.Addr, true)
 		tx.Rcpts[k] = remote.Rcpt{Addr: to, Notify: r.Notify, ORcpt: r.ORcpt, Target: r.Target}
 	}
 	return tx
+}
+
+// personal puts into the transaction what a mailing list has for its recipient alone.
+func (j *job) personal(tx *remote.Transaction) {
+	e, m := j.msg.env, j.msg
+	member, err := addr.Parse(e.Rcpts[j.rcpts[0]].Addr, true)
+	if err != nil || m.tables == nil {
+		return
+	}
+	if e.VERP {
+		if from, ok := tx.From.WithTag(m.tables.Delimiters, member.AsTag()); ok {
+			tx.From = from
+		}
+	}
+	if field := unsubscribe(strings.Fields(e.Unsub), member, m.tables); field != "" {
+		tx.Size += int64(len(field))
+		tx.Open = func() (io.Reader, error) { return io.MultiReader(strings.NewReader(field), m.file.Reader()), nil }
+	}
 }
 
 func kindOf(r *smtp.Reply) remote.Kind {

@@ -147,7 +147,7 @@ func (p people) User(local, domain string) (string, alias.Pos, bool, error) {
 // lists are the files of ":include:"; one that is missing cannot be read.
 type lists map[string]string
 
-func (l lists) List(path string) ([]alias.Target, error) {
+func (l lists) List(path string) (*alias.List, error) {
 	text, ok := l[path]
 	if !ok {
 		return nil, errors.New("no such file")

@@ -88,6 +88,9 @@ type place struct {
 	owner addr.Mailbox
 	via   []alias.Pos
 	list  bool // in a list file
+
+	mail *alias.List // the mailing list
+	at   addr.Mailbox
 }
 
 // start expands the alias v, whose entry is e.
@@ -138,7 +141,7 @@ func (w *walk) deed(x *alias.Target, at place) {
 		v.Kind = File
 	}
 	w.told(x, v, false, false)
-	w.final(Final{Verdict: v, Via: via(at, x)})
+	w.final(Final{Verdict: v, Via: via(at, x), List: at.mail, ListAt: at.at})
 }
 
 // address follows one target that is an address.
@@ -158,7 +161,7 @@ func (w *walk) address(m addr.Mailbox, x *alias.Target, at place) {
 			}
 		}
 		w.told(x, v, false, false)
-		w.final(Final{Verdict: v, Via: via(at, x)})
+		w.final(Final{Verdict: v, Via: via(at, x), List: at.mail, ListAt: at.at})
 		return
 	}
 	here := step{entry: e}
@@ -183,7 +186,7 @@ func (w *walk) address(m addr.Mailbox, x *alias.Target, at place) {
 	}
 	w.told(x, v, false, false)
 	w.path = append(w.path, here)
-	w.targets(v.Targets, place{addr: v.Addr, skip: append(l.passed, e), owner: v.Owner, via: via(at, x)})
+	w.targets(v.Targets, place{addr: v.Addr, skip: append(l.passed, e), owner: v.Owner, via: via(at, x), mail: at.mail, at: at.at})
 	w.path = w.path[:len(w.path)-1]
 }
 
@@ -212,13 +215,62 @@ func (w *walk) include(x *alias.Target, at place) {
 		w.fail(at, x, at.addr, unreadable())
 		return
 	}
+	if list.ID != "" {
+		if r := w.mayPost(list, at); r != nil {
+			w.fail(at, x, at.addr, r)
+			return
+		}
+		at.mail, at.at = list, at.addr
+		if !list.Bounces.IsNull() {
+			at.owner = list.Bounces
+		}
+	}
 	w.done[key] = true
 	w.told(x, Verdict{Kind: Alias, Addr: at.addr, Source: x.Pos, Owner: at.owner}, true, false)
 	at.via = via(at, x)
 	at.list = true
 	w.path = append(w.path, here)
-	w.targets(list, at)
+	w.targets(list.Targets, at)
 	w.path = w.path[:len(w.path)-1]
+}
+
+// mayPost is why the sender may not post to a mailing list; nil: he may, or nobody asks. What comes from nobody is a report or an answer of a machine, and
+// a list must not spread those.
+func (w *walk) mayPost(list *alias.List, at place) *smtp.Reply {
+	from := w.limits.Sender
+	switch {
+	case !w.limits.Posting:
+		return nil
+	case from.IsNull():
+		return smtp.NewReply(550, "5.7.1", "a mailing list takes no mail without a sender")
+	case list.Post == "" || from.Key() == at.owner.Key():
+		return nil
+	}
+	posters := list
+	if list.Post != alias.Members {
+		var err error
+		if posters, err = w.t.Lists.List(list.Post); err != nil {
+			return unreadable()
+		}
+	}
+	key := from.Key()
+	for i := range posters.Targets {
+		switch x := &posters.Targets[i]; x.Kind {
+		case alias.Address:
+			if x.Addr.Key() == key {
+				return nil
+			}
+		case alias.Local:
+			if w.t.qualify(x.Addr, at.addr.Domain).Key() == key {
+				return nil
+			}
+		case alias.Domain:
+			if x.Addr.Domain == from.Domain {
+				return nil
+			}
+		}
+	}
+	return smtp.NewReply(550, "5.7.1", "this address may not post to the list")
 }
 
 func unreadable() *smtp.Reply {
@@ -228,7 +280,7 @@ func unreadable() *smtp.Reply {
 func (w *walk) fail(at place, x *alias.Target, m addr.Mailbox, r *smtp.Reply) {
 	v := Verdict{Kind: Refuse, Addr: m, Owner: at.owner, Reply: r, Ours: true, Source: x.Pos}
 	w.told(x, v, false, false)
-	w.final(Final{Verdict: v, Via: via(at, x)})
+	w.final(Final{Verdict: v, Via: via(at, x), List: at.mail, ListAt: at.at})
 }
 
 func (w *walk) final(f Final) {

@@ -158,16 +158,16 @@ func TestD01_Bounds(t *testing.T) {
 		{"c9990@host.example", limits, "alice@host.example"},
 		{"c9981@host.example", limits, "alice@host.example"},
 		{"c9980@host.example", limits, "error 550 5.4.6 aliases too deep"},
-		{"b0@host.example", Limits{50, 100000}, "alice@host.example"},
+		{"b0@host.example", Limits{Depth: 50, Count: 100000}, "alice@host.example"},
 		{"b0@host.example", limits, "error 550 5.4.6 aliases too deep"},
-		{"w@host.example", Limits{20, 1000}, "error 550 5.4.6 alias stands for too many addresses"},
+		{"w@host.example", Limits{Depth: 20, Count: 1000}, "error 550 5.4.6 alias stands for too many addresses"},
 	} {
 		got := ends(w.Expand(mbox(t, tt.addr), tt.l))
 		if got != tt.want {
 			t.Errorf("%s: %s, want %s", tt.addr, got, tt.want)
 		}
 	}
-	if x, err := w.Expand(mbox(t, "w@host.example"), Limits{20, 1001}); err != nil || len(x.Finals) != 1001 {
+	if x, err := w.Expand(mbox(t, "w@host.example"), Limits{Depth: 20, Count: 1001}); err != nil || len(x.Finals) != 1001 {
 		t.Error(len(x.Finals), err)
 	}
 	// 2^30 steps take minutes.
@@ -181,7 +181,7 @@ func TestD01_Bounds(t *testing.T) {
 	}
 	w.Lists.(files)["/30"] = "alice"
 	w.Aliases = table(t, "aliases", text)
-	if got := ends(w.Expand(mbox(t, "l0@host.example"), Limits{50, 1000})); got != "alice@host.example" {
+	if got := ends(w.Expand(mbox(t, "l0@host.example"), Limits{Depth: 50, Count: 1000})); got != "alice@host.example" {
 		t.Errorf("bomb of list files: %s", got)
 	}
 }
@@ -276,14 +276,14 @@ func FuzzExpand(f *testing.F) {
 		for e := range at.Entries() {
 			a, _, _ := strings.Cut(e.Key(), "@")
 			if len(a) <= 64 {
-				w.Expand(mailboxOf(a), Limits{10, 2000})
+				w.Expand(mailboxOf(a), Limits{Depth: 10, Count: 2000})
 			}
 		}
 		local, domain, _ := strings.Cut(a, "@")
 		m := mailboxOf(local)
 		m.Domain = strings.ToLower(domain)
-		w.Expand(m, Limits{10, 2000})
-		w.Accept(m, Limits{10, 2000}, rand.IntN(2) == 0)
+		w.Expand(m, Limits{Depth: 10, Count: 2000})
+		w.Accept(m, Limits{Depth: 10, Count: 2000}, rand.IntN(2) == 0)
 	})
 }
 

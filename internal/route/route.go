@@ -90,7 +90,7 @@ type Users interface {
 
 // Lists reads the files of ":include:".
 type Lists interface {
-	List(path string) ([]alias.Target, error)
+	List(path string) (*alias.List, error)
 }
 
 // Returns makes senders of forwarded mail addresses of ours, and knows them again: srs.
@@ -99,12 +99,18 @@ type Returns interface {
 	Rewrite(sender addr.Mailbox) addr.Mailbox
 	// Return is whom mail to such an address is for; ok false: it is none. The error says why nobody.
 	Return(local, domain string) (m addr.Mailbox, ok bool, err error)
+	// Token is what proves that a member has got mail with an address in it, which is his to be taken off a list by.
+	Token(address, member addr.Mailbox) string
 }
 
 // Limits bound an expansion.
 type Limits struct {
 	Depth int // aliases within aliases
 	Count int // targets looked at
+
+	// Posting: mail comes from Sender, and not everybody may post to each mailing list.
+	Posting bool
+	Sender  addr.Mailbox
 }
 
 // Expansion is an address followed to the end.
@@ -115,8 +121,10 @@ type Expansion struct {
 // Final is one end of an expansion. Its Kind is Mailbox, Remote, Command, File, Discard, or Refuse for a member that cannot be reached: one dead
 // member does not concern the others.
 type Final struct {
-	Verdict             // with Owner: that of the innermost list it was found in, null if none has one
-	Via     []alias.Pos // the targets that led here, outermost first
+	Verdict              // with Owner: that of the innermost list it was found in, null if none has one
+	Via     []alias.Pos  // the targets that led here, outermost first
+	List    *alias.List  // the innermost mailing list that it is a member of; nil: none
+	ListAt  addr.Mailbox // whose address is this
 }
 
 // Key is the same for finals that get one copy between them: the mailbox for local ones, the name of a command or file, the address for others.

@@ -33,7 +33,7 @@ func (p people) User(local, domain string) (string, alias.Pos, bool, error) {
 // files is a set of list files.
 type files map[string]string
 
-func (f files) List(path string) ([]alias.Target, error) {
+func (f files) List(path string) (*alias.List, error) {
 	text, ok := f[path]
 	if !ok {
 		return nil, errors.New("no such file")
@@ -265,16 +265,16 @@ func TestPostmaster(t *testing.T) {
 		t.Error(got)
 	}
 	bare.Postmaster = mbox(t, "x@remote.example")
-	if x, err := bare.Expand(mbox(t, "postmaster"), Limits{20, 100}); err != nil || len(x.Finals) != 1 || x.Finals[0].Kind != Remote {
+	if x, err := bare.Expand(mbox(t, "postmaster"), Limits{Depth: 20, Count: 100}); err != nil || len(x.Finals) != 1 || x.Finals[0].Kind != Remote {
 		t.Error(x, err)
 	}
 	bare.Postmaster = addr.Mailbox{Local: "root"}
-	if _, err := bare.Expand(mbox(t, "postmaster"), Limits{20, 100}); err == nil {
+	if _, err := bare.Expand(mbox(t, "postmaster"), Limits{Depth: 20, Count: 100}); err == nil {
 		t.Error("no local domain, and yet a local postmaster")
 	}
 	// Postmasters of our domains who point at each other: the key is what is left.
 	w = world(t, "", "postmaster@host.example: postmaster@virt.example", "")
-	if got := ends(w.Expand(mbox(t, "postmaster"), Limits{20, 100})); got != "root@host.example" {
+	if got := ends(w.Expand(mbox(t, "postmaster"), Limits{Depth: 20, Count: 100})); got != "root@host.example" {
 		t.Error(got)
 	}
 }
@@ -327,7 +327,7 @@ func TestAdmit(t *testing.T) {
 		{"list@host.example", "451 4.3.0 a list file cannot be read now", "451 4.3.0 a list file cannot be read now"},
 	} {
 		for _, may := range []bool{false, true} {
-			_, r := w.Accept(mbox(t, tt.addr), Limits{20, 1000}, may)
+			_, r := w.Accept(mbox(t, tt.addr), Limits{Depth: 20, Count: 1000}, may)
 			got, want := "", tt.stranger
 			if may {
 				want = tt.ours

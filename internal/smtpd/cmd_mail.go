@@ -11,6 +11,7 @@ import (
 // transaction is one message from MAIL on.
 type transaction struct {
 	env    queue.Envelope
+	from   addr.Mailbox        // as in env
 	seen   map[string]struct{} // keys of the recipients, from the second on
 	finals []string            // keys of the mailboxes that Recipients named, one a recipient; "" where it named none
 	last   string              // the recipient of the last RCPT, for the log
@@ -57,7 +58,7 @@ func (s *session) cmdMail(args string) *smtp.Reply {
 	s.mails++
 	s.tx = &transaction{env: queue.Envelope{
 		From: from.String(), Body: p.Body, UTF8: p.UTF8, Ret: p.Ret, EnvID: p.EnvID,
-	}, size: p.Size}
+	}, from: from, size: p.Size}
 	return smtp.NewReply(250, "2.1.0", "ok")
 }
 
@@ -80,7 +81,7 @@ func (s *session) cmdRcpt(args string) *smtp.Reply {
 		to.Domain = cmp.Or(s.conf.Home, s.conf.Hostname) // RFC 5321 section 4.5.1: <postmaster> is ours
 	}
 	s.tx.last = to.String()
-	final, err := s.conf.Recipients.Admit(to, s.mayRelay())
+	final, err := s.conf.Recipients.Admit(s.tx.from, to, s.mayRelay())
 	if err != nil {
 		return s.ourFault("judge recipient", err)
 	}

@@ -119,7 +119,7 @@ func (m *memory) get(id string) *stored {
 // world judges the recipients of the transcripts: mx.example with users user, alice and bob, and the alias team.
 type world struct{}
 
-func (world) Admit(to addr.Mailbox, relay bool) (addr.Mailbox, error) {
+func (world) Admit(from, to addr.Mailbox, relay bool) (addr.Mailbox, error) {
 	if to.Domain != "mx.example" {
 		if relay {
 			return addr.Mailbox{}, nil

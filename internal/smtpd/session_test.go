@@ -230,7 +230,9 @@ func TestS12_ManyRecipients(t *testing.T) {
 
 type anyone struct{}
 
-func (anyone) Admit(to addr.Mailbox, relay bool) (addr.Mailbox, error) { return addr.Mailbox{}, nil }
+func (anyone) Admit(from, to addr.Mailbox, relay bool) (addr.Mailbox, error) {
+	return addr.Mailbox{}, nil
+}
 
 // oneQueue hands out one writer.
 type oneQueue struct{ w Writer }

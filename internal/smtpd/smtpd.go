@@ -85,7 +85,7 @@ type Recipients interface {
 	// Admit judges mail for one address; relay says that the client may send to anywhere. The error is a *smtp.Reply that
 	// refuses it, or a fault of ours, which the client sees as 451 4.3.0. Final is the mailbox of ours that it ends in,
 	// without its tag; the null mailbox when it is an alias, or not ours.
-	Admit(to addr.Mailbox, relay bool) (final addr.Mailbox, err error)
+	Admit(from, to addr.Mailbox, relay bool) (final addr.Mailbox, err error)
 }
 
 // Senders judges the addresses that a user of ours writes as the sender. It is used by many sessions at once.

@@ -26,7 +26,9 @@ import (
 	"bytes"
 	"crypto/hmac"
 	"crypto/sha1"
+	"crypto/sha256"
 	"crypto/subtle"
+	b32 "encoding/base32"
 	"encoding/base64"
 	"errors"
 	"fmt"
@@ -236,6 +238,15 @@ func (c *Codec) verify(mac string, fields ...string) bool {
 		good |= subtle.ConstantTimeCompare([]byte(lower(mac)), []byte(lower(hash(k, fields...)[:len(mac)])))
 	}
 	return good == 1
+}
+
+// Token is a word of 10 letters and digits that only who has the first key can make for these fields, whose case does not matter.
+func (c *Codec) Token(fields ...string) string {
+	h := hmac.New(sha256.New, c.keys[0])
+	for _, f := range fields {
+		h.Write(append([]byte(lower(f)), 0))
+	}
+	return strings.ToLower(b32.HexEncoding.EncodeToString(h.Sum(nil)[:10])[:10])
 }
 
 func hash(key []byte, fields ...string) string {

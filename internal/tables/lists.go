@@ -28,17 +28,17 @@ type lists struct {
 
 // list is what one file said.
 type list struct {
-	info    fs.FileInfo // nil with a file that is not there
-	targets []alias.Target
-	err     error
-	looked  time.Duration // since Set.start
+	info   fs.FileInfo // nil with a file that is not there
+	is     *alias.List
+	err    error
+	looked time.Duration // since Set.start
 }
 
 var errRelative = errors.New("not an absolute path")
 
-// List is the targets in a list file. The caller does not change them. An error is temporary: the file cannot be read, is too large,
+// List is what a list file says. The caller does not change it. An error is temporary: the file cannot be read, is too large,
 // or others than its owner may write it.
-func (l *lists) List(path string) ([]alias.Target, error) {
+func (l *lists) List(path string) (*alias.List, error) {
 	if !filepath.IsAbs(path) {
 		return nil, &fs.PathError{Op: "read list", Path: path, Err: errRelative}
 	}
@@ -48,13 +48,13 @@ func (l *lists) List(path string) ([]alias.Target, error) {
 	old := l.cache[path]
 	if old != nil {
 		if elapsed-old.looked < interval {
-			return old.targets, old.err
+			return old.is, old.err
 		}
 		old.looked = elapsed
 		// One that could not be read is tried anew: what was wrong need not be in its state.
 		if info, err := os.Stat(path); err == nil && old.err == nil &&
 			(sameState(old.info, info) || !rested(old.info, info, l.set.now())) {
-			return old.targets, nil
+			return old.is, nil
 		}
 	}
 	x := &list{looked: elapsed}
@@ -62,7 +62,7 @@ func (l *lists) List(path string) ([]alias.Target, error) {
 	var problems []alias.Problem
 	text, x.info, x.err = read(path, MaxList, 0o022)
 	if x.err == nil {
-		x.targets, problems, x.err = alias.ParseList(path, text)
+		x.is, problems, x.err = alias.ParseList(path, text)
 	}
 	if old != nil && old.err == nil {
 		l.size -= old.info.Size()
@@ -84,5 +84,5 @@ func (l *lists) List(path string) ([]alias.Target, error) {
 	for _, p := range problems {
 		l.set.tell(p)
 	}
-	return x.targets, x.err
+	return x.is, x.err
 }

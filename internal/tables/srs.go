@@ -45,6 +45,11 @@ func (r returns) Rewrite(sender addr.Mailbox) addr.Mailbox {
 	return m
 }
 
+// Token implements route.Returns.
+func (r returns) Token(address, member addr.Mailbox) string {
+	return r.codec.Token("unsubscribe", address.Key(), member.Key())
+}
+
 // Return implements route.Returns.
 func (r returns) Return(local, domain string) (addr.Mailbox, bool, error) {
 	if domain != r.domain {

@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io/fs"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -132,8 +133,14 @@ func (s *Set) Lists() []string {
 		}
 		seen[path] = true
 		paths = append(paths, path)
-		targets, _ := s.lists.List(path) // what is wrong with it is told when it is used
-		for _, t := range targets {
+		l, err := s.lists.List(path) // what is wrong with it is told when it is used
+		if err != nil {
+			return
+		}
+		if strings.HasPrefix(l.Post, "/") {
+			walk(l.Post)
+		}
+		for _, t := range l.Targets {
 			if t.Kind == alias.Include {
 				walk(t.Text)
 			}

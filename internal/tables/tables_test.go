@@ -423,8 +423,8 @@ func TestListCacheIsBounded(t *testing.T) {
 		if err := os.Rename(s.path("l"), s.path(fmt.Sprint("l", i))); err != nil {
 			t.Fatal(err)
 		}
-		if l, err := set.lists.List(s.path(fmt.Sprint("l", i))); err != nil || len(l) != 1 {
-			t.Fatal(len(l), err)
+		if l, err := set.lists.List(s.path(fmt.Sprint("l", i))); err != nil || len(l.Targets) != 1 {
+			t.Fatal(len(l.Targets), err)
 		}
 		if set.lists.size > maxCached || set.lists.size <= 0 {
 			t.Fatalf("%d octets cached", set.lists.size)

@@ -280,3 +280,63 @@ func TestSenderRewriting(t *testing.T) {
 	}
 	empty(t, s)
 }
+
+// A mailing list: header, posters, loop, VERP, a way out for each member; and a body that is on disk once.
+func TestMailingList(t *testing.T) {
+	k := sinkAt(t, "127.0.0.1")
+	dir := t.TempDir()
+	list := dir + "/news"
+	for name, text := range map[string]string{
+		"news": "#: id news.example.test The news\n#: post members\n#: bounces news-bounces@example.test\n#: unsubscribe news-unsubscribe@example.test\n" +
+			"#: unsubscribe https://lists.example.test/u?m=%t\nalice\nfar@sink.test\nfarther@sink.test\n",
+		"srs": "0123456789abcdef0123\n",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := start(t, suite.Config{Aliases: "postmaster: bob\nnews: :include:" + list + "\nnews-bounces: bob\nnews-unsubscribe: bob\n",
+		Routes: fmt.Sprintf("sink.test [127.0.0.1]:%s\n", k.port()), Settings: "srs_keys " + dir + "/srs\nsrs_domain example.test\n"})
+	c := dial(t, s.Addr)
+	c.say("250", "MAIL FROM:<stranger@client.test>")
+	c.say("550 5.7.1 this address may not post to the list", "RCPT TO:<news@example.test>")
+	c.say("250", "RSET")
+	c.send("<far@sink.test>", []string{"<news@example.test>"}, []byte("List-Id: <other.test>\r\nPrecedence: bulk\r\nList-Unsubscribe:\r\n <mailto:x@y.test>\r\n"+string(note("to the list"))))
+	got := k.await(t, 2)
+	own := inbox(t, s, "alice", 1)[0]
+	empty(t, s)
+	for _, m := range got {
+		member := m.to[0]
+		tag := strings.Replace(member, "@", "=", 1)
+		text := string(m.data)
+		if m.from != "news-bounces+"+tag+"@example.test" {
+			t.Errorf("%s got it from %s", member, m.from)
+		}
+		for _, want := range []string{"List-Id: \"The news\" <news.example.test>\r\nList-Post: <mailto:news@example.test>\r\nPrecedence: list\r\n",
+			"\r\n\t<mailto:news-unsubscribe+" + tag + "=", "List-Unsubscribe-Post: List-Unsubscribe=One-Click\r\n", "List-Unsubscribe: <https://lists.example.test/u?m=" + strings.Replace(tag, "=", "%3D", 1)} {
+			if !strings.Contains(text, want) {
+				t.Errorf("%s got no %q in %s", member, want, text)
+			}
+		}
+		if strings.Contains(text, "other.test") || strings.Contains(text, "y.test") || strings.Count(text, "Precedence") != 1 || !strings.Contains(text, "Subject: to the list") {
+			t.Errorf("%s got %s", member, text)
+		}
+		_, rest, _ := strings.Cut(text, "<mailto:news-unsubscribe")
+		rest, _, _ = strings.Cut(rest, "?")
+		c.say("250", "MAIL FROM:<>")
+		c.say("250", "RCPT TO:<news-unsubscribe"+rest+">")
+		c.say("550 5.7.1", "RCPT TO:<news-unsubscribe"+strings.Replace(rest, "far", "fat", 1)+">")
+		c.say("250", "RSET")
+	}
+	if !strings.HasPrefix(own, "Return-Path: <news-bounces+alice=example.test@example.test>\n") {
+		t.Errorf("alice has %.300q", own)
+	}
+	// It comes back, with all that the list has put on it.
+	c.send("<far@sink.test>", []string{"<news@example.test>"}, got[0].data)
+	if err := suite.Await(limit, "a refusal", func() bool { return strings.Contains(s.Log("queued"), "5.4.6 this message has been sent to the list before") }); err != nil {
+		t.Fatal(err)
+	}
+	k.await(t, 3) // the report
+	empty(t, s)
+	inbox(t, s, "alice", 1)
+}
