@@ -21,7 +21,7 @@ type Reason string
 // The reasons. The first that holds, in this order, is told.
 const (
 	Due            Reason = ""
-	NullSender     Reason = "the sender is null"
+	NullSender     Reason = "the sender is null, or not known"
 	BadSender      Reason = "the sender is no address"
 	SystemSender   Reason = "the sender is a system"
 	OwnSender      Reason = "the sender is the recipient"
@@ -45,7 +45,7 @@ const (
 type Mail struct {
 	Sender string // of the envelope, "" for null
 	Header []byte // its fields, without the empty line
-	// Own are the addresses of the recipient, the one that it came by first. One without "@" is a local part in any domain.
+	// Own are the addresses of the recipient. One without "@" is a local part in any domain; what is no address is ignored.
 	Own []string
 	Any bool // answer what does not name the recipient, too
 }
