@@ -172,6 +172,15 @@ func TestNotAddressed(t *testing.T) {
 	}
 }
 
+// Of an address that has a tag itself, others with one are not.
+func TestOwnTag(t *testing.T) {
+	for to, want := range map[string]Reason{"bob+a@b.example": Due, "bob+b@b.example": NotAddressed, "bob@b.example": NotAddressed} {
+		if _, why := Decide(Mail{Sender: "alice@a.example", Header: []byte("To: " + to + "\n"), Own: []string{"bob+a@b.example"}}); why != want {
+			t.Errorf("%s: %q", to, why)
+		}
+	}
+}
+
 func TestWhatIsTakenFromAMessage(t *testing.T) {
 	many := ""
 	for i := range 30 {
