@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 // Each option and each exit code of the page has a script.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, Setup: func(e *testscript.Env) error {
-		for name, value := range map[string]string{"HOME": e.WorkDir, "USER": "bob", "LOGNAME": "bob", "RECIPIENT": "bob@b.example"} {
+		for name, value := range map[string]string{"HOME": e.WorkDir, "USER": "bob", "LOGNAME": "bob", "RECIPIENT": "bob@b.example", "GORACE": "atexit_sleep_ms=0"} {
 			e.Setenv(name, value)
 		}
 		return os.Chmod(filepath.Join(e.WorkDir, "sendmail"), 0o755)
