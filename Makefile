@@ -2,10 +2,12 @@
 
 SERVICES    = smtpd queued deliver authd keyd pop3d imapd
 PROGRAMS    = $(SERVICES) queuectl mailboxctl aliasctl
+USER_PROGRAMS = vacation
 
 DESTDIR     =
 PREFIX      = /usr
 SBINDIR     = $(PREFIX)/sbin
+BINDIR      = $(PREFIX)/bin
 MANDIR      = $(PREFIX)/share/man
 SYSCONFDIR  = /etc/postamt
 LOCALSTATEDIR = /var
@@ -16,7 +18,7 @@ EXAMPLEDIR  = $(PREFIX)/share/doc/postamt/examples
 GO          = go
 GOFLAGS     = -trimpath
 VERSION    := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
-LDFLAGS     = -s -w -X postamt/internal/daemon.release=$(VERSION) -X postamt/internal/config.DefaultPath=$(SYSCONFDIR)/postamt.conf
+LDFLAGS     = -s -w -X postamt/internal/daemon.release=$(VERSION) -X postamt/internal/config.DefaultPath=$(SYSCONFDIR)/postamt.conf -X main.defaultSendmail=$(SBINDIR)/sendmail
 FUZZTIME    = 20s
 BENCHFLAGS  =
 SOAK        = 500000
@@ -25,7 +27,7 @@ export CGO_ENABLED = 0
 
 all: ## build the programs into bin/
 	@mkdir -p bin
-	$(GO) build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(PROGRAMS))
+	$(GO) build $(GOFLAGS) -ldflags '$(LDFLAGS)' -o bin/ $(addprefix ./cmd/,$(PROGRAMS) $(USER_PROGRAMS))
 
 run: all ## build and run the whole suite in ./run, on loopback, as any user
 	$(GO) build $(GOFLAGS) -o bin/demo ./etc/demo
@@ -80,15 +82,16 @@ imports: ## the import graph inside the module
 	@$(GO) list -f '{{$$p := .ImportPath}}{{range .Imports}}{{$$p}} {{.}}{{"\n"}}{{end}}' ./internal/... ./cmd/... | grep ' postamt/' | sed 's,postamt/,,g' | sort
 
 # put copies text files into a directory, with the places in them that the variables say.
-put = f() { m=$$1 d=$$2; shift 2; for x; do sed -e 's,/usr/sbin/,$(SBINDIR)/,g' -e 's,/etc/postamt,$(SYSCONFDIR),g' -e 's,/usr/share/doc/postamt/examples,$(EXAMPLEDIR),g' \
+put = f() { m=$$1 d=$$2; shift 2; for x; do sed -e 's,/usr/sbin/,$(SBINDIR)/,g' -e 's,/usr/bin/,$(BINDIR)/,g' -e 's,/etc/postamt,$(SYSCONFDIR),g' -e 's,/usr/share/doc/postamt/examples,$(EXAMPLEDIR),g' \
 	-e 's,/var/spool/postamt,$(LOCALSTATEDIR)/spool/postamt,g' -e 's,/var/lib/postamt,$(LOCALSTATEDIR)/lib/postamt,g' -e 's,/var/log/postamt,$(LOCALSTATEDIR)/log/postamt,g' -e 's,/run/postamt,$(RUNDIR)/postamt,g' \
 	$(if $(filter-out /var,$(LOCALSTATEDIR)),-e 's|^\#\(queue_dir \)|\1|' -e 's|^\#\(state_dir \)|\1|') $(if $(filter-out /run,$(RUNDIR)),-e 's|^\#\(run_dir \)|\1|') \
 	"$$x" >"$$d/$${x\#\#*/}" && chmod $$m "$$d/$${x\#\#*/}" || exit 1; done; }; f
 
 install: all ## install programs, pages, service files and a default configuration below DESTDIR
-	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(SYSCONFDIR)
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(SYSCONFDIR)
 	for p in $(PROGRAMS); do install -m 755 bin/$$p $(DESTDIR)$(SBINDIR)/$$p; done
-	for s in 5 7 8; do $(put) 644 $(DESTDIR)$(MANDIR)/man$$s man/*.$$s; done
+	for p in $(USER_PROGRAMS); do install -m 755 bin/$$p $(DESTDIR)$(BINDIR)/$$p; done
+	for s in 1 5 7 8; do $(put) 644 $(DESTDIR)$(MANDIR)/man$$s man/*.$$s; done
 	[ -e $(DESTDIR)$(SYSCONFDIR)/postamt.conf ] || { $(put) 644 $(DESTDIR)$(SYSCONFDIR) etc/postamt.conf && \
 	  sed -i 's/^#passwords$$/passwords passwords/' $(DESTDIR)$(SYSCONFDIR)/postamt.conf; }
 	install -d -m 750 $(DESTDIR)$(LOCALSTATEDIR)/spool/postamt
@@ -102,7 +105,8 @@ install: all ## install programs, pages, service files and a default configurati
 
 uninstall: ## remove programs and pages; configuration and mail stay
 	for p in $(PROGRAMS); do rm -f $(DESTDIR)$(SBINDIR)/$$p; done
-	for s in 5 7 8; do for m in man/*.$$s; do rm -f $(DESTDIR)$(MANDIR)/man$$s/$${m#man/}; done; done
+	for p in $(USER_PROGRAMS); do rm -f $(DESTDIR)$(BINDIR)/$$p; done
+	for s in 1 5 7 8; do for m in man/*.$$s; do rm -f $(DESTDIR)$(MANDIR)/man$$s/$${m#man/}; done; done
 	rm -f $(DESTDIR)$(UNITDIR)/postamt-*.service $(DESTDIR)$(UNITDIR)/postamt-*.socket
 	rm -f $(DESTDIR)$(PREFIX)/lib/sysusers.d/postamt.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/postamt.conf
 	rm -rf $(DESTDIR)$(EXAMPLEDIR)

@@ -93,6 +93,24 @@ func TestOrderOfSteps(t *testing.T) {
 	}
 }
 
+// What is cut back is so on disk, too: a power cut would bring a part of the message back.
+func TestOrderOfStepsAfterAnError(t *testing.T) {
+	path := t.TempDir() + "/box"
+	must(t, os.WriteFile(path, []byte("old"), 0o600))
+	var steps []string
+	ops := &durable.Ops{Fault: func(op durable.Op, name string) error {
+		steps = append(steps, string(op))
+		if len(steps) == 4 {
+			return syscall.EIO
+		}
+		return nil
+	}}
+	err := Append(t.Context(), path, entry("id1", "h\n"), Options{Ops: ops})
+	if got := strings.Join(steps, " "); got != "create write write sync sync unlink" || !errors.Is(err, syscall.EIO) || errors.Is(err, ErrUnknown) || text(t, path) != "old" {
+		t.Errorf("%s; %v", got, err)
+	}
+}
+
 type brokenReader struct {
 	*strings.Reader
 	left int
@@ -154,13 +172,14 @@ func TestSuspect(t *testing.T) {
 		{"half of it, others after", other + mine[:len(mine)/2] + "\n\n" + other, other + mine[:len(mine)/2] + "\n\n" + other + mine},
 		{"half of it, and it", mine[:len(mine)/2] + "\n\n" + mine, mine[:len(mine)/2] + "\n\n" + mine},
 		{"its name in a text", other + "From x\nS: y\n\nReceived: by mx.example; id id1\n\n", other + "From x\nS: y\n\nReceived: by mx.example; id id1\n\n" + mine},
+		{"its beginning, quoted by another", other + "From x\nS: y\n\ntext\nFrom z\nid id1\n\n0123456789abcde\n", other + "From x\nS: y\n\ntext\nFrom z\nid id1\n\n0123456789abcde\n\n" + mine},
 		{"its text under another header", strings.Replace(mine, "id id1", "id id2", 1), strings.Replace(mine, "id id1", "id id2", 1) + whole("id1", quoted)},
 	} {
 		path := t.TempDir() + "/box"
 		must(t, os.WriteFile(path, []byte(c.there), 0o600))
-		e := entry("id id1", body)
-		e.Message = entry("id1", body).Message
-		e.Suspect = true
+		// Its first field is what the delivery has added.
+		e := Entry{Sender: "alice@a.example", Date: arrived, ID: "id id1", Header: []byte("Received: by mx.example; id id1\n"),
+			Message: strings.NewReader("Subject: s id1\n\n" + body), Suspect: true}
 		synced := false
 		ops := &durable.Ops{Fault: func(op durable.Op, name string) error {
 			synced = synced || op == durable.OpSync

@@ -73,8 +73,8 @@ const (
 type Entry struct {
 	Sender string    // of the envelope, as addr prints it; "": null
 	Date   time.Time // of arrival: the same at each attempt
-	// Message has lines that end with LF, and all fields that deliveries add already. It is read from its beginning, more than
-	// once for a suspect attempt, and need not fit into memory.
+	Header []byte    // fields that stand above those of Message, as deliveries add them; may be empty
+	// Message has lines that end with LF. It is read from its beginning, more than once for a suspect attempt, and need not fit into memory.
 	Message io.ReadSeeker
 	// ID stands in a line of the header, Received for example, and in the header of no other message.
 	ID      string
@@ -296,7 +296,7 @@ func (f *file) write(e Entry) error {
 		}
 	}
 	w.WriteString("From " + postmark(e) + "\n")
-	if err := copyMessage(w, w, e.Message); err != nil {
+	if err := copyMessage(w, w, e); err != nil {
 		return err
 	}
 	return w.Flush()

@@ -85,6 +85,7 @@ func TestWhatIsWritten(t *testing.T) {
 		{"what is the readers'", "alice@a.example",
 			"Content-Length: 5\nStatus: RO\nX-STATUS : D\nX-Keywords: a\n\tb\n c\nX-UID: 7\nX-IMAPbase: 1 2\nX-IMAP: 1 2\nX-Status-Of: kept\nSubject: x\n y\n\nStatus: RO\n",
 			postmarkA + "X-Status-Of: kept\nSubject: x\n y\n\nStatus: RO\n\n"},
+		{"the readers' last", "alice@a.example", "S: x\nStatus: RO\n\nh\n", postmarkA + "S: x\n\nh\n\n"},
 		{"a long field of the readers", "alice@a.example", "Status: " + long + "\nS: x\n\nh\n", postmarkA + "S: x\n\nh\n\n"},
 		{"octets", "alice@a.example", "S: \xff\x00\r\n\n\x00\r\xff\r\n", postmarkA + "S: \xff\x00\r\n\n\x00\r\xff\r\n\n"},
 	} {

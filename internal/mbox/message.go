@@ -9,11 +9,11 @@ import (
 )
 
 // copyMessage writes a message as it stands in an mbox: the header to head, and the empty line after it and all that follows to body.
-func copyMessage(head, body io.Writer, message io.ReadSeeker) error {
-	if _, err := message.Seek(0, io.SeekStart); err != nil {
+func copyMessage(head, body io.Writer, e Entry) error {
+	if _, err := e.Message.Seek(0, io.SeekStart); err != nil {
 		return err
 	}
-	r := bufio.NewReaderSize(message, bufferSize)
+	r := bufio.NewReaderSize(io.MultiReader(bytes.NewReader(e.Header), e.Message), bufferSize)
 	w, drop, rest, end := head, false, false, byte('\n')
 	header := true
 	for {
@@ -135,7 +135,7 @@ var (
 // compare compares what stands in the file from at on, the end of a header, with what we would write there. The header itself is the readers', who add
 // fields. nil: it is all there; errPart: as far as the file goes.
 func (f *file) compare(e Entry, at int64) error {
-	return copyMessage(io.Discard, &comparer{bufio.NewReaderSize(io.NewSectionReader(f, at, f.size-at), bufferSize)}, e.Message)
+	return copyMessage(io.Discard, &comparer{bufio.NewReaderSize(io.NewSectionReader(f, at, f.size-at), bufferSize)}, e)
 }
 
 type comparer struct{ r *bufio.Reader }
