@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -21,6 +22,7 @@ const (
 	exUsage       = 64
 	exUnavailable = 69
 	exOSErr       = 71
+	exNoPerm      = 77
 	exConfig      = 78
 )
 
@@ -34,10 +36,21 @@ type verb struct {
 // verbs are in the order of the page.
 func verbs() []verb {
 	return []verb{
-		{"list", "", list},
+		{"list", "[filter ...] [--sort key [-r]] [--ids] [-0 | --json]", list},
+		{"show", "[-0] [--json] id ...", show},
+		{"cat", "[-0] [-H] id ...", cat},
+		{"stats", "[filter ...] [--sender] [--json]", stats},
+		{"top", "[-d seconds] [-n count]", top},
+		{"hold", "[-0] id ...", hold},
+		{"release", "[-0] id ...", release},
+		{"requeue", "[-0] id ...", requeue},
+		{"retry", "[-0] id ... | filter ... | --all", retry},
 		{"flush", "", flush},
-		{"hold", "id ...", hold},
-		{"release", "id ...", release},
+		{"delete", "[-0] id ...", remove},
+		{"bounce", "[-0] [-m text] id ...", bounce},
+		{"expire", "[-m text] filter ...", expire},
+		{"pause", "[destination [text]]", pause},
+		{"resume", "destination", resume},
 	}
 }
 
@@ -78,6 +91,7 @@ func usage() int {
 	for _, v := range verbs() {
 		fmt.Fprintln(&b, " ", strings.TrimSpace(v.name+" "+v.synopsis))
 	}
+	b.WriteString(filterUsage)
 	io.WriteString(os.Stderr, b.String())
 	return exUsage
 }
@@ -98,16 +112,30 @@ func (c *command) end(v verb, err error) int {
 	var e exit
 	switch {
 	case err == errUsage:
-		fmt.Fprintln(os.Stderr, strings.TrimSpace("usage: queuectl [-C file] "+v.name+" "+v.synopsis))
+		text := strings.TrimSpace("usage: queuectl [-C file] " + v.name + " " + v.synopsis)
+		if strings.Contains(text, "filter") {
+			text += "\n" + strings.TrimSpace(filterUsage)
+		}
+		fmt.Fprintln(os.Stderr, text)
 		return exUsage
 	case err == nil, errors.Is(err, syscall.EPIPE): // head(1) has seen enough
 		return c.code
 	case errors.As(err, &e):
 		c.fail(e.code, err)
 	default:
-		c.fail(exOSErr, err)
+		c.failed(err)
 	}
 	return c.code
+}
+
+// failed is fail with the code of an error of the queue.
+func (c *command) failed(err error) {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		c.fail(exNoPerm, fmt.Errorf("%w (the owner of the queue and root may)", err))
+	default:
+		c.fail(exOSErr, err)
+	}
 }
 
 // fail tells of one thing that went wrong; the greatest of the codes is that of the program.

@@ -24,6 +24,7 @@ type Note struct {
 const (
 	EventAttempt = "attempt" // sums up all attempts until now: their number, the time observed until then, and "warned"
 	EventWarned  = "warned"  // the sender was told of the delay
+	EventPaused  = "paused"  // a destination, the host, is to wait; since the last attempt, if no line of one follows
 )
 
 const (

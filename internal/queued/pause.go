@@ -16,8 +16,6 @@ import (
 // nothing is counted and nothing expires.
 var paused = smtp.NewReply(451, "4.3.2", "the destination is paused")
 
-const eventPaused = "paused"
-
 // pauses are the destinations that are to wait. The directory is the truth; its time says when to read it again.
 type pauses struct {
 	queue *queue.Queue
@@ -148,7 +146,7 @@ func (s *Server) notePaused(m *message, pending []int, attempted bool, now time.
 	if !attempted {
 		log, _ := s.queue.ReadLog(m.id)
 		for i := len(log) - 1; i >= 0 && log[i].Event != queue.EventAttempt; i-- {
-			if log[i].Event == eventPaused {
+			if log[i].Event == queue.EventPaused {
 				known[log[i].Host] = true
 			}
 		}
@@ -156,7 +154,7 @@ func (s *Server) notePaused(m *message, pending []int, attempted bool, now time.
 	for _, i := range pending {
 		if name := m.results[i].host; m.isPaused(i) && !known[name] {
 			known[name] = true
-			notes = append(notes, queue.Note{Time: now, Rcpt: m.env.Rcpts[i].Addr, Event: eventPaused, Status: "4.3.2", Host: name, Text: s.sched.paused.text(name)})
+			notes = append(notes, queue.Note{Time: now, Rcpt: m.env.Rcpts[i].Addr, Event: queue.EventPaused, Status: "4.3.2", Host: name, Text: s.sched.paused.text(name)})
 		}
 	}
 	return notes

@@ -1,0 +1,3 @@
+package main
+
+func top(c *command) error { return errUsage }
