@@ -225,13 +225,16 @@ func retry(c *command) error {
 	if err := c.parse(flags, 0, -1); err != nil {
 		return err
 	}
+	if err := f.done(flags); err != nil {
+		return err
+	}
 	ways := 0
 	for _, way := range []bool{len(c.args) > 0, f.given, *all} {
 		if way {
 			ways++
 		}
 	}
-	if err := f.done(flags); err != nil || ways != 1 {
+	if ways != 1 {
 		return errUsage
 	}
 	now := time.Now()
