@@ -75,6 +75,8 @@ type Server struct {
 	active map[queue.ID]bool
 	room   chan struct{} // capacity 1: there may be room in active again
 
+	traffic traffic
+
 	toldHeld map[string]time.Time // logins whose held mail the postmaster was told of
 
 	every time.Duration
@@ -161,6 +163,7 @@ func (s *Server) Run(ctx context.Context, grace time.Duration) {
 	}
 	others.Go(func() { s.syncRemovals(ctx) })
 	others.Go(func() { s.scanner(ctx) })
+	others.Go(func() { s.writeTraffic(ctx) })
 	s.dispatch(ctx)
 	close(s.work)
 
@@ -277,6 +280,7 @@ func (s *Server) dispatch(ctx context.Context) {
 
 func (s *Server) takeFresh(ctx context.Context, t task) {
 	if s.claim(ctx, t.id, true) {
+		s.traffic.arrived(t.id, s.now())
 		s.hand(ctx, s.doubt(t))
 	}
 }

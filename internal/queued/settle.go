@@ -373,6 +373,16 @@ func (s *Server) logResult(m *message, i int, now time.Time, wait time.Duration)
 		Rcpt: rcpt.Addr, Orig: rcpt.Via, Via: r.host, TLS: r.tls,
 		Status: r.status(), Reply: r.reply.Error(), Attempt: m.attempt, Age: max(0, now.Sub(m.env.Arrived)), // that clock may have been ahead
 	}
+	s.traffic.count(rcpt.Addr, now, func(d *queue.DomainTraffic) {
+		switch r.kind {
+		case remote.Done:
+			d.Out++
+		case remote.Perm:
+			d.Failed++
+		default:
+			d.Deferred++
+		}
+	})
 	switch {
 	case r.kind == remote.Done:
 		s.log.Delivered(string(m.id), a)
