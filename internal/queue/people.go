@@ -112,8 +112,8 @@ func (q *Queue) delete(id ID) error {
 		}
 		if name == id.path() {
 			q.shards[id.shard()].dirty.Store(true)
-		} else if err := q.syncDir(dirOf(name)); err != nil {
-			return err
+		} else {
+			q.asideDirty.Store(true)
 		}
 		// After the message: an attempt that ends now either sees that it is gone and removes the log, or has written its last line before.
 		if err := q.removeLog(id); err != nil {

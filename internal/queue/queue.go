@@ -128,7 +128,8 @@ type Queue struct {
 	shards  [32]shard
 	fsGroup durable.Group
 
-	removals sync.Mutex // held by SyncRemovals
+	removals   sync.Mutex  // held by SyncRemovals
+	asideDirty atomic.Bool // hold and corrupt have removals that are not synced
 
 	mu    sync.Mutex
 	lock  *os.File
