@@ -14,7 +14,7 @@ import (
 	"postamt/internal/queue"
 )
 
-// each does something with each message that is named, on the command line or, by "-", on the standard input; and last, if not nil, at the end.
+// each does something with each message that is named, on the command line or, by "-", on the standard input; and last, if not nil, at the end of those that were done.
 func (c *command) each(flags *flag.FlagSet, do func(*queue.Queue, queue.ID) error, last func(*queue.Queue) error) error {
 	null := flags.Bool("0", false, "")
 	if err := c.parse(flags, 1, -1); err != nil {
@@ -25,8 +25,15 @@ func (c *command) each(flags *flag.FlagSet, do func(*queue.Queue, queue.ID) erro
 		return err
 	}
 	defer q.Close()
-	err = c.ids(*null, func(id queue.ID) error { return do(q, id) })
-	if last != nil {
+	done := 0
+	err = c.ids(*null, func(id queue.ID) error {
+		err := do(q, id)
+		if err == nil {
+			done++
+		}
+		return err
+	})
+	if last != nil && done > 0 {
 		if lerr := last(q); err == nil {
 			err = lerr
 		}
@@ -200,7 +207,7 @@ func (c *command) changeThose(f *filter, do func(*queue.Queue, queue.ID) error, 
 	}
 	defer w.Close()
 	err = f.look(q, false, func(l *queue.Listed, _ []queue.Note) error {
-		if l.Err != nil {
+		if l.Err != nil { // damaged: nothing can be done for it
 			return nil
 		}
 		switch err := do(q, l.ID); {
@@ -212,6 +219,9 @@ func (c *command) changeThose(f *filter, do func(*queue.Queue, queue.ID) error, 
 		}
 		return nil
 	})
+	if w.n == 0 && err != nil {
+		return err
+	}
 	return errors.Join(err, last(q, w))
 }
 

@@ -132,7 +132,8 @@ func (c *command) end(v verb, err error) int {
 func (c *command) failed(err error) {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		c.fail(exNoPerm, fmt.Errorf("%w (the owner of the queue and root may)", err))
+		first, _, _ := strings.Cut(err.Error(), "\n") // it is the same for each directory
+		c.fail(exNoPerm, errors.New(first+" (the owner of the queue and root may)"))
 	default:
 		c.fail(exOSErr, err)
 	}
