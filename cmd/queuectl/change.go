@@ -14,8 +14,12 @@ import (
 	"postamt/internal/queue"
 )
 
-// each does something with each message that is named, on the command line or, by "-", on the standard input; and last, if not nil, at the end of those that were done.
-func (c *command) each(flags *flag.FlagSet, do func(*queue.Queue, queue.ID) error, last func(*queue.Queue) error) error {
+// batch is how many changes wait for one sync.
+const batch = 256
+
+// each does something with each message that is named, on the command line or, by "-", on the standard input; and sync, if not nil, after some
+// of them and at the end.
+func (c *command) each(flags *flag.FlagSet, do func(*queue.Queue, queue.ID) error, sync func(*queue.Queue) error) error {
 	null := flags.Bool("0", false, "")
 	if err := c.parse(flags, 1, -1); err != nil {
 		return err
@@ -27,22 +31,24 @@ func (c *command) each(flags *flag.FlagSet, do func(*queue.Queue, queue.ID) erro
 	defer q.Close()
 	done := 0
 	err = c.ids(*null, func(id queue.ID) error {
-		err := do(q, id)
-		if err == nil {
-			done++
+		if err := do(q, id); err != nil {
+			return err
 		}
-		return err
+		if done++; sync != nil && done%batch == 0 {
+			return sync(q)
+		}
+		return nil
 	})
-	if last != nil && done > 0 {
-		if lerr := last(q); err == nil {
-			err = lerr
+	if sync != nil && done%batch != 0 {
+		if serr := sync(q); err == nil {
+			err = serr
 		}
 	}
 	return err
 }
 
 // change is each for what queued is to act on.
-func (c *command) change(flags *flag.FlagSet, do func(*queue.Queue, queue.ID) error, last func(*queue.Queue) error) error {
+func (c *command) change(flags *flag.FlagSet, do func(*queue.Queue, queue.ID) error, sync func(*queue.Queue) error) error {
 	var w *wakeups
 	err := c.each(flags, func(q *queue.Queue, id queue.ID) (err error) {
 		if w == nil {
@@ -55,7 +61,7 @@ func (c *command) change(flags *flag.FlagSet, do func(*queue.Queue, queue.ID) er
 			w.about(id)
 		}
 		return err
-	}, last)
+	}, sync)
 	if w != nil {
 		w.end()
 	}
@@ -153,10 +159,14 @@ func (c *command) wakeups() (*wakeups, error) {
 }
 
 // hold keeps messages from being attempted.
-func hold(c *command) error { return c.each(c.flags(), (*queue.Queue).Hold, nil) }
+func hold(c *command) error {
+	return c.each(c.flags(), (*queue.Queue).HoldSome, (*queue.Queue).SyncRemovals)
+}
 
 // release puts held messages back, and has them attempted.
-func release(c *command) error { return c.change(c.flags(), (*queue.Queue).Release, nil) }
+func release(c *command) error {
+	return c.change(c.flags(), (*queue.Queue).ReleaseSome, (*queue.Queue).SyncRemovals)
+}
 
 // requeue has them treated as if they had just arrived.
 func requeue(c *command) error {

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -67,7 +68,10 @@ type command struct {
 	conf *config.Config
 }
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	signal.Ignore(syscall.SIGPIPE) // head(1) has seen enough: an error of the write, not the end
+	os.Exit(run(os.Args[1:]))
+}
 
 func run(args []string) int {
 	flags := flag.NewFlagSet("queuectl", flag.ContinueOnError)

@@ -18,9 +18,9 @@ import (
 // The test binary is the program too.
 func TestMain(m *testing.M) {
 	if os.Getenv("QUEUECTL_IS_MAIN") != "" {
-		os.Exit(run(os.Args[1:]))
+		main()
 	}
-	testscript.Main(m, map[string]func(){"queuectl": func() { os.Exit(run(os.Args[1:])) }})
+	testscript.Main(m, map[string]func(){"queuectl": main})
 }
 
 func queuectl(t *testing.T, args ...string) (code int, out, errs string) {

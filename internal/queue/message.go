@@ -387,7 +387,7 @@ func (q *Queue) removeLog(id ID) error {
 	return nil
 }
 
-// SyncRemovals makes the Removes that have returned permanent, each directory
+// SyncRemovals makes the Removes that have returned permanent, and Deletes and moves of Some, each directory
 // with one sync. A removal that is lost brings the message back: its local
 // recipients are then found to have it, remote ones get it twice.
 //

@@ -129,7 +129,7 @@ type Queue struct {
 	fsGroup durable.Group
 
 	removals   sync.Mutex  // held by SyncRemovals
-	asideDirty atomic.Bool // hold and corrupt have removals that are not synced
+	asideDirty atomic.Bool // hold and corrupt have changes that are not synced
 
 	mu    sync.Mutex
 	lock  *os.File
@@ -139,7 +139,7 @@ type Queue struct {
 
 type shard struct {
 	group durable.Group
-	dirty atomic.Bool // has removals that are not synced
+	dirty atomic.Bool // has removals, or moves, that are not synced
 }
 
 // scratch is the memory that a message needs while it is written or checked.

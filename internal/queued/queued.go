@@ -88,6 +88,7 @@ type task struct {
 	id      queue.ID
 	suspect bool
 	now     bool // whatever time its file bears
+	ours    bool // it follows from another, and did not come in
 }
 
 // New makes a Server; Run starts it. tables is asked once for each message.
@@ -223,7 +224,7 @@ func (s *Server) submit(m *message) {
 	for _, id := range m.spawned {
 		if !m.suspect {
 			select {
-			case s.fresh <- task{id: id}:
+			case s.fresh <- task{id: id, ours: true}:
 				continue
 			default:
 			}
@@ -280,7 +281,9 @@ func (s *Server) dispatch(ctx context.Context) {
 
 func (s *Server) takeFresh(ctx context.Context, t task) {
 	if s.claim(ctx, t.id, true) {
-		s.traffic.arrived(t.id, s.now())
+		if !t.ours {
+			s.traffic.arrived(t.id, s.now())
+		}
 		s.hand(ctx, s.doubt(t))
 	}
 }
