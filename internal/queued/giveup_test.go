@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"postamt/internal/durable"
 	"postamt/internal/queue"
 	"postamt/internal/remote"
 )
@@ -227,4 +228,85 @@ func TestDeletedDuringAnAttempt(t *testing.T) {
 			t.Errorf("%d attempts", n)
 		}
 	}
+}
+
+// A power cut may have forgotten that the message was made due before its report was written. Wishes are taken first.
+func TestWishesAreTakenFirst(t *testing.T) {
+	o := newOffice(t)
+	o.courier.script = by(map[string]remote.Outcome{"x@a.example": temp}, done)
+	id := o.send(sender, "x@a.example")
+	o.courier.took()
+	m := o.message(id, true)
+	m.results[0] = result{kind: remote.Perm, expired: true, reply: temp.Reply}
+	if err := o.s.report(m, o.now, false); err != nil {
+		t.Fatal(err)
+	}
+	m.file.Close()
+	later := o.now.Add(3 * time.Hour)
+	if err := os.Chtimes(o.path(id), later, later); err != nil {
+		t.Fatal(err)
+	}
+	o.giveUp(id, "")
+	o.crash()
+	o.scan()
+	o.work()
+	o.now = o.now.Add(4 * time.Hour)
+	o.scan()
+	o.work()
+	if calls := o.courier.took(); len(calls) != 1 || len(reports(calls)) != 1 {
+		t.Errorf("%d transactions, %d reports", len(calls), len(reports(calls)))
+	}
+	o.wantEmpty()
+	o.wantNoWishes()
+}
+
+// A child whose parent was not marked would be made again after it was given up: the mark comes first.
+func TestChildIsGivenUpOnce(t *testing.T) {
+	o := newOffice(t)
+	o.aliases("team: x@a.example, y@a.example\n")
+	parent := o.put(sender, "team@example.org")
+	m := o.message(parent, false)
+	o.s.routeAll(m)
+	child := m.spawned[0]
+	m.file.Close()
+	o.giveUp(child, "enough")
+	o.crash()
+	o.scan()
+	o.work()
+	o.now = o.now.Add(time.Hour)
+	o.work()
+	calls := o.courier.took()
+	if len(calls) != 1 || len(reports(calls)) != 1 {
+		t.Errorf("sent %v, %d reports", each(calls), len(reports(calls)))
+	}
+	o.wantEmpty()
+	o.wantNoWishes()
+}
+
+// A message that is deleted after its attempt saw that it was there, and before its log was written, leaves no log: Check says so in the end.
+func TestDeletedWhileItsLogIsWritten(t *testing.T) {
+	o := newOffice(t)
+	var id queue.ID
+	deleted := false
+	q, err := queue.Open(o.dir, queue.Options{Ops: &durable.Ops{Fault: func(op durable.Op, name string) error {
+		if id != "" && strings.HasSuffix(name, "log/"+string(id)) && op == durable.OpWrite && !deleted {
+			deleted = true
+			return os.Remove(o.path(id)) // whoever deletes removed the log before
+		}
+		return nil
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.q.Close()
+	o.q = q
+	o.start()
+	o.courier.script = always(temp)
+	id = o.put(sender, "x@a.example")
+	o.s.Wake(id)
+	o.work()
+	if !deleted {
+		t.Error("the log was never written")
+	}
+	o.wantEmpty()
 }

@@ -192,3 +192,21 @@ func TestPausesAreReadAnew(t *testing.T) {
 	}
 	o.resume("a.example")
 }
+
+// Two changes within one tick of the file system's clock leave the directory the same time.
+func TestPausesWithinOneTick(t *testing.T) {
+	o := newOffice(t)
+	o.pause("a.example", "")
+	p := o.s.sched.paused
+	at, err := o.q.PausesAt()
+	if err != nil || len(p.now()) != 1 {
+		t.Fatal(err, p.now())
+	}
+	o.resume("a.example")
+	if err := os.Chtimes(o.dir+"/pause", at, at); err != nil {
+		t.Fatal(err)
+	}
+	if len(p.now()) != 0 {
+		t.Error("the second change was not seen")
+	}
+}
