@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rogpeppe/go-internal/testscript"
+
 	"postamt/internal/queue"
 	"postamt/internal/queue/queuetest"
 )
@@ -16,9 +18,9 @@ import (
 // The test binary is the program too.
 func TestMain(m *testing.M) {
 	if os.Getenv("QUEUECTL_IS_MAIN") != "" {
-		os.Exit(run(os.Args[1:]))
+		main()
 	}
-	os.Exit(m.Run())
+	testscript.Main(m, map[string]func(){"queuectl": main})
 }
 
 func queuectl(t *testing.T, args ...string) (code int, out, errs string) {

@@ -73,7 +73,7 @@ func Queued(c *config.Config) *Program {
 	p.read(c.SRSKeys)
 	p.own = []place{{path: c.QueueDir, hint: 0o750}}
 	p.uses = append(p.uses, privilege.Use{Path: c.QueueDir, Type: fs.ModeDir, Mode: 0o755})
-	for _, d := range []string{"active", "hold", "corrupt", "log"} {
+	for _, d := range []string{"active", "hold", "corrupt", "log", "bounce", "pause"} {
 		p.uses = append(p.uses, privilege.Use{Path: filepath.Join(c.QueueDir, d), Type: fs.ModeDir, Owners: owners(c.QueueUser), Mode: 0o775})
 	}
 	p.sandbox.Write, p.sandbox.Any = []string{c.QueueDir}, true // what is no message goes to corrupt, whatever it is

@@ -124,6 +124,10 @@ func (q *Queue) list(name string, f func(dir *unix.Stat_t, name string) bool) er
 		if err == io.EOF {
 			return nil
 		}
+		if errors.Is(err, unix.EBADF) {
+			// What may not be listed was opened to be passed through: durable.OpenDir.
+			return &os.PathError{Op: "list", Path: q.path + "/" + name, Err: unix.EACCES}
+		}
 		if err != nil {
 			return err
 		}
@@ -248,15 +252,37 @@ func (q *Queue) tell(path, what string) {
 // Hold moves a message to hold, where no attempt is made. An attempt that is
 // under way goes on, and marks what it does in the held file.
 func (q *Queue) Hold(id ID) error {
-	return q.moveMessage("hold", id, true)
+	return q.moveMessage("hold", id, true, q.move)
 }
 
 // Release puts a held message back, to be attempted. Then wake queued.
 func (q *Queue) Release(id ID) error {
-	return q.moveMessage("release", id, false)
+	return q.moveMessage("release", id, false, q.move)
 }
 
-func (q *Queue) moveMessage(op string, id ID, hold bool) error {
+// HoldSome is Hold of one of many messages: it survives a power cut after SyncRemovals.
+func (q *Queue) HoldSome(id ID) error {
+	return q.moveMessage("hold", id, true, q.moveLater(id))
+}
+
+// ReleaseSome likewise.
+func (q *Queue) ReleaseSome(id ID) error {
+	return q.moveMessage("release", id, false, q.moveLater(id))
+}
+
+// moveLater renames, and leaves both directories to SyncRemovals.
+func (q *Queue) moveLater(id ID) func(from, to string) error {
+	return func(from, to string) error {
+		err := q.ops.Rename(q.dir, from, q.dir, to)
+		if err == nil {
+			q.shards[id.shard()].dirty.Store(true)
+			q.asideDirty.Store(true)
+		}
+		return err
+	}
+}
+
+func (q *Queue) moveMessage(op string, id ID, hold bool, move func(from, to string) error) error {
 	err := func() error {
 		if !validID(string(id)) {
 			return ErrNotExist
@@ -278,7 +304,7 @@ func (q *Queue) moveMessage(op string, id ID, hold bool) error {
 		if q.lstat(to, &st) == nil {
 			return &os.PathError{Op: op, Path: q.path + "/" + to, Err: ErrExists}
 		}
-		return q.move(from, to)
+		return move(from, to)
 	}()
 	if err != nil {
 		return fmt.Errorf("queue: %s %.40s: %w", op, id, err)

@@ -168,7 +168,7 @@ func (x *index) due(now time.Time) (t task, ok bool, wait time.Duration) {
 		return task{}, false, min(wait, first)
 	}
 	heap.Pop(&x.heap)
-	return task{queue.ID(e.id[:]), e.suspect, e.now}, true, 0
+	return task{id: queue.ID(e.id[:]), suspect: e.suspect, now: e.now}, true, 0
 }
 
 func (x *index) len() int {

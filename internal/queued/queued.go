@@ -75,6 +75,8 @@ type Server struct {
 	active map[queue.ID]bool
 	room   chan struct{} // capacity 1: there may be room in active again
 
+	traffic traffic
+
 	toldHeld map[string]time.Time // logins whose held mail the postmaster was told of
 
 	every time.Duration
@@ -86,6 +88,7 @@ type task struct {
 	id      queue.ID
 	suspect bool
 	now     bool // whatever time its file bears
+	ours    bool // it follows from another, and did not come in
 }
 
 // New makes a Server; Run starts it. tables is asked once for each message.
@@ -111,7 +114,7 @@ func New(o Options, q *queue.Queue, tables func() *route.Tables, c Courier, log 
 		slots: make(chan struct{}, o.Limits.Attempts),
 		dests: make(map[Destination]*destination), parked: make(map[queue.ID]bool), room: waiting,
 		back: func(t task) { s.index.put(t, s.now()) },
-		done: s.jobDone,
+		done: s.jobDone, paused: &pauses{queue: q, log: log},
 	}
 	return s
 }
@@ -155,12 +158,13 @@ func (s *Server) Run(ctx context.Context, grace time.Duration) {
 	for range loaders {
 		load.Go(func() {
 			for t := range s.work {
-				s.attempt(t)
+				s.take(t)
 			}
 		})
 	}
 	others.Go(func() { s.syncRemovals(ctx) })
 	others.Go(func() { s.scanner(ctx) })
+	others.Go(func() { s.writeTraffic(ctx) })
 	s.dispatch(ctx)
 	close(s.work)
 
@@ -204,8 +208,13 @@ func (s *Server) Rescan() {
 // Flush forgets which destinations are dead, makes all that waits due, but for what the index had to leave out, and
 // reads the directory.
 func (s *Server) Flush() {
-	s.sched.revive()
 	s.index.hurry(s.now())
+	s.Revive()
+}
+
+// Revive forgets which destinations are dead, and reads the directory.
+func (s *Server) Revive() {
+	s.sched.revive()
 	s.Rescan()
 }
 
@@ -215,7 +224,7 @@ func (s *Server) submit(m *message) {
 	for _, id := range m.spawned {
 		if !m.suspect {
 			select {
-			case s.fresh <- task{id: id}:
+			case s.fresh <- task{id: id, ours: true}:
 				continue
 			default:
 			}
@@ -272,6 +281,9 @@ func (s *Server) dispatch(ctx context.Context) {
 
 func (s *Server) takeFresh(ctx context.Context, t task) {
 	if s.claim(ctx, t.id, true) {
+		if !t.ours {
+			s.traffic.arrived(t.id, s.now())
+		}
 		s.hand(ctx, s.doubt(t))
 	}
 }
@@ -399,6 +411,10 @@ func (s *Server) scanner(ctx context.Context) {
 // (faults.md, finding 5), and an entry whose file is gone costs one failing open.
 func (s *Server) readQueue(ctx context.Context) error {
 	s.index.reading()
+	s.sched.paused.now()
+	if err := s.wishes(); err != nil {
+		s.log.Problem("", "give up", err)
+	}
 	return s.queue.Scan(func(e queue.Entry) bool {
 		if ctx.Err() != nil {
 			return false

@@ -146,13 +146,14 @@ func (l *load) judge(m *sent, where string, n, most int) {
 	}
 }
 
-// queueEmpty checks that nothing at all is left in the queue directory, not even of what people or the log are for.
+// queueEmpty checks that nothing at all is left in the queue directory, not even of what people or the log are for, but the lock and what
+// queued counts.
 func queueEmpty(t testing.TB, s *suite.System) {
 	t.Helper()
 	filepath.WalkDir(s.Queue, func(path string, d fs.DirEntry, err error) error {
 		if err != nil {
 			t.Error(err)
-		} else if !d.IsDir() && path != filepath.Join(s.Queue, "lock") && !strings.Contains(path, "lost+found") {
+		} else if !d.IsDir() && filepath.Dir(path) != filepath.Clean(s.Queue) && !strings.Contains(path, "lost+found") {
 			text, _ := os.ReadFile(path)
 			t.Errorf("left in the queue: %s\n%.1000s", path, text)
 		}
