@@ -32,6 +32,7 @@ curl         curl
 python3      python3
 mpop         mpop
 getmail      getmail6
+cdb          tinycdb
 mandoc       mandoc
 socat        socat
 strace       strace
