@@ -156,7 +156,7 @@ func (s *Set) refresh() {
 		if !src.changed(s.now()) {
 			continue
 		}
-		before := src.version
+		before, table := src.version, src.aliases
 		if err := s.load(src); err != nil {
 			if src.fresh() && errors.Is(err, fs.ErrNotExist) {
 				continue // optional, and still not there
@@ -168,7 +168,7 @@ func (s *Set) refresh() {
 			continue
 		}
 		src.trouble = ""
-		changed = changed || src.version != before
+		changed = changed || src.version != before || src.aliases != table
 	}
 	if !changed {
 		return
