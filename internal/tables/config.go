@@ -1,7 +1,11 @@
 package tables
 
 import (
+	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"slices"
 
 	"postamt/internal/config"
 )
@@ -20,4 +24,13 @@ func Configured(c *config.Config) Files {
 		Optional:  optional,
 		Smarthost: c.Smarthost, Delimiters: c.RecipientDelimiter, Postmaster: c.Postmaster,
 	}
+}
+
+// AliasFiles are the alias files that a configuration names, and that are there if they may be missing: what newaliases compiles.
+func AliasFiles(c *config.Config) []string {
+	f := Configured(c)
+	return slices.DeleteFunc(slices.Concat(f.VirtualAliases, f.Aliases), func(path string) bool {
+		_, err := os.Stat(path)
+		return errors.Is(err, fs.ErrNotExist) && slices.Contains(f.Optional, path)
+	})
 }
