@@ -22,6 +22,7 @@ const (
 	exNone       = 1
 	exUsage      = 64
 	exDataErr    = 65
+	exNoInput    = 66
 	exNoUser     = 67
 	exOSErr      = 71
 	exCantCreate = 73
@@ -33,7 +34,7 @@ const usage = `usage: aliasctl [-0 | --json] [-C file] verb
   check                  expand [address ...]
   who [target ...]       list
   get [key ...]          diff old new
-  build [aliasfile ...]
+  build [aliasfile ...]  convert format [file]
        aliasctl [-n] [-C file | -f aliasfile] verb
   add key target ...     remove key [target ...]
   rename key newkey`
@@ -75,8 +76,8 @@ func run(args []string) int {
 	dry := flags.Bool("n", false, "show what an edit would change")
 	err := flags.Parse(args)
 	verbs := map[string]verb{"check": {run: check}, "expand": {run: expand, args: true}, "who": {run: who, args: true}, "list": {run: list}, "get": {run: get, args: true}, "diff": {run: diff, args: true},
-		"build": {run: build, args: true, bare: true},
-		"add":   {run: add, args: true, edit: true}, "remove": {run: remove, args: true, edit: true}, "rename": {run: rename, args: true, edit: true}}
+		"build": {run: build, args: true, bare: true}, "convert": {run: convert, args: true, bare: true},
+		"add": {run: add, args: true, edit: true}, "remove": {run: remove, args: true, edit: true}, "rename": {run: rename, args: true, edit: true}}
 	v, known := verbs[flags.Arg(0)]
 	if err != nil || !known || flags.NArg() > 1 && !v.args || *null && *asJSON || v.edit && (*null || *asJSON || *file != "" && *aliasFile != "") || !v.edit && (*dry || *aliasFile != "") {
 		fmt.Fprintln(os.Stderr, usage)
