@@ -51,7 +51,7 @@ func compile(path string, ops *durable.Ops) ([]alias.Problem, error) {
 		if err != nil {
 			return problems, textError{err}
 		}
-		from := alias.Origin{Sum: sha256.Sum256([]byte(text))}
+		from := alias.Origin{Sum: sumOf(text)}
 		// A file may be written again within the grain of the clock, to a text of the same size. Nor is a clock believed that was set back.
 		now := time.Now()
 		if now.Sub(time.Unix(0, before.Mtime)) >= interval && now.Sub(time.Unix(0, before.Ctime)) >= interval {
@@ -69,6 +69,19 @@ func compile(path string, ops *durable.Ops) ([]alias.Problem, error) {
 		}
 	}
 	return nil, textError{fmt.Errorf("%s: others change it all the time", path)}
+}
+
+// sumOf is the SHA-256 of a text, of which no copy is made.
+func sumOf(text string) (sum [32]byte) {
+	h := sha256.New()
+	b := make([]byte, 64<<10)
+	for text != "" {
+		n := copy(b, text)
+		h.Write(b[:n])
+		text = text[n:]
+	}
+	h.Sum(sum[:0])
+	return sum
 }
 
 // stat is the state of the file. The time of the last change of its inode is among it, which nobody can set: mv and cp -p bring files of any
@@ -229,7 +242,7 @@ func (s *Set) loadAliases(src *source) error {
 	if src.seen = info; rerr != nil {
 		return rerr
 	}
-	sum := sha256.Sum256([]byte(text))
+	sum := sumOf(text)
 	if err == nil && c != nil {
 		if sum == c.from.Sum {
 			s.use(src, c)
