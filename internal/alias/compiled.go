@@ -34,7 +34,7 @@ const Compiled = ".cdb"
 // Origin is the text from which a compiled file was made.
 type Origin struct {
 	Sum   [32]byte // SHA-256
-	State          // zero if another text might have the same
+	State          // zero if another text might get the same
 }
 
 // State is what stat(2) tells of a file with its text, times in nanoseconds.

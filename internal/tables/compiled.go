@@ -22,6 +22,9 @@ import (
 // maxBuilds is how often a text may change while it is compiled before that is given up.
 const maxBuilds = 10
 
+// grain is how often the clock of a file system is looked at.
+const grain = 4 * time.Millisecond
+
 // Compile makes path.cdb of the alias file path, with its owner, in place of the one that is there. The problems are those of
 // alias.Parse. An error is ErrText if the text is to blame, else it is one of writing, and the old file is as it was.
 func Compile(path string) ([]alias.Problem, error) { return compile(path, nil) }
@@ -39,10 +42,11 @@ func compile(path string, ops *durable.Ops) ([]alias.Problem, error) {
 		return nil, fmt.Errorf("%s: %w; remove it if no other program needs it", path+alias.Compiled, err)
 	}
 	for range maxBuilds {
-		before, err := stat(path)
+		before, dev, err := stat(path)
 		if err != nil {
 			return nil, textError{err}
 		}
+		known := settled(path, dev, before.Ctime)
 		text, info, err := read(path, alias.MaxFile, 0o002)
 		if err != nil {
 			return nil, textError{err}
@@ -52,19 +56,17 @@ func compile(path string, ops *durable.Ops) ([]alias.Problem, error) {
 			return problems, textError{err}
 		}
 		from := alias.Origin{Sum: sumOf(text)}
-		// A file may be written again within the grain of the clock, to a text of the same size. Nor is a clock believed that was set back.
-		now := time.Now()
-		if now.Sub(time.Unix(0, before.Mtime)) >= interval && now.Sub(time.Unix(0, before.Ctime)) >= interval {
+		if known {
 			from.State = before
 		}
-		if after, err := stat(path); err != nil || after != before {
+		if after, _, err := stat(path); err != nil || after != before {
 			continue
 		}
 		if err := write(path+alias.Compiled, info, ops, func(f *os.File) error { return table.Compile(f, from, problems) }); err != nil {
 			return problems, err
 		}
 		// Who compiles an older text at the same time must not have the last word.
-		if after, err := stat(path); err == nil && after == before {
+		if after, _, err := stat(path); err == nil && after == before {
 			return problems, nil
 		}
 	}
@@ -84,14 +86,36 @@ func sumOf(text string) (sum [32]byte) {
 	return sum
 }
 
-// stat is the state of the file. The time of the last change of its inode is among it, which nobody can set: mv and cp -p bring files of any
-// size and time.
-func stat(path string) (alias.State, error) {
+// stat is the state of the file, and its device. The time of the last change of the inode is in the state, which nobody can set: mv and cp -p
+// bring files of any size and time.
+func stat(path string) (s alias.State, dev uint64, err error) {
 	var st unix.Stat_t
 	if err := unix.Stat(path, &st); err != nil {
-		return alias.State{}, &fs.PathError{Op: "stat", Path: path, Err: err}
+		return s, 0, &fs.PathError{Op: "stat", Path: path, Err: err}
 	}
-	return alias.State{Size: st.Size, Inode: int64(st.Ino), Mtime: st.Mtim.Nano(), Ctime: st.Ctim.Nano()}, nil
+	return alias.State{Size: st.Size, Inode: int64(st.Ino), Mtime: st.Mtim.Nano(), Ctime: st.Ctim.Nano()}, uint64(st.Dev), nil
+}
+
+// settled: what is written to a file whose inode has this time is given another one from now on, by the clock of its file system, which has a
+// grain. A text of the same size could be taken for the one before otherwise. It waits for the next grain, but not for a clock that was set back.
+func settled(path string, dev uint64, ctime int64) bool {
+	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*")
+	if err != nil {
+		return false
+	}
+	defer os.Remove(f.Name())
+	defer f.Close()
+	var now unix.Stat_t
+	for waited := time.Duration(0); waited < interval; waited += grain {
+		if f.Chmod(0o600) != nil || unix.Fstat(int(f.Fd()), &now) != nil || uint64(now.Dev) != dev {
+			return false
+		}
+		if now.Ctim.Nano() > ctime {
+			return true
+		}
+		time.Sleep(grain)
+	}
+	return false
 }
 
 // write puts a file in place of path, whole, with the owner of the text, and its mode but for who else may write.
@@ -233,7 +257,7 @@ func (s *Set) loadAliases(src *source) error {
 		err = src.brokenBy
 	}
 	if err == nil && c != nil {
-		if state, serr := stat(src.path); serr == nil && state == c.from.State {
+		if state, _, serr := stat(src.path); serr == nil && state == c.from.State {
 			s.use(src, c)
 			return nil
 		}

@@ -81,27 +81,39 @@ func TestCompiledOfAnotherTextIsNotBelieved(t *testing.T) {
 		"from the future":            func(s *site) { s.pass(time.Hour); s.write("aliases", after); s.pass(-time.Hour) },
 		"written before it was read": func(s *site) { s.replace("aliases", after) },
 	} {
-		for _, rest := range []bool{false, true} { // whether what is compiled knows the state of its text
-			t.Run(fmt.Sprint(name, rest), func(t *testing.T) {
-				t.Parallel()
-				s := newSite(t)
-				s.write("aliases", "alice: alice@remote.example\n")
-				s.old("aliases")
-				if rest {
-					time.Sleep(interval) // the time of the inode is one that nobody can set
-				}
-				s.compile("aliases")
-				c, err := openCompiled(s.path("aliases"))
-				if err != nil || (c.from.State != alias.State{}) != rest {
-					t.Fatal(err, c.from)
-				}
-				change(s)
-				set := s.open(s.files())
-				if kindOf(t, set, "alice@host.example") != route.Refuse {
-					t.Errorf("the old text holds")
-				}
-				s.expect(stale)
-			})
+		t.Run(name, func(t *testing.T) {
+			s := newSite(t)
+			s.write("aliases", "alice: alice@remote.example\n")
+			s.compile("aliases")
+			c, err := openCompiled(s.path("aliases"))
+			if state, _, serr := stat(s.path("aliases")); err != nil || serr != nil || c.from.State != state {
+				t.Fatal(err, serr, c.from)
+			}
+			change(s)
+			set := s.open(s.files())
+			if kindOf(t, set, "alice@host.example") != route.Refuse {
+				t.Errorf("the old text holds")
+			}
+			s.expect(stale)
+		})
+	}
+}
+
+// A text that is written again and again, as fast as it is compiled, is never taken for another of its size.
+func TestCompiledWithinAGrain(t *testing.T) {
+	s := newSite(t)
+	for i := range 50 {
+		s.t.Helper()
+		if err := os.WriteFile(s.path("aliases"), fmt.Appendf(nil, "alice%d: x@remote.example\n", i%10), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		s.compile("aliases")
+		next := fmt.Sprint("alice", (i+1)%10)
+		if err := os.WriteFile(s.path("aliases"), []byte(next+": x@remote.example\n"), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		if set := s.open(s.files()); kindOf(t, set, next+"@host.example") != route.Alias {
+			t.Fatalf("%d: the old text holds", i)
 		}
 	}
 }
