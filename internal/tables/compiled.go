@@ -20,7 +20,7 @@ import (
 )
 
 // maxBuilds is how often a text may change while it is compiled before that is given up.
-const maxBuilds = 10
+const maxBuilds = 100
 
 // grain is how often the clock of a file system is looked at.
 const grain = 4 * time.Millisecond
