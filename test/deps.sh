@@ -4,7 +4,8 @@
 # Commands come from Debian packages (as root, with apt), each only when it is missing. Postfix, Exim, Dovecot, Courier and inetds are not
 # installed over the system: their packages, and the libraries that are missing for them, are unpacked below
 # $PEERS_DIR (default: .cache/peers in this tree, ignored by git), where test/peers finds them. The only trace
-# of them outside is the account Debian-exim, whose name is compiled into Debian's Exim.
+# of them outside is the account Debian-exim, whose name is compiled into Debian's Exim. Sample files of other packages are
+# unpacked below $PEERS_DIR/samples.
 #
 # DEPS=testssl names the needs of "make testssl" instead, DEPS=roundcube those of "make roundcube": a webmail with PHP, and a browser, some
 # 130 MB, which are unpacked below $PEERS_DIR/roundcube with all that is missing for them.
@@ -32,6 +33,7 @@ curl         curl
 python3      python3
 mpop         mpop
 getmail      getmail6
+cdb          tinycdb
 mandoc       mandoc
 socat        socat
 strace       strace
@@ -83,7 +85,7 @@ while read -r command package; do
 done <<END
 $needs
 END
-missing_peers= missing_account=
+missing_peers= missing_account= missing_samples=
 if [ "${DEPS:-}" = roundcube ]; then
 	[ -x "$PEERS_DIR/roundcube/usr/lib/chromium/chromium" ] || missing_peers=' roundcube-core+roundcube-sqlite3+php-cli+php-sqlite3+chromium'
 fi
@@ -120,12 +122,16 @@ if [ -z "${DEPS:-}" ]; then
 	done
 	# The Exim that can ask Dovecot for authentication has the same file names as the one above.
 	[ -x "$PEERS_DIR/heavy/usr/sbin/exim4" ] || missing_peers="$missing_peers exim4-daemon-heavy"
+	# Only files of these are read: samples of their tables.
+	for package in sendmail-base courier-mta; do
+		[ -d "$PEERS_DIR/samples/$package" ] || missing_samples="$missing_samples $package"
+	done
 	getent passwd Debian-exim >/dev/null || missing_account=Debian-exim
 fi
-[ -n "$missing_commands$missing_peers$missing_account" ] || exit 0
+[ -n "$missing_commands$missing_peers$missing_account$missing_samples" ] || exit 0
 
 give_up() {
-	echo "test/deps.sh: $1; missing:$missing_commands${missing_peers:+ $missing_peers in $PEERS_DIR}${missing_account:+ account $missing_account}" >&2
+	echo "test/deps.sh: $1; missing:$missing_commands${missing_peers:+ $missing_peers in $PEERS_DIR}${missing_samples:+ $missing_samples in $PEERS_DIR/samples}${missing_account:+ account $missing_account}" >&2
 	[ "${SKIP_MISSING:-}" != 1 ] || exit 0
 	exit 1
 }
@@ -171,6 +177,16 @@ for peer in $missing_peers; do
 	rm -rf "$debs"
 	# Exim is set-id root, which test/peers has no use for, and which would keep it from finding its libraries here.
 	! [ -u "$to/usr/sbin/exim4" ] || chmod u-s "$to/usr/sbin/exim4"
+done
+for package in $missing_samples; do
+	echo "test/deps.sh: unpacking $package into $PEERS_DIR/samples"
+	debs=$PEERS_DIR/debs
+	rm -rf "$debs"
+	mkdir -p "$debs/partial" "$PEERS_DIR/samples"
+	apt install --reinstall --download-only -o Dir::Cache::archives="$debs" "$package" || give_up "download of $package failed"
+	dpkg -x "$debs/$package"_*.deb "$PEERS_DIR/samples/$package" || give_up "cannot unpack $package"
+	find "$PEERS_DIR/samples/$package" -type f -perm /6111 -exec chmod a-xs {} + # nobody is to run them
+	rm -rf "$debs"
 done
 chmod 755 "$PEERS_DIR"
 

@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"postamt/internal/alias"
+	"postamt/internal/tables"
 	"postamt/internal/textfile"
 )
 
@@ -61,6 +62,11 @@ func (c *command) edit(key string, change func(file, text string) (string, bool,
 	}
 	switch err := write(path, textfile.Owner{Mode: 0o644, UID: -1, GID: -1}, apply); {
 	case err == nil:
+		if _, err := os.Stat(path + alias.Compiled); err == nil && !c.dry { // or the programs would read the text from now on
+			if _, err := tables.Compile(path); err != nil && !errors.Is(err, alias.ErrForeign) {
+				c.fail(exCantCreate, "%v", err)
+			}
+		}
 	case errors.Is(err, alias.ErrNoEntry), errors.Is(err, alias.ErrNoTarget):
 		c.fail(exNone, "%v", err)
 	case refusal != nil:

@@ -22,6 +22,7 @@ const (
 	exNone       = 1
 	exUsage      = 64
 	exDataErr    = 65
+	exNoInput    = 66
 	exNoUser     = 67
 	exOSErr      = 71
 	exCantCreate = 73
@@ -33,6 +34,7 @@ const usage = `usage: aliasctl [-0 | --json] [-C file] verb
   check                  expand [address ...]
   who [target ...]       list
   get [key ...]          diff old new
+  build [aliasfile ...]  convert format [file]
        aliasctl [-n] [-C file | -f aliasfile] verb
   add key target ...     remove key [target ...]
   rename key newkey`
@@ -41,6 +43,7 @@ var errUsage = errors.New(usage)
 
 // command is one call.
 type command struct {
+	path   string // of the configuration
 	conf   *config.Config
 	tables *route.Tables
 	wrong  []error // what is wrong in the files, as the programs would log it
@@ -58,6 +61,7 @@ type verb struct {
 	run  func(*command) error
 	args bool // it takes some
 	edit bool // it changes a file
+	bare bool // it does without the tables
 }
 
 func main() { os.Exit(run(os.Args[1:])) }
@@ -72,7 +76,8 @@ func run(args []string) int {
 	dry := flags.Bool("n", false, "show what an edit would change")
 	err := flags.Parse(args)
 	verbs := map[string]verb{"check": {run: check}, "expand": {run: expand, args: true}, "who": {run: who, args: true}, "list": {run: list}, "get": {run: get, args: true}, "diff": {run: diff, args: true},
-		"add": {add, true, true}, "remove": {remove, true, true}, "rename": {rename, true, true}}
+		"build": {run: build, args: true, bare: true}, "convert": {run: convert, args: true, bare: true},
+		"add": {run: add, args: true, edit: true}, "remove": {run: remove, args: true, edit: true}, "rename": {run: rename, args: true, edit: true}}
 	v, known := verbs[flags.Arg(0)]
 	if err != nil || !known || flags.NArg() > 1 && !v.args || *null && *asJSON || v.edit && (*null || *asJSON || *file != "" && *aliasFile != "") || !v.edit && (*dry || *aliasFile != "") {
 		fmt.Fprintln(os.Stderr, usage)
@@ -82,8 +87,9 @@ func run(args []string) int {
 	if *null {
 		c.out.end = 0
 	}
-	if c.file == "" {
-		if code := c.load(config.Path(*file)); code != 0 {
+	c.path = config.Path(*file)
+	if c.file == "" && !v.bare {
+		if code := c.load(); code != 0 {
 			return code
 		}
 	}
@@ -104,12 +110,20 @@ func run(args []string) int {
 	return c.code
 }
 
-// load reads the configuration and what it names.
-func (c *command) load(path string) (code int) {
+// configure reads the configuration.
+func (c *command) configure() (code int) {
 	var err error
-	if c.conf, err = config.Load(path); err != nil {
+	if c.conf, err = config.Load(c.path); err != nil {
 		fmt.Fprintln(os.Stderr, "aliasctl:", err)
 		return exConfig
+	}
+	return 0
+}
+
+// load reads the configuration and what it names.
+func (c *command) load() (code int) {
+	if code := c.configure(); code != 0 {
+		return code
 	}
 	// Telling goes on while the verb runs: list files are read then.
 	set, errs := tables.Open(tables.Configured(c.conf), func(err error) { c.wrong = append(c.wrong, err) })

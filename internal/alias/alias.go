@@ -16,7 +16,8 @@
 //   - A file does not parse at all if it is too large, contains NUL or an overlong line, or has errors and not one good entry.
 //
 // A Table keeps the text and an index of 32 to 40 octets an entry; targets are parsed again at each lookup, which takes less than the
-// memory would cost. Tables never change, so any number of goroutines may use one.
+// memory would cost. Or it looks up in a compiled file (Compile, OpenCompiled), which takes no memory and 3 µs more. Tables never change, so
+// any number of goroutines may use one.
 package alias
 
 import (

@@ -113,7 +113,7 @@ func Rename(file, text, old, new string) (out string, changed bool, err error) {
 	if d.keyEnd == d.colon && strings.IndexByte(key, '@') < 0 {
 		rest = ":" + rest // it may be missing after an address only
 	}
-	return d.finish(spelled+rest, key, Entry{d.part, d.i}.Targets())
+	return d.finish(spelled+rest, key, Entry{p: d.part, i: d.i}.Targets())
 }
 
 // draft is a text and the entry in it that is edited; text[start:end] is all that an edit replaces.
@@ -180,7 +180,7 @@ func (d *draft) finish(entry, key string, want []Target) (out string, changed bo
 			continue
 		case j == len(after.entries):
 			return d.text, false, failed
-		case i == d.i && (after.key(j) != key || !alike(Entry{after, j}.Targets(), want)):
+		case i == d.i && (after.key(j) != key || !alike(Entry{p: after, i: j}.Targets(), want)):
 			return d.text, false, failed
 		case i != d.i && (after.key(j) != d.part.key(i) || !d.keeps(i, after, j)):
 			return d.text, false, failed
@@ -196,7 +196,7 @@ func (d *draft) finish(entry, key string, want []Target) (out string, changed bo
 // keeps: entry j of after has the targets of entry i. The same lines have the same targets, so few are parsed.
 func (d *draft) keeps(i int, after *part, j int) bool {
 	a, b := d.entries[i], after.entries[j]
-	return d.text[a.start:a.end] == after.text[b.start:b.end] || alike(Entry{d.part, i}.Targets(), Entry{after, j}.Targets())
+	return d.text[a.start:a.end] == after.text[b.start:b.end] || alike(Entry{p: d.part, i: i}.Targets(), Entry{p: after, i: j}.Targets())
 }
 
 // alike: the same targets, wherever they stand.

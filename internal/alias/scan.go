@@ -6,6 +6,8 @@ import (
 	"strings"
 )
 
+const afterItem = "a comment after an item"
+
 // scanner cuts the right-hand side of an entry, or a list file, into targets.
 type scanner struct {
 	s    string // text[:end]: what follows the entry is out of sight
@@ -156,7 +158,7 @@ loop:
 			break loop
 		case c == '#' && !command && isBlank(s.s[s.i-1]):
 			if s.warn != nil {
-				s.warn(s.line, s.i-s.bol+1, "a comment after an item: other programs read it as part of the list")
+				s.warn(s.line, s.i-s.bol+1, afterItem+": other programs read it as part of the list")
 			}
 			flush()
 			s.comment()

@@ -1,8 +1,11 @@
 package alias
 
 import (
+	"cmp"
+	"fmt"
 	"hash/maphash"
 	"iter"
+	"slices"
 	"strings"
 
 	"postamt/internal/addr"
@@ -11,9 +14,11 @@ import (
 // Table answers what a key stands for. The zero value and nil are empty tables.
 type Table struct{ parts []*part }
 
-// part is one file: its text, where the entries are in it, and a hash table over their keys.
+// part is one file: its text, where the entries are in it, and a hash table over their keys; or what is compiled of it.
 type part struct {
-	file    string
+	file     string
+	compiled *compiled // if not nil, there is nothing below
+
 	text    string
 	odd     string // keys that do not stand in the text as they are looked up
 	entries []entry
@@ -37,7 +42,9 @@ type entry struct {
 // Entry is one alias. Entries are comparable: two are equal if they are the same lines of the same table.
 type Entry struct {
 	p *part
-	i int
+	i int // in a text; -1: it cannot be read
+
+	key, value string // of a compiled file
 }
 
 // Lookup finds the entry of local@domain; of the local name if domain is ""; of @domain if local is "". Letters of either case are
@@ -52,11 +59,20 @@ func (t *Table) Lookup(local, domain string) (Entry, bool) {
 	var buf [addr.MaxLocal + 1 + addr.MaxDomain]byte
 	key := appendKey(buf[:0], local, domain)
 	for _, p := range t.parts {
-		if i := p.findBytes(key); i >= 0 {
-			return Entry{p, i}, true
+		if e, ok := p.lookup(key); ok {
+			return e, true
 		}
 	}
 	return Entry{}, false
+}
+
+// lookup finds the entry with this canonical key.
+func (p *part) lookup(key []byte) (Entry, bool) {
+	if p.compiled != nil {
+		return p.findCompiled(key)
+	}
+	i := p.findBytes(key)
+	return Entry{p: p, i: i}, i >= 0
 }
 
 // appendKey writes the canonical key. ASCII, the common case, needs no memory.
@@ -91,19 +107,44 @@ func Join(tables ...*Table) (*Table, []Problem) {
 			continue
 		}
 		for _, later := range t.parts {
-			for i := range later.entries {
-				for _, earlier := range all.parts {
-					if j := earlier.find(later.key(i)); j >= 0 {
-						p.file = later.file
-						p.add(int(later.entries[i].line), 1, show(later.key(i))+" is a key in "+Entry{earlier, j}.Pos().String()+" already; the first one holds")
-						break
-					}
+			type pair struct{ later, earlier Entry }
+			var twice []pair
+			for _, earlier := range all.parts {
+				for x, y := range common(later, earlier) {
+					twice = append(twice, pair{x, y})
 				}
+			}
+			line := func(p pair) int32 { return p.later.Pos().Line }
+			slices.SortStableFunc(twice, func(a, b pair) int { return cmp.Compare(line(a), line(b)) })
+			twice = slices.CompactFunc(twice, func(a, b pair) bool { return line(a) == line(b) }) // the first that hides it
+			p.file = later.file
+			for _, x := range twice {
+				p.add(int(line(x)), 1, show(x.later.Key())+" is a key in "+x.earlier.Pos().String()+" already; the first one holds")
 			}
 		}
 		all.parts = append(all.parts, t.parts...)
 	}
 	return all, p.all()
+}
+
+// common is the entries with the same key in both. The shorter part is gone through, so that a small file beside a large one costs little.
+func common(a, b *part) iter.Seq2[Entry, Entry] {
+	return func(yield func(Entry, Entry) bool) {
+		swap := a.len() > b.len()
+		if swap {
+			a, b = b, a
+		}
+		a.all(func(x Entry) bool {
+			y, ok := b.lookup([]byte(x.Key()))
+			switch {
+			case !ok || x.i < 0 || y.i < 0:
+				return true
+			case swap:
+				return yield(y, x)
+			}
+			return yield(x, y)
+		})
+	}
 }
 
 // Len is the number of entries.
@@ -113,9 +154,16 @@ func (t *Table) Len() int {
 	}
 	n := 0
 	for _, p := range t.parts {
-		n += len(p.entries)
+		n += p.len()
 	}
 	return n
+}
+
+func (p *part) len() int {
+	if p.compiled != nil {
+		return p.compiled.count
+	}
+	return len(p.entries)
 }
 
 // Entries yields every entry, in the order of the files. A key may come twice if it stands in two of them.
@@ -125,28 +173,54 @@ func (t *Table) Entries() iter.Seq[Entry] {
 			return
 		}
 		for _, p := range t.parts {
-			for i := range p.entries {
-				if !yield(Entry{p, i}) {
-					return
-				}
+			if !p.all(yield) {
+				return
 			}
 		}
 	}
 }
 
-// Includes is the list files that entries name. Only entries with the word in them are parsed.
+// all yields the entries until yield says no, and returns whether it did not.
+func (p *part) all(yield func(Entry) bool) bool {
+	if p.compiled != nil {
+		return p.allCompiled(yield)
+	}
+	for i := range p.entries {
+		if !yield(Entry{p: p, i: i}) {
+			return false
+		}
+	}
+	return true
+}
+
+// Includes is the list files that entries name.
 func (t *Table) Includes() []string {
-	const word = ":include:"
+	if t == nil {
+		return nil
+	}
 	var paths []string
-	for e := range t.Entries() {
-		x := &e.p.entries[e.i]
-		for s := e.p.text[x.value:x.end]; len(s) >= len(word); s = s[1:] {
+	for _, p := range t.parts {
+		if p.compiled != nil {
+			paths = append(paths, p.compiled.includes...)
+		} else {
+			paths = p.includes(paths)
+		}
+	}
+	return paths
+}
+
+// includes appends those of a text. Only entries with the word in them are parsed.
+func (p *part) includes(paths []string) []string {
+	const word = ":include:"
+	for n := range p.entries {
+		x := &p.entries[n]
+		for s := p.text[x.value:x.end]; len(s) >= len(word); s = s[1:] {
 			if i := strings.IndexByte(s, ':'); i < 0 || len(s)-i < len(word) {
 				break
 			} else if s = s[i:]; !strings.EqualFold(s[:len(word)], word) {
 				continue
 			}
-			for _, to := range e.Targets() {
+			for _, to := range (Entry{p: p, i: n}).Targets() {
 				if to.Kind == Include {
 					paths = append(paths, to.Text)
 				}
@@ -158,16 +232,40 @@ func (t *Table) Includes() []string {
 }
 
 // Key is the key as it is looked up: lower case, unquoted.
-func (e Entry) Key() string { return e.p.key(e.i) }
+func (e Entry) Key() string {
+	if e.p.compiled != nil {
+		return e.key
+	}
+	return e.p.key(e.i)
+}
 
 // Pos is the line of the key.
-func (e Entry) Pos() Pos { return Pos{File: e.p.file, Line: int32(e.p.entries[e.i].line)} }
+func (e Entry) Pos() Pos {
+	pos := Pos{File: e.p.file}
+	switch {
+	case e.i < 0:
+	case e.p.compiled != nil:
+		line, _, _, _ := e.stored()
+		pos.Line = int32(line)
+	default:
+		pos.Line = int32(e.p.entries[e.i].line)
+	}
+	return pos
+}
 
 // Targets parses what the entry stands for. It is never empty: an entry for nothing has one Bad target.
 func (e Entry) Targets() []Target {
-	x := &e.p.entries[e.i]
+	s := scanner{file: e.p.file}
+	switch {
+	case e.i < 0:
+		return []Target{{Kind: Bad, Text: fmt.Sprintf("%s%s: %v", e.p.file, Compiled, *e.p.compiled.failed.Load()), Pos: e.Pos()}}
+	case e.p.compiled != nil:
+		s.line, s.i, s.s, _ = e.stored()
+	default:
+		x := &e.p.entries[e.i]
+		s.s, s.i, s.line, s.bol = e.p.text[:x.end], int(x.value), int(x.line), int(x.start)
+	}
 	var list []Target
-	s := scanner{s: e.p.text[:x.end], i: int(x.value), line: int(x.line), bol: int(x.start), file: e.p.file}
 	s.emit = func(t Target) { list = append(list, t) }
 	s.run()
 	if list == nil {

@@ -1,7 +1,11 @@
 package tables
 
 import (
+	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
+	"slices"
 
 	"postamt/internal/config"
 )
@@ -21,4 +25,13 @@ func Configured(c *config.Config) Files {
 		Smarthost: c.Smarthost, Delimiters: c.RecipientDelimiter, Postmaster: c.Postmaster,
 		SRSKeys: c.SRSKeys, SRSDomain: c.SRSDomain,
 	}
+}
+
+// AliasFiles are the alias files that a configuration names, and that are there if they may be missing: what newaliases compiles.
+func AliasFiles(c *config.Config) []string {
+	f := Configured(c)
+	return slices.DeleteFunc(slices.Concat(f.VirtualAliases, f.Aliases), func(path string) bool {
+		_, err := os.Stat(path)
+		return errors.Is(err, fs.ErrNotExist) && slices.Contains(f.Optional, path)
+	})
 }

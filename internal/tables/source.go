@@ -40,6 +40,11 @@ type source struct {
 	version uint64      // of the text of the value; 0: never read
 	trouble string      // what was reported last
 
+	compiled fs.FileInfo // of the file beside that of aliases, when it was looked at; nil: there was none
+	broken   fs.FileInfo // of the one that could not be read while it was in use
+	brokenBy error
+	said     string // what was reported of it last
+
 	aliases *alias.Table
 	users   *userdb.Table
 	routes  *route.Routes
@@ -73,6 +78,12 @@ func (src *source) fresh() bool { return src.version == 0 }
 
 // changed: the file is to be read again.
 func (src *source) changed(now time.Time) bool {
+	if src.kind == localAliases || src.kind == virtualAliases {
+		info, err := os.Stat(src.path + alias.Compiled)
+		if was := src.compiled; (was == nil) != (err != nil) || was != nil && !sameState(was, info) || src.aliases.Err() != nil {
+			return true
+		}
+	}
 	info, err := os.Stat(src.path)
 	switch {
 	case err != nil:
@@ -97,6 +108,9 @@ func rested(a, b fs.FileInfo, now time.Time) bool {
 
 // load reads the file. A value that is no good leaves src as it was, but for what was seen.
 func (s *Set) load(src *source) error {
+	if src.kind == localAliases || src.kind == virtualAliases {
+		return s.loadAliases(src)
+	}
 	text, info, err := read(src.path, src.limit(), 0o002)
 	src.seen = info
 	if err != nil {
@@ -108,15 +122,6 @@ func (s *Set) load(src *source) error {
 	}
 	var problems []error
 	switch src.kind {
-	case localAliases, virtualAliases:
-		t, p, err := alias.Parse(src.path, text)
-		if err != nil {
-			return err
-		}
-		src.aliases = t
-		for _, x := range p {
-			problems = append(problems, x)
-		}
 	case usersFile:
 		t, p, err := userdb.Parse(src.path, text)
 		if err != nil {
@@ -151,10 +156,7 @@ func (s *Set) load(src *source) error {
 
 // limit is how many octets the file may have.
 func (src *source) limit() int64 {
-	switch src.kind {
-	case localAliases, virtualAliases:
-		return alias.MaxFile
-	case usersFile:
+	if src.kind == usersFile {
 		return userdb.MaxFile
 	}
 	return route.MaxRoutes

@@ -11,6 +11,9 @@
 //	missing               error                    last good one, reported once
 //	bad                   error                    last good one, reported once
 //
+// Beside an alias file may lie what Compile has made of it, file.cdb, in which is then looked up. The text is the truth: what is compiled counts
+// if it is of just that text, and safe. Otherwise the text is read, which is reported once.
+//
 // A file must be a regular one, and not writable by everyone; a FIFO is refused without waiting for its writer. A list file must
 // not be writable by its group either, since its name may come from a file of other owners, and has no last good state: mail for the
 // list waits. Files are bounded by the limits of their formats.
@@ -172,7 +175,7 @@ func (s *Set) refresh() {
 		if !src.changed(s.now()) {
 			continue
 		}
-		before := src.version
+		before, table := src.version, src.aliases
 		if err := s.load(src); err != nil {
 			if src.fresh() && errors.Is(err, fs.ErrNotExist) {
 				continue // optional, and still not there
@@ -184,7 +187,7 @@ func (s *Set) refresh() {
 			continue
 		}
 		src.trouble = ""
-		changed = changed || src.version != before
+		changed = changed || src.version != before || src.aliases != table
 	}
 	if !changed {
 		return
