@@ -168,8 +168,8 @@ type Config struct {
 
 	// Delivery.
 	LocalTransport              Endpoint // LMTP
-	SRSDomain                   string // of rewritten senders
-	SRSKeys                     string // file; "" senders are not rewritten
+	SRSDomain                   string   // of rewritten senders
+	SRSKeys                     string   // file; "" senders are not rewritten
 	ForwardFiles                []string // names in homes: .forward, .qmail
 	CommandTimeout              time.Duration
 	DeliverConnections          int
