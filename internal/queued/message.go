@@ -143,9 +143,9 @@ func (s *Server) attempt(t task) {
 // child the mark itself can be asked for. Of a report it is enough that nothing is being recorded now and that the next
 // attempt is not due: the last one has come to its end.
 func (s *Server) early(m *message) bool {
-	parent, child := m.env.About, false
-	if m.env.Origin != m.id {
-		parent, child = m.env.Origin, true
+	parent, child := m.env.About, m.env.Origin != m.id
+	if child && parent == "" {
+		parent = m.env.Origin
 	}
 	if !m.suspect || parent == "" {
 		return false
