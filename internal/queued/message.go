@@ -327,11 +327,11 @@ func (m *message) sendOn(tables *route.Tables) {
 	m.sender = tables.Returns.Rewrite(from)
 }
 
-// transaction is the job in the words of the SMTP client.
-func (j *job) transaction(local bool) *remote.Transaction {
+// transaction is the job in the words of the SMTP client; agent: it is for our own delivery agent.
+func (j *job) transaction(agent bool) *remote.Transaction {
 	e := j.msg.env
 	from, _ := addr.Parse(e.From, true) // "" is the null path
-	if !local && !j.msg.sender.IsNull() {
+	if !agent && !j.msg.sender.IsNull() {
 		from = j.msg.sender
 	}
 	tx := &remote.Transaction{
@@ -340,8 +340,9 @@ func (j *job) transaction(local bool) *remote.Transaction {
 		Open: func() (io.Reader, error) { return j.msg.file.Reader(), nil },
 		// The delivery agent names the maildir file after the message that was accepted, so that two
 		// ways of one message to one mailbox are one copy.
-		QID: string(e.Origin), Arrived: e.Arrived.UnixMicro(), Suspect: j.msg.suspect, Expand: true,
-		Rcpts: make([]remote.Rcpt, len(j.rcpts)),
+		QID: string(e.Origin), Arrived: e.Arrived.UnixMicro(), Suspect: j.msg.suspect,
+		Expand: agent, // another host may have no say in whom we send mail to
+		Rcpts:  make([]remote.Rcpt, len(j.rcpts)),
 	}
 	for k, i := range j.rcpts {
 		r := &e.Rcpts[i]
