@@ -1,11 +1,15 @@
 package queued
 
 import (
+	"context"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"postamt/internal/alias"
+	"postamt/internal/queue"
 	"postamt/internal/remote"
 	"postamt/internal/smtp"
 )
@@ -240,4 +244,61 @@ func TestReportHidesFiles(t *testing.T) {
 	if !strings.Contains(o.log.String(), "/home/bob/.forward: writable by everyone") {
 		t.Error("the log does not say it")
 	}
+}
+
+// D20: of one command, and of the commands of one user, four run at once, whatever addresses they are reached by; mailboxes do not wait for them, nor
+// does more mail for them fill the room for active messages.
+func TestD20_CommandsThatHang(t *testing.T) {
+	o := newOffice(t)
+	o.opt.Active, o.opt.Limits.Local = 40, 20 // ten may wait
+	o.start()
+	g := newGate()
+	o.courier.hang = func(ctx context.Context, to Destination) error {
+		if to.Target == "" {
+			return nil
+		}
+		return g.hang(ctx, to)
+	}
+	var last queue.ID
+	for i := range 30 {
+		e := queue.Envelope{From: "", Origin: queue.NewID(o.now), Rcpts: []queue.Rcpt{{Addr: fmt.Sprintf("run+%d@example.org", i), Via: "run@example.org", Target: runTarget}}}
+		if i%2 > 0 {
+			e.Rcpts[0] = queue.Rcpt{Addr: fmt.Sprintf("bob+%d@example.org", i), Via: "bob@example.org", Target: "forward:command-1"}
+		}
+		last = o.putEnvelope(e)
+		if !o.s.claim(t.Context(), last, true) {
+			t.Fatal("no room")
+		}
+		o.s.attempt(task{id: last})
+	}
+	g.began(t, 8)
+	if n := o.s.sched.waiting(); n != 0 {
+		t.Errorf("%d have stepped back", n)
+	}
+	for i := range 30 {
+		last = o.putEnvelope(queue.Envelope{From: "", Origin: queue.NewID(o.now), Rcpts: []queue.Rcpt{{Addr: "run@example.org", Via: fmt.Sprintf("%d@example.org", i), Target: runTarget}}})
+		if !o.s.claim(t.Context(), last, true) {
+			t.Fatal("no room")
+		}
+		o.s.attempt(task{id: last})
+	}
+	if n := o.s.sched.waiting(); n != 30 {
+		t.Errorf("%d have stepped back, want 30", n)
+	}
+	id := o.putEnvelope(queue.Envelope{From: "", Origin: queue.NewID(o.now), Rcpts: []queue.Rcpt{{Addr: "bob@example.org", Via: "bob@example.org", Target: smtp.JustMailbox}}})
+	o.s.claim(t.Context(), id, true)
+	o.s.attempt(task{id: id})
+	for o.states(id) != "" { // until the test's own time is over
+		time.Sleep(time.Millisecond)
+	}
+	select {
+	case to := <-g.in:
+		t.Errorf("one more runs: %v", to)
+	default:
+	}
+	close(g.out)
+	o.s.sched.wg.Wait()
+	o.courier.hang = nil
+	o.work()
+	o.wantEmpty()
 }

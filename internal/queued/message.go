@@ -3,6 +3,7 @@ package queued
 import (
 	"errors"
 	"io"
+	"strings"
 	"sync"
 	"time"
 
@@ -211,9 +212,13 @@ func (s *Server) routeAll(m *message) []placed {
 			*r = result{kind: remote.Perm, reply: refusal(why)}
 			continue
 		}
-		if m.env.Rcpts[i].Target != "" {
+		if target := m.env.Rcpts[i].Target; target != "" && target != smtp.JustMailbox {
 			r.local, r.command = true, true
-			place(Destination{Next: s.opt().LocalTransport, Local: true, Target: m.env.Rcpts[i].Addr}, i)
+			if !strings.HasPrefix(target, smtp.InAlias) {
+				v := tables.ResolveFinal(rcpt)
+				target = v.Mailbox.Key()
+			}
+			place(Destination{Next: s.opt().LocalTransport, Local: true, Target: target}, i)
 			continue
 		}
 		resolve := tables.Resolve
