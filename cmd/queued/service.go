@@ -126,6 +126,9 @@ func newPost(c *config.Config, own []netip.Addr) (*queued.Post, error) {
 		Hostname: c.Hostname, TLS: remote.TLSNo, Timeouts: o.Timeouts, MaxRcpts: c.RecipientLimit,
 		IdleTimeout: time.Minute, MaxMessages: 1 << 30, MaxIdle: c.DeliverConnections,
 	}
+	// The agent answers when a command has ended, and after a worker had its time.
+	local.Timeouts.Done = max(local.Timeouts.Done, c.CommandTimeout+2*c.WorkerWait)
+	local.Timeouts.Total = max(local.Timeouts.Total, 2*local.Timeouts.Done)
 	return &queued.Post{
 		Lookup: r,
 		Find: remote.FindOptions{

@@ -67,7 +67,6 @@ func domain(s string) (string, error) {
 	return s, nil
 }
 
-// domains is a list of domains, and of files (a word with a slash in it) that name them.
 // forwardFiles are the names of forward files that are looked at: ".forward", ".qmail", both or none.
 type forwardFiles struct{ p *[]string }
 
@@ -81,6 +80,7 @@ func (v forwardFiles) set(s string) error {
 	return nil
 }
 
+// domains is a list of domains, and of files (a word with a slash in it) that name them.
 type domains struct {
 	p   *Domains
 	dir string

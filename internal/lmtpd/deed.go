@@ -27,7 +27,7 @@ func (s *session) deed(tx *transaction, d *mixed, rcpt *recipient) maildir.Resul
 	case b.File != "":
 		return s.file(tx, d, rcpt, b.File)
 	default:
-		err, _ := s.command(tx, d, rcpt, b.Command, false)
+		err, _ := s.command(tx, d, rcpt, b.Command, false, time.Now().Add(s.conf.CommandTime))
 		return maildir.Result{Err: err}
 	}
 }
@@ -47,14 +47,14 @@ func (s *session) file(tx *transaction, d *mixed, rcpt *recipient, path string) 
 }
 
 // command runs one. last: a command of a .qmail file wants nothing after it to be done.
-func (s *session) command(tx *transaction, d *mixed, rcpt *recipient, line string, qmail bool) (err error, last bool) {
+func (s *session) command(tx *transaction, d *mixed, rcpt *recipient, line string, qmail bool, until time.Time) (err error, last bool) {
 	text, err := d.spool.reader(append(fromLine(tx.from, d.msg.Arrived), Header(tx.from, rcpt.to.String(), "")...))
 	if err != nil {
 		return err, false
 	}
 	_, tag, _ := addr.SplitTag(rcpt.to.Local, s.conf.Delimiters)
 	about := pipe.Delivery{Sender: tx.from, Recipient: rcpt.to, Tag: tag, User: rcpt.box.User, Home: rcpt.box.Home}
-	c := pipe.Command{Line: line, Dir: cmp.Or(rcpt.box.Home, "/"), Env: about.Environment(), Input: text, QMail: qmail, Timeout: s.conf.CommandTime}
+	c := pipe.Command{Line: line, Dir: cmp.Or(rcpt.box.Home, "/"), Env: about.Environment(), Input: text, QMail: qmail, Timeout: time.Until(until).Round(time.Millisecond)}
 	err = c.Run()
 	if err == pipe.ErrStop {
 		return nil, true
@@ -66,12 +66,12 @@ func (s *session) command(tx *transaction, d *mixed, rcpt *recipient, line strin
 // attempt, but in maildirs. Addresses come last: they are the answer.
 func (s *session) steps(tx *transaction, d *mixed, rcpt *recipient) (r maildir.Result) {
 	forwards := &smtp.Reply{Code: 551, Enhanced: smtp.EnhancedCode{5, 1, 6}}
-	last := false
+	last, until := false, time.Now().Add(s.conf.CommandTime) // of all: the front waits no longer for a recipient
 	for i := range rcpt.box.Steps {
 		t := &rcpt.box.Steps[i]
 		switch {
 		case t.Kind == alias.Pipe:
-			r.Err, last = s.command(tx, d, rcpt, t.Text, true)
+			r.Err, last = s.command(tx, d, rcpt, t.Text, true, until)
 		case t.Kind == alias.File && strings.HasSuffix(t.Text, "/"):
 			r = s.spoolTo(tx, d, rcpt, filepath.Clean(t.Text))
 		case t.Kind == alias.File:

@@ -2,6 +2,7 @@ package lmtpd
 
 import (
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"postamt/internal/addr"
@@ -22,20 +23,30 @@ func (s *session) forward(to Rcpt, box *Mailbox) (*smtp.Reply, error) {
 		s.srv.Log.Problem(s.id, "forward", err)
 		return nil, smtp.NewReply(451, "4.3.5", "the forward file of this user cannot be used: "+err.Error())
 	}
+	if f != nil {
+		if i := slices.IndexFunc(f.Targets, func(t alias.Target) bool { return t.Kind == alias.Bad }); i >= 0 {
+			// Before anything is done that the file says: it would be done again at each attempt until somebody has mended the line.
+			_, err := standsFor(&f.Targets[i], to.Addr, box)
+			return nil, err
+		}
+	}
 	switch {
-	case f == nil && !named:
-		return nil, nil
-	case f == nil:
-		return nil, goneTarget()
-	case to.Target == smtp.WholeFile:
+	case f != nil && to.Target == smtp.WholeFile:
 		box.Steps = f.Targets
 		return nil, nil
 	case named:
-		t, err := FindTarget(f.Targets, name)
-		if err == nil {
-			box.SetTarget(t)
+		if f != nil {
+			if t, err := FindTarget(f.Targets, name); err == nil {
+				box.SetTarget(t)
+				return nil, nil
+			}
 		}
-		return nil, err
+		// Of what is not there any more the mailbox takes the place: the user has mended his file, and is not to lose what waited for that. Another line
+		// of it may have had the message stored there before.
+		s.tx.params.Suspect = true
+		return nil, nil
+	case f == nil:
+		return nil, nil
 	}
 	r := &smtp.Reply{Code: 551, Enhanced: smtp.EnhancedCode{5, 1, 6}}
 	for i := range f.Targets {
@@ -100,13 +111,9 @@ func FindTarget(list []alias.Target, name string) (alias.Target, error) {
 		}
 	}
 	if n != 1 {
-		return only, goneTarget()
+		return only, smtp.NewReply(550, "5.1.1", "the command or file that this mail was for is not named any more")
 	}
 	return only, nil
-}
-
-func goneTarget() *smtp.Reply {
-	return smtp.NewReply(550, "5.1.1", "the command or file that this mail was for is not named any more")
 }
 
 // SetTarget makes a command or file where the mail goes, instead of the maildir.

@@ -38,7 +38,8 @@ type host struct {
 	trusted bool
 	cancel  context.CancelFunc
 	wg      sync.WaitGroup
-	behind  func() // ends what is behind a front
+	behind  func()            // ends what is behind a front
+	homes   map[string]string // of those users that have a forward file
 }
 
 type users struct{ t *userdb.Table }
@@ -131,8 +132,15 @@ func (h *host) messages(user string) (out [][]byte) {
 	return out
 }
 
-// Check compares the user's newest message with the block; "count USER N" counts.
+// Check compares the user's newest message with the block, or "file USER/NAME" in a home; "count USER N" counts.
 func (h *host) Check(title string, block []string, names transcript.Names) error {
+	if name, ok := strings.CutPrefix(title, "file "); ok {
+		text, err := os.ReadFile(h.dir + "/mail/example.org/" + strings.TrimSpace(name))
+		if err != nil {
+			return err
+		}
+		return names.SameLines(strings.Split(strings.TrimSuffix(string(text), "\n"), "\n"), block)
+	}
 	if user, n, ok := strings.Cut(strings.TrimPrefix(title, "count "), " "); ok {
 		if got := strconv.Itoa(len(h.messages(user))); got != n {
 			return fmt.Errorf("%s has %s messages, want %s", user, got, n)
@@ -157,7 +165,7 @@ func TestTranscripts(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			h := newHost(t, maildir.Options{}, settings(t, s))
+			h := newHost(t, maildir.Options{}, settings(t, s, "one process"))
 			if err := s.Run(h, transcript.Options{}); err != nil {
 				t.Error(err)
 			}
@@ -165,8 +173,8 @@ func TestTranscripts(t *testing.T) {
 	}
 }
 
-// settings does what the head of a transcript says.
-func settings(t *testing.T, s *transcript.Script) func(*host) {
+// settings does what the head of a transcript says. how it is run is "one process" or "front".
+func settings(t *testing.T, s *transcript.Script, how string) func(*host) {
 	return func(h *host) {
 		for _, set := range s.Head {
 			key, value := set.Key, set.Value
@@ -177,6 +185,25 @@ func settings(t *testing.T, s *transcript.Script) func(*host) {
 			switch key {
 			case "trusted":
 				h.trusted = true
+			case "only":
+				if value != how {
+					t.Skip("this is about " + value)
+				}
+			case "forward", "alias": // forward: USER FILE TEXT, alias: NAME TEXT; the text as in Go
+				name, text, _ := strings.Cut(value, " ")
+				file := ""
+				if key == "forward" {
+					file, text, _ = strings.Cut(text, " ")
+				}
+				text, err := strconv.Unquote(text)
+				if err != nil {
+					t.Fatalf("%s: %v", value, err)
+				}
+				if key == "alias" {
+					h.alias(name, text)
+				} else {
+					h.forward(name, file, text)
+				}
 			case "size":
 				h.server.Config.SizeLimit = int64(n)
 			case "recipients":

@@ -61,6 +61,8 @@ func (s *session) acceptMixed(tx *transaction, b *body, d *mixed) {
 		var r maildir.Result
 		if k := d.copies[i]; k >= 0 {
 			r = results[k]
+		} else if silent {
+			continue // it is asked for again, and so not done now
 		} else {
 			s.c.Flush() // a command takes its time
 			r = s.deed(tx, d, rcpt)

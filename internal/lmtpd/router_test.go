@@ -61,11 +61,11 @@ func (b byUser) Mailbox(to Rcpt) (Mailbox, error) {
 func behindFront(serve func(to Rcpt, c net.Conn) bool) func(*host) {
 	return func(h *host) {
 		worker := *h.server
-		worker.Config = Config{Hostname: "worker.example.org"}
+		worker.Config = Config{Hostname: "worker.example.org", Delimiters: worker.Config.Delimiters, CommandTime: worker.Config.CommandTime}
 		h.server.Mailboxes = byUser{h.server.Mailboxes.(*Accounts)}
 		ctx, cancel := context.WithCancel(context.Background())
 		var wg sync.WaitGroup
-		h.server.Router = &Router{Hostname: "front.example.org", Patience: 500 * time.Millisecond, Connect: func(_ context.Context, to Rcpt) (net.Conn, error) {
+		h.server.Router = &Router{Hostname: "front.example.org", Patience: 500 * time.Millisecond, Commands: 20 * time.Second, Connect: func(_ context.Context, to Rcpt) (net.Conn, error) {
 			ours, theirs := socketpair(h.t)
 			wg.Go(func() {
 				defer theirs.Close()
@@ -95,7 +95,7 @@ func TestTranscriptsThroughRouter(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			h := newHost(t, maildir.Options{}, settings(t, s), behindFront(nil))
+			h := newHost(t, maildir.Options{}, settings(t, s, "front"), behindFront(nil))
 			if err := s.Run(h, transcript.Options{}); err != nil {
 				t.Error(err)
 			}

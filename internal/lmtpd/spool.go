@@ -1,6 +1,7 @@
 package lmtpd
 
 import (
+	"bufio"
 	"bytes"
 	"errors"
 	"fmt"
@@ -11,6 +12,7 @@ import (
 // spool is a message in a file without a name, with LF line ends.
 type spool struct {
 	f      *os.File
+	w      *bufio.Writer
 	trace  string
 	size   int64
 	err    error // the first
@@ -23,6 +25,7 @@ func newSpool(binary bool, trace string) *spool {
 	p.f, p.err = os.CreateTemp("", "deliver-")
 	if p.err == nil {
 		p.err = os.Remove(p.f.Name())
+		p.w = bufio.NewWriterSize(p.f, 64<<10)
 	}
 	return p
 }
@@ -55,13 +58,16 @@ func (p *spool) put(b []byte) {
 	if p.err != nil {
 		return
 	}
-	n, err := p.f.Write(b)
+	n, err := p.w.Write(b)
 	p.size += int64(n)
 	p.err = err
 }
 
 // reader is the message with a header above it.
 func (p *spool) reader(header []byte) (*io.SectionReader, error) {
+	if p.err == nil {
+		p.err = p.w.Flush()
+	}
 	if p.err != nil {
 		return nil, fmt.Errorf("spool: %w", p.err)
 	}

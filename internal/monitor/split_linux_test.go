@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"sync"
@@ -129,6 +130,9 @@ func testWorker(link *Link) {
 		idle = time.Minute
 	}
 	link.Serve(idle, time.Second, func(ctx context.Context, s Session) {
+		if link.Role == Runner {
+			fmt.Fprint(s.Conn, "runner, ")
+		}
 		fmt.Fprintf(s.Conn, "uid %d name %q\n", os.Geteuid(), s.Name)
 		in := bufio.NewReader(s.Conn)
 		for {
@@ -163,6 +167,8 @@ func testWorker(link *Link) {
 				fmt.Fprintln(s.Conn, "to finish:", ctx.Err())
 			case "die":
 				os.Exit(1)
+			case "sh":
+				fmt.Fprintln(s.Conn, exec.Command("/bin/sh", "-c", arg).Run())
 			case "garbage":
 				link.sock.send([]byte("garbage"), nil)
 				fmt.Fprintln(s.Conn, "sent")
@@ -231,6 +237,7 @@ func newHost(t *testing.T, text string, tickets Tickets) *host {
 		t.Fatal(err)
 	}
 	users := map[string]Account{"one": {UID: 60001, GID: 60001, Value: "first"}, "uno": {UID: 60001, GID: 60001, Value: "also first"}, "two": {UID: 60002, GID: 60002, Value: "second"},
+		"of one": {UID: 60001, GID: 60001, Value: "first's command", Runs: true}, "of root": {Runs: true}, "of front": {UID: 60000, GID: 60000, Runs: true},
 		"three": {UID: 60003, GID: 60003, Value: "third"}, "root": {UID: 0, GID: 0, Value: ""}, "long": {UID: 60001, GID: 60001, Value: strings.Repeat("v", MaxValue)}}
 	h.run(Options{
 		Program: "test", Front: privilege.Account{UID: 60000, GID: 60000}, MinUID: 100, Workers: 2, Grace: 5 * time.Second,
@@ -416,6 +423,55 @@ func TestWorkerDies(t *testing.T) {
 	}
 	two.say("mailbox two")
 	two.hear("second <nil>")
+}
+
+// A runner is beside the worker of its user: neither is told what the other is for, and neither's death is the other's. What it executes does not inherit that
+// signals are for the monitor.
+func TestRunner(t *testing.T) {
+	h := newHost(t, "", nil)
+	one := h.talk("connect one")
+	one.hear(`uid 60001 name ""`)
+	runner := h.talk("connect of one")
+	runner.hear(`runner, uid 60001 name ""`)
+	h.logged("state=started uid=60001 pid=")
+	h.logged(" role=runner")
+
+	runner.say("mailbox of one")
+	runner.hear("first's command <nil>")
+	runner.say("mailbox one")
+	runner.hear(" not now (the monitor's log says why)")
+	one.say("mailbox of one")
+	one.hear(" not now (the monitor's log says why)")
+	one.say("mailbox one")
+	one.hear("first <nil>")
+	for _, name := range []string{"of root", "of front"} {
+		h.talk("connect " + name).hear("not now (the monitor's log says why)")
+	}
+	for signal, want := range map[string]string{"TERM": "terminated", "INT": "interrupt", "HUP": "hangup", "XFSZ": "file size limit exceeded", "PIPE": "broken pipe"} {
+		runner.say("sh kill -" + signal + " $$; exit 1")
+		runner.hear("signal: " + want)
+	}
+
+	runner.say("die")
+	runner.hear("")
+	h.await("death", func() bool { return strings.Contains(h.log.String(), "state=died uid=60001") })
+	h.talk("connect of one").hear("not now (the monitor's log says why)") // it is given a pause
+	one.say("mailbox one")
+	one.hear("first <nil>")
+	h.talk("connect one").hear(`uid 60001 name ""`)
+	h.await("another runner", func() bool {
+		x := h.talk("connect of one")
+		defer x.close()
+		line, _ := x.r.ReadString('\n')
+		return strings.HasPrefix(line, "runner, uid 60001")
+	})
+	h.stop()
+	if err := <-h.end; err != nil {
+		t.Error(err)
+	}
+	if n := strings.Count(h.log.String(), "state=left"); n != 2 {
+		t.Errorf("%d have left, want the worker and the runner", n)
+	}
 }
 
 func (h *host) await(what string, f func() bool) {

@@ -9,6 +9,7 @@
 //	75, 71, 74            not now                                451 4.3.0
 //	any other, a signal   nobody knows: not now                  451 4.3.0
 //	no end in time        its process group is killed            451 4.3.0
+//	any, but the message could not be read to its end            451 4.3.0
 //	in a .qmail file      0 delivered, 99 delivered and that is all, 100 and the permanent ones of qmail-command(8) never, any other not now
 //
 // An enhanced status code (RFC 3463) at the start of what a command that fails writes takes the place of the exit code's, as with Postfix. Of its output the
@@ -22,8 +23,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -52,11 +55,15 @@ var ErrStop = errors.New("pipe: nothing more is to be done")
 // Run runs the command to its end. The error is nil when it has taken the message, else a *smtp.Reply or ErrStop.
 func (c *Command) Run() error {
 	var out output
+	in := input{from: c.Input}
 	cmd := exec.Cmd{
-		Path: "/bin/sh", Args: []string{"sh", "-c", c.Line}, Dir: c.Dir, Env: c.Env, Stdin: c.Input, Stdout: &out, Stderr: &out,
+		Path: "/bin/sh", Args: []string{"sh", "-c", c.Line}, Dir: c.Dir, Env: c.Env, Stdin: &in, Stdout: &out, Stderr: &out,
 		SysProcAttr: &syscall.SysProcAttr{Setpgid: true}, WaitDelay: lingering,
 	}
 	if err := cmd.Start(); err != nil {
+		if e, ok := errors.AsType[*fs.PathError](err); ok {
+			err = fmt.Errorf("%s: %w", e.Op, e.Err) // the path is nobody's business
+		}
 		return smtp.NewReply(451, "4.3.0", "the command cannot be started: "+err.Error())
 	}
 	killed := make(chan struct{})
@@ -73,6 +80,8 @@ func (c *Command) Run() error {
 	switch {
 	case cmd.ProcessState == nil:
 		return smtp.NewReply(451, "4.3.0", "the command: "+err.Error())
+	case in.failed.Load():
+		return smtp.NewReply(451, "4.3.0", "the message cannot be read")
 	case cmd.ProcessState.Success():
 		// That input was left unread, or output held open, is no failure.
 		return nil
@@ -145,6 +154,20 @@ func qmailCode(code int) (string, bool) {
 		return "5.3.0", true
 	}
 	return "", false
+}
+
+// input knows whether the message could be read: what a command says of half of one counts for nothing.
+type input struct {
+	from   io.Reader
+	failed atomic.Bool
+}
+
+func (i *input) Read(p []byte) (int, error) {
+	n, err := i.from.Read(p)
+	if err != nil && err != io.EOF {
+		i.failed.Store(true)
+	}
+	return n, err
 }
 
 // output keeps the first octets of what is written to it.

@@ -3,10 +3,13 @@ package pipe
 import (
 	"bytes"
 	"errors"
+	"io"
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"testing/iotest"
 	"time"
 
 	"postamt/internal/addr"
@@ -87,7 +90,7 @@ func TestD08_LeavesThings(t *testing.T) {
 		dir := c.Dir
 		t.Cleanup(func() {
 			if pid, err := os.ReadFile(dir + "/child"); err == nil {
-				(&Command{Line: "kill " + string(pid), Dir: "/", Timeout: time.Minute}).Run()
+				(&Command{Line: "kill " + string(pid), Dir: "/", Input: strings.NewReader(""), Timeout: time.Minute}).Run()
 			}
 		})
 	}); got != "550 5.1.1 the command has failed with exit code 67" {
@@ -98,6 +101,38 @@ func TestD08_LeavesThings(t *testing.T) {
 	}
 	if d := time.Since(begun); d > time.Minute {
 		t.Errorf("it took %v", d)
+	}
+}
+
+// What a command says of half a message does not count, whether it is pleased with that or not.
+func TestInputFails(t *testing.T) {
+	for _, line := range []string{"cat >/dev/null", "cat >/dev/null; exit 65"} {
+		got := run(t, line, func(c *Command) {
+			c.Input = io.MultiReader(strings.NewReader("Subject: half\n"), iotest.ErrReader(syscall.EIO))
+		})
+		if got != "451 4.3.0 the message cannot be read" {
+			t.Errorf("%q: %q", line, got)
+		}
+	}
+	if got := run(t, "true", func(c *Command) { c.Dir = "/nonexistent/home/of/bob" }); got != "451 4.3.0 the command cannot be started: fork/exec: no such file or directory" {
+		t.Error(got)
+	}
+}
+
+// Nothing of ours is open in a command, and no signal is ignored.
+func TestCommandInherits(t *testing.T) {
+	f, err := os.Open("pipe.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	if got := run(t, "ls -l /proc/self/fd | grep -q 'pipe[.]go' && exit 67; exit 0", nil); got != "" {
+		t.Errorf("a file of ours is open: %s", got)
+	}
+	for _, s := range []string{"TERM", "INT", "HUP", "XFSZ", "PIPE"} {
+		if got := run(t, "kill -"+s+" $$; exit 67", nil); !strings.HasPrefix(got, "451 4.3.0 the command was ended by a signal") {
+			t.Errorf("SIG%s: %q", s, got)
+		}
 	}
 }
 

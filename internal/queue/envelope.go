@@ -50,7 +50,7 @@ type Rcpt struct {
 type Envelope struct {
 	ID      ID
 	Origin  ID        // the accepted message this one descends from; equals ID when it is one
-	About   ID        // of a report: the message whose recipients it tells of; else ""
+	About   ID        // of a report: the message whose recipients it tells of; of a child's child: the child; else ""
 	Arrived time.Time // UTC, microseconds
 	From    string    // "" is <>
 	Body    string    // "", 7BIT, 8BITMIME, BINARYMIME

@@ -25,7 +25,7 @@ type Destination struct {
 	Next   route.Transport
 	Domain string // for transports by MX; "" otherwise
 	Local  bool   // final delivery, by our own agent
-	Target string // the address whose commands and files are meant, "" for mailboxes: a command that hangs holds up no other
+	Target string // a command or file of an alias, or the user whose commands and files are meant, "" for mailboxes: a command that hangs holds up no other
 }
 
 func (d Destination) String() string {
@@ -108,7 +108,7 @@ func (s *scheduler) maxWindow(d *destination) int {
 	return s.opt().Limits.Window
 }
 
-// commands is how many of one address run at once.
+// commands is how many of one Target run at once.
 const commands = 4
 
 // enqueue hands a job to its destination. It never waits for the network.
@@ -145,10 +145,10 @@ func (s *scheduler) fill(d *destination) {
 	}
 }
 
-// crowded: more than room jobs wait for to. The caller holds the mutex.
+// crowded: more than room jobs wait for to, which may be slow. Mailboxes are not. The caller holds the mutex.
 func (s *scheduler) crowded(to Destination, room int) bool {
 	d := s.dests[to]
-	return !to.Local && d != nil && len(d.jobs) > room && !s.now().Before(d.dead)
+	return (!to.Local || to.Target != "") && d != nil && len(d.jobs) > room && !s.now().Before(d.dead)
 }
 
 func (s *scheduler) isCrowded(to Destination, room int) bool {

@@ -180,6 +180,9 @@ func (e *expansion) children(parent *queue.Rcpt, members []member) (children []*
 		if c == nil {
 			c = &child{Envelope: queue.Envelope{Origin: m.env.Origin, Arrived: m.env.Arrived, From: from, Body: m.env.Body, UTF8: m.env.UTF8, Client: m.env.Client}}
 			c.kind = kind
+			if m.id != m.env.Origin {
+				c.About = m.id
+			}
 			if f.away {
 				c.head = deliveredTo + ": " + parent.Addr + "\r\n"
 			}

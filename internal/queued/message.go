@@ -145,9 +145,9 @@ func (s *Server) attempt(t task) {
 // child the mark itself can be asked for. Of a report it is enough that nothing is being recorded now and that the next
 // attempt is not due: the last one has come to its end.
 func (s *Server) early(m *message) bool {
-	parent, child := m.env.About, false
-	if m.env.Origin != m.id {
-		parent, child = m.env.Origin, true
+	parent, child := m.env.About, m.env.Origin != m.id
+	if child && parent == "" {
+		parent = m.env.Origin
 	}
 	if !m.suspect || parent == "" {
 		return false
@@ -217,9 +217,13 @@ func (s *Server) routeAll(m *message) []placed {
 			*r = result{kind: remote.Perm, reply: refusal(why)}
 			continue
 		}
-		if m.env.Rcpts[i].Target != "" {
+		if target := m.env.Rcpts[i].Target; target != "" && target != smtp.JustMailbox {
 			r.local, r.command = true, true
-			place(Destination{Next: s.opt().LocalTransport, Local: true, Target: m.env.Rcpts[i].Addr}, i)
+			if !strings.HasPrefix(target, smtp.InAlias) {
+				v := tables.ResolveFinal(rcpt)
+				target = v.Mailbox.Key()
+			}
+			place(Destination{Next: s.opt().LocalTransport, Local: true, Target: target}, i)
 			continue
 		}
 		resolve := tables.Resolve
@@ -333,11 +337,11 @@ func (m *message) sendOn(tables *route.Tables) {
 	m.sender = tables.Returns.Rewrite(from)
 }
 
-// transaction is the job in the words of the SMTP client.
-func (j *job) transaction(local bool) *remote.Transaction {
+// transaction is the job in the words of the SMTP client; agent: it is for our own delivery agent.
+func (j *job) transaction(agent bool) *remote.Transaction {
 	e := j.msg.env
 	from, _ := addr.Parse(e.From, true) // "" is the null path
-	if !local && !j.msg.sender.IsNull() {
+	if !agent && !j.msg.sender.IsNull() {
 		from = j.msg.sender
 	}
 	tx := &remote.Transaction{
@@ -346,8 +350,9 @@ func (j *job) transaction(local bool) *remote.Transaction {
 		Open: func() (io.Reader, error) { return j.msg.file.Reader(), nil },
 		// The delivery agent names the maildir file after the message that was accepted, so that two
 		// ways of one message to one mailbox are one copy.
-		QID: string(e.Origin), Arrived: e.Arrived.UnixMicro(), Suspect: j.msg.suspect, Expand: true,
-		Rcpts: make([]remote.Rcpt, len(j.rcpts)),
+		QID: string(e.Origin), Arrived: e.Arrived.UnixMicro(), Suspect: j.msg.suspect,
+		Expand: agent, // another host may have no say in whom we send mail to
+		Rcpts:  make([]remote.Rcpt, len(j.rcpts)),
 	}
 	if len(j.rcpts) == 1 {
 		j.personal(tx)

@@ -46,14 +46,16 @@ type call struct {
 	rcpts   []string
 	body    string
 	suspect bool
+	out     []remote.Outcome
 }
 
 // courier answers each recipient with what script says.
 type courier struct {
 	mu     sync.Mutex
 	script func(to Destination, rcpt string) remote.Outcome
-	before func(to Destination)                            // called at the start of each transaction, by its goroutine
-	hang   func(ctx context.Context, to Destination) error // likewise; an error is the outcome
+	answer func(to Destination, r remote.Rcpt) remote.Outcome // not nil: in place of script
+	before func(to Destination)                               // called at the start of each transaction, by its goroutine
+	hang   func(ctx context.Context, to Destination) error    // likewise; an error is the outcome
 	calls  []call
 }
 
@@ -78,8 +80,13 @@ func (c *courier) Deliver(ctx context.Context, to Destination, tx *remote.Transa
 	defer c.mu.Unlock()
 	for i, rcpt := range tx.Rcpts {
 		k.rcpts = append(k.rcpts, rcpt.Addr.String())
-		out[i] = c.script(to, rcpt.Addr.String())
+		if c.answer != nil {
+			out[i] = c.answer(to, rcpt)
+		} else {
+			out[i] = c.script(to, rcpt.Addr.String())
+		}
 	}
+	k.out = out
 	c.calls = append(c.calls, k)
 	return out
 }

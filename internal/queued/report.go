@@ -9,6 +9,7 @@ import (
 	"postamt/internal/dsn"
 	"postamt/internal/queue"
 	"postamt/internal/remote"
+	"postamt/internal/smtp"
 )
 
 // report queues what the sender is to be told of this attempt: one report of the recipients that failed,
@@ -76,6 +77,10 @@ func about(rcpt *queue.Rcpt, r *result, action dsn.Action, now time.Time) dsn.Re
 		if strings.HasPrefix(r.host, "/") {
 			// The log has the path of the socket; the sender has nothing to do with it.
 			d.Diagnostic = strings.ReplaceAll(d.Diagnostic, r.host, "the mailbox server")
+		}
+		if r.local && r.reply.Enhanced == (smtp.EnhancedCode{4, 3, 5}) {
+			// Likewise what is wrong with the recipient's forward file or home, and where these are.
+			d.Diagnostic = "451 4.3.5 the mailbox is not set up as it should be"
 		}
 	}
 	return d

@@ -342,6 +342,59 @@ func TestAdmit(t *testing.T) {
 	}
 }
 
+// backwards is a Returns: "BACK=domain=local" at host.example is who that says, and "BACK=bad" nobody.
+type backwards struct{}
+
+func (backwards) Rewrite(sender addr.Mailbox) addr.Mailbox { return sender }
+
+func (backwards) Return(local, domain string) (addr.Mailbox, bool, error) {
+	rest, ok := strings.CutPrefix(local, "BACK=")
+	if !ok || domain != "host.example" {
+		return addr.Mailbox{}, false, nil
+	}
+	d, l, ok := strings.Cut(rest, "=")
+	if !ok {
+		return addr.Mailbox{}, false, errors.New("a wrong hash")
+	}
+	return addr.Mailbox{Local: l, Domain: d}, true, nil
+}
+
+// An address that Returns has made is taken from strangers, and leads to one who is not looked up as it; nobody's alias or mailbox stands before it. What only
+// looks like one is refused.
+func TestReturns(t *testing.T) {
+	w := world(t, "back=remote.example=x: alice\nlist: BACK=remote.example=x@host.example, alice\ntwo: BACK=remote.example=x, BACK=remote.example=y, postmaster", "@host.example: alice", "")
+	w.Returns = backwards{}
+	for a, want := range map[string]string{
+		"BACK=remote.example=x@host.example":     "x@remote.example",
+		"BACK=remote.example=x+tag@HOST.example": "x+tag@remote.example",
+		"BACK=host.example=bob+t@host.example":   "bob+t@host.example tag=t",
+		"two@host.example":                       "x@remote.example, y@remote.example, alice@host.example",
+		"BACK=bad@host.example":                  "error 550 5.1.1 a wrong hash",
+		"list@host.example":                      "x@remote.example, alice@host.example",
+		"BACK=remote.example=x@remote.example":   "BACK=remote.example=x@remote.example",
+		"back=@host.example":                     "alice@host.example",
+	} {
+		x, err := w.Expand(mbox(t, a), Limits{20, 1000})
+		if got := ends(x, err); got != want {
+			t.Errorf("%s: %s, want %s", a, got, want)
+		}
+	}
+	for a, want := range map[string]string{"BACK=remote.example=x@host.example": "", "BACK=bad@host.example": "550 5.1.1 a wrong hash",
+		"BACK=remote.example=x@remote.example": "550 5.7.1 relaying denied"} {
+		got := ""
+		if _, r := w.Accept(mbox(t, a), Limits{20, 1000}, false); r != nil {
+			got = r.Error()
+		}
+		if got != want {
+			t.Errorf("a stranger who sends to %s is told %q", a, got)
+		}
+	}
+	// A child names what it stood for, to the end.
+	if v := w.ResolveFinal(mbox(t, "BACK=remote.example=x@host.example")); v.Kind == Alias && v.Source == returned {
+		t.Errorf("as an end: %s", describe(v))
+	}
+}
+
 func TestReplyText(t *testing.T) {
 	for _, tt := range []struct{ text, want string }{
 		{"", "550 5.1.1 words"},

@@ -44,6 +44,7 @@ func TestParseMail(t *testing.T) {
 		{"FROM:<a@b> RET=hdrs ENVID=QQ+2B314+20x", "a@b", MailParams{Size: -1, Ret: "HDRS", EnvID: "QQ+314 x"}, 0},
 		{"FROM:<a@b> AUTH=<>", "a@b", MailParams{Size: -1, Auth: "<>"}, 0},
 		{"FROM:<a@b> AUTH=e+3Dmc2@example.com", "a@b", MailParams{Size: -1, Auth: "e=mc2@example.com"}, 0},
+		{"FROM:<a@b> xexpand XQID=a", "a@b", MailParams{Size: -1, QID: "a", Expand: true}, 0},
 		{"FROM:<a@b> XQID=0h2mc9x4rvk3t7w1qz8e XARRIVED=1764000000123456 XSUSPECT", "a@b", MailParams{Size: -1, QID: "0h2mc9x4rvk3t7w1qz8e", Arrived: 1764000000123456, Suspect: true}, 0},
 		{"FROM:<j\u00f6rg@b> SMTPUTF8", "j\u00f6rg@b", MailParams{Size: -1, UTF8: true}, 0},
 		{"FROM:<a@b> SMTPUTF8", "a@b", MailParams{Size: -1, UTF8: true}, 0},
@@ -85,6 +86,8 @@ func TestParseMail(t *testing.T) {
 		{"FROM:<a@b> SMTPUTF8=1", "", none, 501},
 		{"FROM:<a@b> SMTPUTF8=", "", none, 501},
 		{"FROM:<a@b> XSUSPECT=1", "", none, 501},
+		{"FROM:<a@b> XEXPAND=1", "", none, 501},
+		{"FROM:<a@b> XEXPAND XEXPAND", "", none, 501},
 		{"FROM:<a@b> RET=ALL", "", none, 501},
 		{"FROM:<a@b> ENVID=a=b", "", none, 501},
 		{"FROM:<a@b> ENVID=+0A", "", none, 501}, // a header line in the report
@@ -124,7 +127,7 @@ func TestParseMail(t *testing.T) {
 
 // What is not on offer is 555, each by itself.
 func TestS18_NotOffered(t *testing.T) {
-	for _, p := range []string{"SIZE=1", "BODY=7BIT", "BODY=8BITMIME", "SMTPUTF8", "RET=FULL", "ENVID=x", "XQID=a", "XARRIVED=1", "XSUSPECT"} {
+	for _, p := range []string{"SIZE=1", "BODY=7BIT", "BODY=8BITMIME", "SMTPUTF8", "RET=FULL", "ENVID=x", "XQID=a", "XARRIVED=1", "XSUSPECT", "XEXPAND"} {
 		if _, _, err := ParseMail("FROM:<a@b> "+p, Extensions{}); code(t, err) != 555 {
 			t.Errorf("%s: %v", p, err)
 		}

@@ -18,7 +18,7 @@ type returns struct {
 }
 
 func openSRS(path, domain string, now func() time.Time) (route.Returns, error) {
-	text, info, err := read(path, 64<<10, 0o022)
+	text, info, err := read(path, 1<<20, 0o022)
 	if err != nil {
 		return nil, err
 	}
