@@ -2,7 +2,6 @@ package imapd
 
 import (
 	"context"
-	"errors"
 
 	"postamt/internal/imap"
 	"postamt/internal/mailbox"
@@ -96,4 +95,4 @@ type connError struct{ error }
 
 func (e connError) Unwrap() error { return e.error }
 
-var errGone = connError{errors.New("imapd: the connection is lost")}
+var errGone = connError{errLost}
