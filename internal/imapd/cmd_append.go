@@ -1,6 +1,7 @@
 package imapd
 
 import (
+	"cmp"
 	"context"
 
 	"postamt/internal/imap"
@@ -26,6 +27,9 @@ func (u *user) cmdAppend(_ imap.Command, d *imap.Decoder) error {
 		s, err := u.stage(d, to, rights, func(octets int64) error {
 			if size = octets; u.beyond(uint64(len(staged)) + 1) {
 				return u.refuseLimited()
+			}
+			if len(staged) == cmp.Or(u.conf.appendMost, appendMost) {
+				return imap.No(imap.LimitReached, "too many messages at once")
 			}
 			return to.Room(total+octets, int64(len(staged))+1)
 		})
@@ -87,6 +91,9 @@ func (u *user) stage(d *imap.Decoder, to *mailbox.Mailbox, rights maildir.Rights
 	d.AppendEnd(m)
 	return s, d.Err()
 }
+
+// appendMost is how many messages one APPEND can have: each is a file and some memory until all are there.
+const appendMost = 10_000
 
 var errEmpty = imap.No("", "a message of no octets")
 
