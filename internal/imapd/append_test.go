@@ -38,3 +38,17 @@ func TestI19_OverQuota(t *testing.T) {
 		t.Errorf("a literal was asked for in %q", out)
 	}
 }
+
+// RFC 3502: so many messages at once, and then none of them; the next one is not asked for.
+func TestAppendMost(t *testing.T) {
+	conf := testConfig()
+	conf.appendMost = 2
+	c := newRude(t, conf)
+	c.say(t, enter+"a2 APPEND INBOX {4+}\r\nA: b {4+}\r\nA: b {4}\r\n", "a2 NO [LIMIT] ")
+	c.say(t, "a3 APPEND INBOX {4+}\r\nA: b {4+}\r\nA: b {4+}\r\nA: b {4+}\r\nA: b\r\n", "a3 NO [LIMIT] ")
+	if files, err := os.ReadDir(filepath.Join(c.dir, "tmp")); err != nil || len(files) > 0 {
+		t.Error(files, err)
+	}
+	c.say(t, "a4 APPEND INBOX {4+}\r\nA: b {4+}\r\nA: b\r\n", "a4 OK [APPENDUID ")
+	c.say(t, "a5 STATUS INBOX (MESSAGES)\r\n", "* STATUS INBOX (MESSAGES 2)")
+}

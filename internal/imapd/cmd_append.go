@@ -1,8 +1,8 @@
 package imapd
 
 import (
+	"cmp"
 	"context"
-	"errors"
 
 	"postamt/internal/imap"
 	"postamt/internal/mailbox"
@@ -27,6 +27,9 @@ func (u *user) cmdAppend(_ imap.Command, d *imap.Decoder) error {
 		s, err := u.stage(d, to, rights, func(octets int64) error {
 			if size = octets; u.beyond(uint64(len(staged)) + 1) {
 				return u.refuseLimited()
+			}
+			if len(staged) == cmp.Or(u.conf.appendMost, appendMost) {
+				return imap.No(imap.LimitReached, "too many messages at once")
 			}
 			return to.Room(total+octets, int64(len(staged))+1)
 		})
@@ -89,6 +92,9 @@ func (u *user) stage(d *imap.Decoder, to *mailbox.Mailbox, rights maildir.Rights
 	return s, d.Err()
 }
 
+// appendMost is how many messages one APPEND can have: each is a file and some memory until all are there.
+const appendMost = 10_000
+
 var errEmpty = imap.No("", "a message of no octets")
 
 // connError is an error of the connection, which ends with it.
@@ -96,4 +102,4 @@ type connError struct{ error }
 
 func (e connError) Unwrap() error { return e.error }
 
-var errGone = connError{errors.New("imapd: the connection is lost")}
+var errGone = connError{errLost}

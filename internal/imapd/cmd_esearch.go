@@ -125,7 +125,7 @@ func (u *user) resultIn(cmd imap.Command, r imap.SearchReturn, q *query) {
 	b := imap.AppendString(append(u.buf[:0], "* ESEARCH (TAG "...), cmd.Tag, u.c.Mode)
 	b = imap.AppendMailbox(append(b, " MAILBOX "...), q.v.name, u.c.Mode)
 	b = append(imap.AppendNumber(append(b, " UIDVALIDITY "...), uint64(q.v.validity)), ") UID"...)
-	u.extendedResult(b, r, q, q.matches)
+	u.extendedResult(b, r, q, q.matches, q.matches)
 }
 
 // namesOf are the mailboxes that filters mean, but for the selected one, each once, in the order of LIST.

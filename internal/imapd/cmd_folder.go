@@ -72,6 +72,9 @@ var (
 	errSharedUse  = imap.No(imap.UseAttr, "a shared mailbox has no special use")
 )
 
+// isSharedRoot says whether a place is the maildir of a shared mailbox; its name is not "", which is none.
+func isSharedRoot(p mailbox.Place, name string) bool { return p.Shared != "" && p.Shared == name }
+
 // newPlace is where a mailbox could be that is not there yet. Shared ones that the user may not see are for him where he may make none.
 func (u *user) newPlace(name string) (mailbox.Place, error) {
 	p, err := u.namespaces.At(name)
@@ -89,7 +92,7 @@ func (u *user) newPlace(name string) (mailbox.Place, error) {
 	switch {
 	case err == nil && there:
 		err = imap.No(imap.AlreadyExists, "there is a mailbox of that name")
-	case strings.Count(name, ".") < 2 && (p.Shared == name || errors.Is(err, maildir.ErrNoFolder)):
+	case strings.Count(name, ".") < 2 && (isSharedRoot(p, name) || errors.Is(err, maildir.ErrNoFolder)):
 		err = errSharedRoot
 	case errors.Is(err, maildir.ErrNoFolder):
 		err = noPerm(maildir.CreateBelow)
@@ -107,7 +110,7 @@ func (u *user) cmdDelete(_ imap.Command, d *imap.Decoder) error {
 		return imap.No(imap.Cannot, "INBOX cannot be deleted")
 	}
 	p, err := u.need(name, maildir.DeleteFolder)
-	if err == nil && p.Shared == name {
+	if err == nil && isSharedRoot(p, name) {
 		err = errSharedRoot
 	}
 	if err == nil {
@@ -181,7 +184,7 @@ func (u *user) mayRename(from, to string) (p mailbox.Place, new string, err erro
 	if p, err = u.namespaces.At(from); err != nil {
 		return p, "", err
 	}
-	if p.Shared == from {
+	if isSharedRoot(p, from) {
 		return p, "", errSharedRoot
 	}
 	if err := u.mayDelete(p); err != nil {

@@ -83,7 +83,7 @@ func (u *user) selectedBy(l imap.List, all []entry, e *entry) bool {
 	}
 	if l.Select&imap.ListRecursiveMatch != 0 {
 		for i := range all {
-			if c := &all[i]; strings.HasPrefix(c.name, e.name+".") && wanted(c) && !matchesAny(l, c.name) {
+			if c := &all[i]; isBelow(c.name, e.name) && wanted(c) && !matchesAny(l, c.name) {
 				e.childInfo = true
 				return true
 			}
@@ -108,7 +108,7 @@ func (u *user) cmdLsub(_ imap.Command, d *imap.Decoder) error {
 			continue
 		}
 		below := slices.ContainsFunc(all, func(c entry) bool {
-			return c.subscribed && strings.HasPrefix(c.name, e.name+".") && !matchesAny(l, c.name)
+			return c.subscribed && isBelow(c.name, e.name) && !matchesAny(l, c.name)
 		})
 		if e.subscribed || below {
 			u.writeEntry("LSUB", &entry{name: e.name, there: e.subscribed, children: e.children}, false)
@@ -141,7 +141,7 @@ func (u *user) entries(subscribed bool) ([]entry, error) {
 		e := get(f.Name)
 		e.there, e.uses, e.place, e.dir = true, f.Uses, f.Place, f.Dir
 		for at := strings.LastIndexByte(f.Name, '.'); at > 0; at = strings.LastIndexByte(f.Name[:at], '.') {
-			get(f.Name[:at]).children = true
+			get(level(f.Name[:at])).children = true
 		}
 	}
 	for _, name := range subs {
@@ -150,7 +150,7 @@ func (u *user) entries(subscribed bool) ([]entry, error) {
 		} else if subscribed {
 			get(name).subscribed = true
 			for at := strings.LastIndexByte(name, '.'); at > 0; at = strings.LastIndexByte(name[:at], '.') {
-				get(name[:at])
+				get(level(name[:at]))
 			}
 		}
 	}
@@ -170,6 +170,18 @@ func (u *user) entries(subscribed bool) ([]entry, error) {
 		return strings.Compare(a.name, b.name)
 	})
 	return list, nil
+}
+
+// level is the name of a level above mailboxes: INBOX in any case is INBOX (RFC 9051 section 9), and a client that is told of another "inbox" has to take it for that one.
+func level(name string) string {
+	if strings.EqualFold(name, maildir.Inbox) {
+		return maildir.Inbox
+	}
+	return name
+}
+
+func isBelow(name, above string) bool {
+	return len(name) > len(above) && name[len(above)] == '.' && level(name[:len(above)]) == above
 }
 
 // writeEntry sends one LIST or LSUB response. RFC 9051 section 7.3.1: the attributes; subscribed: \Subscribed among them.
@@ -227,9 +239,13 @@ func matchesAny(l imap.List, name string) bool {
 	return slices.ContainsFunc(l.Patterns, func(p string) bool { return matches(l.Reference+p, name) })
 }
 
-// matches says whether a name is one of a pattern: "*" is anything, "%" anything without a delimiter. INBOX is of any case (RFC 9051 section 6.3.9). A "*" that was passed is never
-// taken back, and a "%" only up to the next delimiter, so time is at most that of pattern times name.
+// matches says whether a name is one of a pattern: "*" is anything, "%" anything without a delimiter. INBOX is of any case (RFC 9051 section 6.3.9), as a level too. A "*" that was
+// passed is never taken back, and a "%" only up to the next delimiter, so time is at most that of pattern times name.
 func matches(pattern, name string) bool {
+	anyCase := 0
+	if name == maildir.Inbox || isBelow(name, maildir.Inbox) {
+		anyCase = len(maildir.Inbox)
+	}
 	p, n := 0, 0
 	star, starAt, level, levelAt := -1, 0, -1, 0
 	for n < len(name) || p < len(pattern) {
@@ -240,7 +256,7 @@ func matches(pattern, name string) bool {
 		case p < len(pattern) && pattern[p] == '%':
 			level, levelAt = p, n
 			p++
-		case p < len(pattern) && n < len(name) && (pattern[p] == name[n] || name == maildir.Inbox && pattern[p]&^0x20 == name[n]):
+		case p < len(pattern) && n < len(name) && (pattern[p] == name[n] || n < anyCase && pattern[p]&^0x20 == name[n]&^0x20):
 			p++
 			n++
 		case level >= 0 && levelAt < len(name) && name[levelAt] != '.':

@@ -84,7 +84,7 @@ func (u *user) found(cmd imap.Command, r imap.SearchReturn, q *query, uids []uin
 	if cmd.UID {
 		b = append(b, " UID"...)
 	}
-	u.extendedResult(b, r, q, u.numbers(uids, cmd.UID))
+	u.extendedResult(b, r, q, uids, u.numbers(uids, cmd.UID))
 }
 
 // silent: RFC 5182 section 2.4, of SAVE alone nothing is said.
@@ -104,15 +104,16 @@ func (u *user) plainResult(cmd imap.Command, q *query, uids []uint32) {
 	u.send(append(b, crlf...))
 }
 
-// extendedResult ends an ESEARCH response (RFC 9051 section 7.3.4).
-func (u *user) extendedResult(b []byte, r imap.SearchReturn, q *query, numbers []uint32) {
+// extendedResult ends an ESEARCH response (RFC 9051 section 7.3.4) with UIDs in their order, as the numbers that they have there. MIN and MAX are the ends of that order
+// (RFC 5267 section 3.1).
+func (u *user) extendedResult(b []byte, r imap.SearchReturn, q *query, uids, numbers []uint32) {
 	n := len(numbers)
 	if n > 0 {
 		if r.Min {
-			b = imap.AppendNumber(append(b, " MIN "...), uint64(slices.Min(numbers)))
+			b = imap.AppendNumber(append(b, " MIN "...), uint64(numbers[0]))
 		}
 		if r.Max {
-			b = imap.AppendNumber(append(b, " MAX "...), uint64(slices.Max(numbers)))
+			b = imap.AppendNumber(append(b, " MAX "...), uint64(numbers[n-1]))
 		}
 		if r.All {
 			b = imap.AppendNumbers(append(b, " ALL "...), numbers)
@@ -131,23 +132,24 @@ func (u *user) extendedResult(b []byte, r imap.SearchReturn, q *query, numbers [
 		}
 	}
 	if q.modseq && n > 0 {
-		b = imap.AppendNumber(append(b, " MODSEQ "...), q.highestOf(r))
+		b = imap.AppendNumber(append(b, " MODSEQ "...), q.highestOf(r, uids))
 	}
 	u.send(append(b, crlf...))
 }
 
 // highestOf is the highest mod-sequence of what is returned: with MIN and MAX alone, of these (RFC 4731 section 3.2).
-func (q *query) highestOf(r imap.SearchReturn) (n uint64) {
+func (q *query) highestOf(r imap.SearchReturn, uids []uint32) (n uint64) {
 	if r.All || r.Count || r.Partial != nil {
 		return q.highest
 	}
 	var ends []uint32
 	if r.Min {
-		ends = append(ends, q.matches[0])
+		ends = append(ends, uids[0])
 	}
 	if r.Max {
-		ends = append(ends, q.matches[len(q.matches)-1])
+		ends = append(ends, uids[len(uids)-1])
 	}
+	slices.Sort(ends)
 	q.v.box.Each(ends, func(_ int, m *mailbox.Message) bool {
 		n = max(n, m.ModSeq)
 		return true
@@ -157,20 +159,19 @@ func (q *query) highestOf(r imap.SearchReturn) (n uint64) {
 
 // save keeps a result for "$": all of it, or what MIN, MAX and PARTIAL leave (RFC 5182 section 2.4, RFC 9394 section 3.2).
 func (u *user) save(r imap.SearchReturn, uids []uint32) {
-	sorted := slices.Sorted(slices.Values(uids))
-	switch n := len(sorted); {
+	switch n := len(uids); {
 	case r.All || r.Count || n == 0:
 	case r.Partial != nil:
 		from, to := r.Partial.Of(n)
-		sorted = sorted[from:to]
+		uids = uids[from:to]
 	case r.Min && r.Max:
-		sorted = slices.Compact([]uint32{sorted[0], sorted[n-1]})
+		uids = []uint32{uids[0], uids[n-1]}
 	case r.Min:
-		sorted = sorted[:1]
+		uids = uids[:1]
 	case r.Max:
-		sorted = sorted[n-1:]
+		uids = uids[n-1:]
 	}
-	u.saved = sorted
+	u.saved = slices.Compact(slices.Sorted(slices.Values(uids)))
 }
 
 // progressTime is the time after which a client is told that a command still goes on (RFC 9585 section 4).

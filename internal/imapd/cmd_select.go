@@ -193,9 +193,7 @@ func (u *user) unselect() {
 		u.srv.Log.Problem(u.id, "close mailbox", err)
 	}
 	u.view, u.saved, u.contexts = nil, nil, nil
-	if u.qresync || u.rev2 { // RFC 9051 section 6.3.2, RFC 7162 section 3.2.11
-		u.say(imap.OK(imap.Closed, "the mailbox that was selected is closed"))
-	}
+	u.say(imap.OK(imap.Closed, "the mailbox that was selected is closed")) // RFC 7162 section 3.2.11: to every client, whatever he has enabled
 }
 
 // RFC 9051 section 6.4.1: "CLOSE". What is marked as deleted goes, without a word about it.

@@ -124,16 +124,19 @@ func (u *user) cmdEnable(_ imap.Command, d *imap.Decoder) error {
 	}
 	b := append(u.buf[:0], "* ENABLED"...)
 	for i, name := range names {
-		if !slices.Contains(names[:i], name) && u.enable(name) {
-			b = append(append(b, ' '), name...)
+		if slices.Contains(names[:i], name) {
+			continue
+		}
+		if announced := u.enable(name); announced != "" {
+			b = append(append(b, ' '), announced...)
 		}
 	}
 	u.send(append(b, crlf...))
 	return nil
 }
 
-// enable turns an extension on; false: it is none that can be.
-func (u *user) enable(name string) bool {
+// enable turns an extension on, and returns its name as it is announced, for clients that look for it so; "": it is none that can be.
+func (u *user) enable(name string) string {
 	switch name {
 	case "CONDSTORE":
 		u.enableCondstore()
@@ -146,12 +149,13 @@ func (u *user) enable(name string) bool {
 	case "IMAP4REV2":
 		u.rev2 = true
 		u.c.Mode |= imap.UTF8
+		return "IMAP4rev2"
 	case "UIDONLY":
 		u.uidOnly = true
 	default:
-		return false
+		return ""
 	}
-	return true
+	return name
 }
 
 // enableCondstore is what a CONDSTORE enabling command does (RFC 7162 section 3.1): the first one, with a mailbox selected, has HIGHESTMODSEQ told.

@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"postamt/internal/maillog"
 )
 
 // rude is a client on a socket, whose session ends when it has been rude.
@@ -23,6 +25,11 @@ type rude struct {
 
 func newRude(t *testing.T, conf *Config) *rude {
 	t.Helper()
+	return rudeTo(t, NewServer(conf))
+}
+
+func rudeTo(t *testing.T, s *Server) *rude {
+	t.Helper()
 	ours, theirs, err := socketpair()
 	if err != nil {
 		t.Fatal(err)
@@ -32,7 +39,6 @@ func newRude(t *testing.T, conf *Config) *rude {
 	open := openAt(t, dir)
 	c := &rude{Conn: theirs, in: bufio.NewReader(theirs), done: make(chan struct{}), dir: dir}
 	theirs.SetDeadline(time.Now().Add(30 * time.Second))
-	s := NewServer(conf)
 	go func() {
 		defer close(c.done)
 		defer ours.Close()
@@ -115,5 +121,31 @@ func TestI18_Leaves(t *testing.T) {
 				t.Errorf("%q: in %s are %v, %v", last, dir, files, err)
 			}
 		}
+	}
+}
+
+// I27: a search whose client has left is not gone on with, and that is no problem of the server's.
+func TestI27_Leaves(t *testing.T) {
+	const messages = 2000
+	conf := testConfig()
+	conf.progressTime = time.Nanosecond
+	s := NewServer(conf)
+	var log bytes.Buffer
+	s.Log = maillog.New(&log, "imapd")
+	c := rudeTo(t, s)
+	if err := os.MkdirAll(filepath.Join(c.dir, "cur"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for i := range messages {
+		if err := os.WriteFile(filepath.Join(c.dir, "cur", fmt.Sprintf("1.x%d.localhost:2,S", i)), []byte("Subject: s\n\nHello\n"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	c.say(t, enter+"a2 SELECT INBOX\r\na3 SEARCH BODY x\r\n", "* OK [INPROGRESS (\"a3\" ")
+	c.Close()
+	c.ended(t)
+	s.Log.Close()
+	if l := log.String(); !strings.Contains(l, ": mailbox why=lost ") || strings.Contains(l, " problem ") {
+		t.Error(l)
 	}
 }

@@ -48,7 +48,9 @@ type Config struct {
 	login.Gate               // of Authorize
 	Auth       Authenticator // of Authorize
 
-	writeTime, progressTime time.Duration // in the place of the constants
+	// In the place of the constants:
+	writeTime, progressTime time.Duration
+	appendMost              int
 }
 
 // Authenticator logs clients in: a *login.Server, which says more. It is used by many sessions at once.

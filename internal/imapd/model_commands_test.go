@@ -38,10 +38,7 @@ func (m *model) selectFolder(c *client, f *modelFolder, plain bool) {
 	if readOnly {
 		command = "EXAMINE"
 	}
-	s := &selecting{folder: f, closed: c.folder == nil || !c.qresync && !c.rev2}
-	if c.folder != nil && s.closed {
-		c.leave()
-	}
+	s := &selecting{folder: f, closed: c.folder == nil}
 	f.settle()
 	f.looked()
 	k, known := c.caches[f.name]

@@ -26,6 +26,10 @@ func TestInProgress(t *testing.T) {
 		if i < 0 || !strings.Contains(told[i], " 1000)]") || !strings.Contains(told[i], `("t`) {
 			t.Errorf("%s: %q", command, told)
 		}
+		// Each few messages that have to be read are a time to tell it, and to see that the client has gone.
+		if strings.Contains(told[i], "1000 1000") {
+			t.Errorf("%s: first told at its end: %q", command, told)
+		}
 	}
 }
 

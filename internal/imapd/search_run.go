@@ -222,7 +222,7 @@ func (r *run) read() error {
 			return err
 		}
 	}
-	return nil
+	return r.progress(r.done) // where each message is a file to be read, a step of them may take minutes
 }
 
 func (q *query) readOne(x *candidate) answer {

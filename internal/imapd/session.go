@@ -106,7 +106,7 @@ func (s *session) lost(err error) {
 		s.bye("limit", imap.TooBig, "the command is too long")
 	case errors.Is(err, inflate.ErrCorrupt):
 		s.bye("protocol", "", "this is not DEFLATE")
-	case lineio.Ended(err), errors.Is(err, inflate.ErrEnd):
+	case lineio.Ended(err), errors.Is(err, inflate.ErrEnd), errors.Is(err, errLost):
 		s.close("lost")
 	case s.c.TLS() != nil && !errors.As(err, new(syscall.Errno)):
 		// An alert of the client's, or records that are none: nothing that anybody here could mend.
