@@ -359,6 +359,33 @@ func (backwards) Return(local, domain string) (addr.Mailbox, bool, error) {
 	return addr.Mailbox{Local: l, Domain: d}, true, nil
 }
 
+func (backwards) Token(address, member addr.Mailbox) string {
+	return "t" + address.Local + member.Local
+}
+
+// The tag of an address that ends in "-unsubscribe" is one that we have made, or mail to it is refused.
+func TestUnsubscribe(t *testing.T) {
+	w := world(t, "l-unsubscribe: bob\nl: alice\n", "", "")
+	for a, want := range map[string]string{
+		"l-unsubscribe@host.example": "", "L-Unsubscribe+x=remote.example=TL-unsubscribeX@host.example": "", "l-unsubscribe+x@host.example": "",
+		"l+x=remote.example=y@host.example":             "",
+		"l-unsubscribe+x=remote.example=y@host.example": "550 5.7.1", "l-unsubscribe+=@host.example": "550 5.7.1", "l-unsubscribe+x=tl-unsubscribex@host.example": "550 5.7.1",
+	} {
+		w.Returns = backwards{}
+		got := ""
+		if _, r := w.Accept(mbox(t, a), limits, false); r != nil {
+			got = r.Error()
+		}
+		if !strings.HasPrefix(got, want) || want == "" && got != "" {
+			t.Errorf("%s: %q, want %q", a, got, want)
+		}
+		w.Returns = nil
+		if _, r := w.Accept(mbox(t, a), limits, false); r != nil {
+			t.Errorf("%s, without keys: %v", a, r)
+		}
+	}
+}
+
 // An address that Returns has made is taken from strangers, and leads to one who is not looked up as it; nobody's alias or mailbox stands before it. What only
 // looks like one is refused.
 func TestReturns(t *testing.T) {
@@ -374,7 +401,7 @@ func TestReturns(t *testing.T) {
 		"BACK=remote.example=x@remote.example":   "BACK=remote.example=x@remote.example",
 		"back=@host.example":                     "alice@host.example",
 	} {
-		x, err := w.Expand(mbox(t, a), Limits{20, 1000})
+		x, err := w.Expand(mbox(t, a), Limits{Depth: 20, Count: 1000})
 		if got := ends(x, err); got != want {
 			t.Errorf("%s: %s, want %s", a, got, want)
 		}
@@ -382,7 +409,7 @@ func TestReturns(t *testing.T) {
 	for a, want := range map[string]string{"BACK=remote.example=x@host.example": "", "BACK=bad@host.example": "550 5.1.1 a wrong hash",
 		"BACK=remote.example=x@remote.example": "550 5.7.1 relaying denied"} {
 		got := ""
-		if _, r := w.Accept(mbox(t, a), Limits{20, 1000}, false); r != nil {
+		if _, r := w.Accept(mbox(t, a), Limits{Depth: 20, Count: 1000}, false); r != nil {
 			got = r.Error()
 		}
 		if got != want {
