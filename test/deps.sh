@@ -35,6 +35,7 @@ mpop         mpop
 getmail      getmail6
 cdb          tinycdb
 mandoc       mandoc
+ps           procps
 socat        socat
 strace       strace
 nc           netcat-openbsd
@@ -101,6 +102,9 @@ if [ -z "${DEPS:-}" ]; then
 	fi
 
 	# git send-email logs in with these.
+	if ! ls /usr/share/perl5/Mail/SRS.pm >/dev/null 2>&1; then
+		missing_commands="$missing_commands perl(Mail::SRS)" missing_packages="$missing_packages libmail-srs-perl"
+	fi
 	if ! ls /usr/share/perl5/Authen/SASL.pm /usr/share/perl5/Mail/Address.pm >/dev/null 2>&1; then
 		missing_commands="$missing_commands perl(Authen::SASL,Mail::Address)" missing_packages="$missing_packages libauthen-sasl-perl libmailtools-perl"
 	fi

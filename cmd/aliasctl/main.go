@@ -37,7 +37,8 @@ const usage = `usage: aliasctl [-0 | --json] [-C file] verb
   build [aliasfile ...]  convert format [file]
        aliasctl [-n] [-C file | -f aliasfile] verb
   add key target ...     remove key [target ...]
-  rename key newkey`
+  rename key newkey      subscribe list address ...
+  unsubscribe list [address ...]`
 
 var errUsage = errors.New(usage)
 
@@ -77,7 +78,8 @@ func run(args []string) int {
 	err := flags.Parse(args)
 	verbs := map[string]verb{"check": {run: check}, "expand": {run: expand, args: true}, "who": {run: who, args: true}, "list": {run: list}, "get": {run: get, args: true}, "diff": {run: diff, args: true},
 		"build": {run: build, args: true, bare: true}, "convert": {run: convert, args: true, bare: true},
-		"add": {run: add, args: true, edit: true}, "remove": {run: remove, args: true, edit: true}, "rename": {run: rename, args: true, edit: true}}
+		"add": {run: add, args: true, edit: true}, "remove": {run: remove, args: true, edit: true}, "rename": {run: rename, args: true, edit: true},
+		"subscribe": {run: subscribe, args: true, edit: true, bare: true}, "unsubscribe": {run: unsubscribe, args: true, edit: true, bare: true}}
 	v, known := verbs[flags.Arg(0)]
 	if err != nil || !known || flags.NArg() > 1 && !v.args || *null && *asJSON || v.edit && (*null || *asJSON || *file != "" && *aliasFile != "") || !v.edit && (*dry || *aliasFile != "") {
 		fmt.Fprintln(os.Stderr, usage)

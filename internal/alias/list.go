@@ -1,6 +1,8 @@
 package alias
 
 import (
+	"errors"
+	"fmt"
 	"strings"
 
 	"postamt/internal/addr"
@@ -106,4 +108,64 @@ func (l *List) set(s string) string {
 		return "unknown key " + show(key)
 	}
 	return ""
+}
+
+// Subscribe appends members to the text of a list file, one a line, but for those who are in it. The error says which text is no address or name.
+func Subscribe(file, text string, members []string) (string, error) {
+	l, _, err := ParseList(file, text)
+	if err != nil {
+		return text, err
+	}
+	have := make(map[identity]bool)
+	for _, t := range l.Targets {
+		have[t.identity()] = true
+	}
+	out := strings.Builder{}
+	out.WriteString(text)
+	if text != "" && !strings.HasSuffix(text, "\n") {
+		out.WriteByte('\n')
+	}
+	for _, m := range members {
+		t, err := ParseTarget(m)
+		if err == nil && t.Kind != Address && t.Kind != Local {
+			err = errors.New("not an address or a name")
+		}
+		if err != nil {
+			return text, fmt.Errorf("%s: %w", show(m), err)
+		}
+		if !have[t.identity()] {
+			have[t.identity()] = true
+			out.WriteString(t.String() + "\n")
+		}
+	}
+	return out.String(), nil
+}
+
+// Unsubscribe takes the members that leave says of out of the text of a list file, and returns how many those were. Comments stay, but for one in the line of a member.
+func Unsubscribe(file, text string, leave func(Target) bool) (out string, n int, err error) {
+	l, _, err := ParseList(file, text)
+	if err != nil {
+		return text, 0, err
+	}
+	stay, gone := make(map[int32][]string), make(map[int32]bool)
+	for _, t := range l.Targets {
+		if t.Kind != Bad && leave(t) {
+			gone[t.Pos.Line] = true
+			n++
+		} else if t.Kind != Bad {
+			stay[t.Pos.Line] = append(stay[t.Pos.Line], t.String())
+		}
+	}
+	var b strings.Builder
+	line := int32(0)
+	for s := range strings.Lines(text) {
+		line++
+		switch {
+		case !gone[line]:
+			b.WriteString(s)
+		case stay[line] != nil:
+			b.WriteString(strings.Join(stay[line], ", ") + "\n")
+		}
+	}
+	return b.String(), n, nil
 }

@@ -18,9 +18,9 @@ type Delivery struct {
 // Environment is all that a command finds in its environment. Of a value that came with the message each octet that is no letter, digit, or one of "@.+_=-",
 // and a "-" that could begin an option, is "_".
 func (d *Delivery) Environment() []string {
-	sender, to := clean(d.Sender), clean(d.Recipient.String())
-	local, domain, tag := clean(d.Recipient.Local), clean(d.Recipient.Domain), clean(d.Tag)
-	user := clean(d.User)
+	sender, to := Clean(d.Sender), Clean(d.Recipient.String())
+	local, domain, tag := Clean(d.Recipient.Local), Clean(d.Recipient.Domain), Clean(d.Tag)
+	user := Clean(d.User)
 	home := d.Home
 	if home == "" {
 		home = "/"
@@ -35,7 +35,8 @@ func (d *Delivery) Environment() []string {
 	}
 }
 
-func clean(s string) string {
+// Clean is a value that came with the message, as it stands in the environment.
+func Clean(s string) string {
 	b := []byte(s)
 	for i, c := range b {
 		switch {

@@ -333,7 +333,9 @@ func TestMailingList(t *testing.T) {
 	}
 	// It comes back, with all that the list has put on it.
 	c.send("<far@sink.test>", []string{"<news@example.test>"}, got[0].data)
-	if err := suite.Await(limit, "a refusal", func() bool { return strings.Contains(s.Log("queued"), "5.4.6 this message has been sent to the list before") }); err != nil {
+	if err := suite.Await(limit, "a refusal", func() bool {
+		return strings.Contains(s.Log("queued"), "5.4.6 this message has been sent to the list before")
+	}); err != nil {
 		t.Fatal(err)
 	}
 	k.await(t, 3) // the report
