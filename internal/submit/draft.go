@@ -200,6 +200,7 @@ func nameAddr(name, spec string) string {
 	if name == "" {
 		return "<" + spec + ">"
 	}
+	name = strings.ToValidUTF8(name, "?")
 	plain := true // atoms with spaces between them
 	for i := range len(name) {
 		c := name[i]
@@ -207,7 +208,7 @@ func nameAddr(name, spec string) string {
 			plain = false
 		}
 		if c < ' ' || c >= 0x7f {
-			return mime.QEncoding.Encode("utf-8", strings.ToValidUTF8(name, "?")) + " <" + spec + ">"
+			return mime.QEncoding.Encode("utf-8", name) + " <" + spec + ">"
 		}
 	}
 	if !plain || strings.Contains(name, "=?") { // else it could be read as an encoded word
