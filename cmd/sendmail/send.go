@@ -12,8 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/emersion/go-smtp"
-
 	"postamt/internal/addr"
 	"postamt/internal/queue"
 	"postamt/internal/submit"
@@ -50,7 +48,7 @@ func (x *call) send() int {
 	if err != nil {
 		return x.failed(code, err, author.Sender, draft.Header, text.Body)
 	}
-	return 0
+	return code
 }
 
 // submit sends it to all, or to none.
@@ -83,7 +81,7 @@ func (x *call) refused(s *submit.Session, a submit.Author, refused []submit.Refu
 	var errs []error
 	code := 0
 	for _, r := range refused {
-		errs = append(errs, fmt.Errorf("%s: %s", r.To, r))
+		errs = append(errs, fmt.Errorf("%s: %w", r.To, r.Reply))
 		code = cmp.Or(code, recipientCode(r.Reply))
 	}
 	err := fmt.Errorf("not sent: %w", errors.Join(errs...))
@@ -229,24 +227,24 @@ func readCode(err error) int {
 
 // exitCode is for an error of smtpd, which is temporary unless it says otherwise.
 func exitCode(err error) int {
-	var r *smtp.SMTPError
+	r, ok := errors.AsType[*submit.Reply](err)
 	switch {
-	case !errors.As(err, &r) || r.Code < 500:
+	case !ok || r.Code < 500:
 		return exTempFail
-	case r.EnhancedCode[1] == 7:
+	case r.Enhanced[1] == 7:
 		return exNoPerm
-	case r.Code == 501 || r.Code == 552 || r.EnhancedCode[1] == 5 || r.EnhancedCode[1] == 1:
+	case r.Code == 501 || r.Code == 552 || r.Enhanced[1] == 5 || r.Enhanced[1] == 1:
 		return exDataErr
 	}
 	return exUnavailable
 }
 
 // recipientCode is for a recipient that is refused for good.
-func recipientCode(r *smtp.SMTPError) int {
-	switch e := r.EnhancedCode; {
+func recipientCode(r *submit.Reply) int {
+	switch e := r.Enhanced; {
 	case e[1] == 7:
 		return exNoPerm
-	case e == smtp.EnhancedCode{5, 1, 2}, e == smtp.EnhancedCode{5, 4, 4}:
+	case e == [3]int{5, 1, 2}, e == [3]int{5, 4, 4}:
 		return exNoHost
 	case e[1] <= 1 || e[1] == 5:
 		return exNoUser

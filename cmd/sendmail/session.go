@@ -69,7 +69,7 @@ func (x *call) verify() int {
 		case err != nil:
 			return fail(exitCode(err), err)
 		case len(refused) > 0:
-			fmt.Printf("%s... %s\n", t, refused[0])
+			fmt.Printf("%s... %v\n", t, refused[0].Reply)
 			code = max(code, recipientCode(refused[0].Reply))
 		default:
 			fmt.Printf("%s... deliverable\n", t)

@@ -10,8 +10,6 @@ import (
 	"strings"
 	"testing"
 	"testing/iotest"
-
-	"github.com/emersion/go-smtp"
 )
 
 func readAll(t *testing.T, r io.Reader, in Input) string {
@@ -185,7 +183,7 @@ func FuzzRead(f *testing.F) {
 }
 
 func TestReturned(t *testing.T) {
-	before, after := Returned(alice(), "alice@o.example", "mx.example", []Refusal{{"bob@o.example", refusal(550, "no such\nuser")}, {"carol@o.example", refusal(501, "bad")}})
+	before, after := Returned(alice(), "alice@o.example", "mx.example", []Refusal{{"bob@o.example", &Reply{550, [3]int{5, 1, 1}, "no such user"}}, {"carol@o.example", &Reply{501, [3]int{}, "bad"}}})
 	want := `From: Mail Delivery System <MAILER-DAEMON@mx.example>
 To: <alice@o.example>
 Date: Sun, 29 Nov 2026 10:00:00 +0100
@@ -205,7 +203,7 @@ The message below was not sent, to nobody, because of these recipients:
 <bob@o.example>
     550 5.1.1 no such user
 <carol@o.example>
-    501 5.1.1 bad
+    501 bad
 
 --=_returned_1
 Content-Type: message/rfc822
@@ -217,8 +215,4 @@ Content-Transfer-Encoding: 8bit
 	if got := fmt.Sprintf("%s|%s", before, after); got != strings.ReplaceAll(want, "\n", "\r\n") {
 		t.Errorf("%s", got)
 	}
-}
-
-func refusal(code int, text string) *smtp.SMTPError {
-	return &smtp.SMTPError{Code: code, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: text}
 }

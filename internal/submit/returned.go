@@ -29,7 +29,7 @@ func Returned(a Author, to, host string, refused []Refusal) (before, after []byt
 	line("")
 	for _, r := range refused {
 		line("<%s>", r.To)
-		line("    %s", r)
+		line("    %s", r.Reply)
 	}
 	line("")
 	line("--%s", boundary)
@@ -37,13 +37,4 @@ func Returned(a Author, to, host string, refused []Refusal) (before, after []byt
 	line("Content-Transfer-Encoding: 8bit")
 	line("")
 	return b.Bytes(), fmt.Appendf(nil, "\r\n--%s--\r\n", boundary)
-}
-
-// String is the reply, on one line.
-func (r Refusal) String() string {
-	text := strings.ReplaceAll(r.Reply.Message, "\n", " ")
-	if e := r.Reply.EnhancedCode; e[0] > 0 {
-		return fmt.Sprintf("%d %d.%d.%d %s", r.Reply.Code, e[0], e[1], e[2], text)
-	}
-	return fmt.Sprintf("%d %s", r.Reply.Code, text)
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"syscall"
 	"time"
 
@@ -34,7 +35,30 @@ type Envelope struct {
 // Refusal is a recipient that smtpd will not have.
 type Refusal struct {
 	To    string
-	Reply *smtp.SMTPError
+	Reply *Reply
+}
+
+// Reply is what smtpd says if it refuses something.
+type Reply struct {
+	Code     int
+	Enhanced [3]int // RFC 3463; zero: none
+	Text     string // one line
+}
+
+// Error is the reply on one line.
+func (r *Reply) Error() string {
+	if e := r.Enhanced; e[0] > 0 {
+		return fmt.Sprintf("%d %d.%d.%d %s", r.Code, e[0], e[1], e[2], r.Text)
+	}
+	return fmt.Sprintf("%d %s", r.Code, r.Text)
+}
+
+// told makes a *Reply of an error, if it is one.
+func told(err error) error {
+	if e, ok := errors.AsType[*smtp.SMTPError](err); ok {
+		return &Reply{e.Code, e.EnhancedCode, strings.ReplaceAll(e.Message, "\n", " ")}
+	}
+	return err
 }
 
 // Dial begins a session on a socket, as a client of that name.
@@ -45,13 +69,13 @@ func Dial(socket, name string) (*Session, error) {
 	}
 	for begun := time.Now(); ; {
 		s := &Session{smtp.NewClient(conn)}
-		err := s.c.Hello(name)
+		err := told(s.c.Hello(name))
 		if err == nil {
 			return s, nil
 		}
 		s.c.Close()
-		var r *smtp.SMTPError
-		if !errors.As(err, &r) || r.Code != 421 || time.Since(begun) > waitForRoom {
+		r, ok := err.(*Reply)
+		if !ok || r.Code != 421 || time.Since(begun) > waitForRoom {
 			return nil, err
 		}
 		time.Sleep(pause)
@@ -90,18 +114,18 @@ func (s *Session) Begin(e *Envelope) (refused []Refusal, err error) {
 	// The client adds BODY=8BITMIME by itself.
 	err = s.c.Mail(e.From, &smtp.MailOptions{Size: e.Size, UTF8: utf8, Return: smtp.DSNReturn(e.Return), EnvelopeID: e.ID})
 	if err != nil {
-		return nil, err
+		return nil, told(err)
 	}
 	options := &smtp.RcptOptions{}
 	for _, n := range e.Notify {
 		options.Notify = append(options.Notify, smtp.DSNNotify(n))
 	}
 	for _, to := range e.To {
-		err := s.c.Rcpt(to, options)
-		var r *smtp.SMTPError
+		err := told(s.c.Rcpt(to, options))
+		r, ok := err.(*Reply)
 		switch {
 		case err == nil:
-		case errors.As(err, &r) && r.Code >= 500:
+		case ok && r.Code >= 500:
 			refused = append(refused, Refusal{to, r})
 		default:
 			return refused, fmt.Errorf("%s: %w", to, err)
@@ -114,7 +138,7 @@ func (s *Session) Begin(e *Envelope) (refused []Refusal, err error) {
 func (s *Session) Send(message ...io.Reader) (string, error) {
 	w, err := s.c.Data()
 	if err != nil {
-		return "", err
+		return "", told(err)
 	}
 	if _, err := io.Copy(w, io.MultiReader(message...)); err != nil {
 		s.c.Close() // before the final dot: nothing was sent
@@ -122,13 +146,13 @@ func (s *Session) Send(message ...io.Reader) (string, error) {
 	}
 	r, err := w.CloseWithResponse()
 	if err != nil {
-		return "", err
+		return "", told(err)
 	}
 	return r.StatusText, nil
 }
 
 // Reset takes a Begin back.
-func (s *Session) Reset() error { return s.c.Reset() }
+func (s *Session) Reset() error { return told(s.c.Reset()) }
 
 // Quit ends the session. What smtpd says to that changes nothing.
 func (s *Session) Quit() {
