@@ -1,17 +1,21 @@
 # postamt. `make help` lists the targets.
 
 SERVICES    = smtpd queued deliver authd keyd pop3d imapd
-PROGRAMS    = $(SERVICES) queuectl mailboxctl aliasctl
+PROGRAMS    = $(SERVICES) queuectl mailboxctl aliasctl sendmail
 
 DESTDIR     =
 PREFIX      = /usr
 SBINDIR     = $(PREFIX)/sbin
+BINDIR      = $(PREFIX)/bin
 MANDIR      = $(PREFIX)/share/man
 SYSCONFDIR  = /etc/postamt
 LOCALSTATEDIR = /var
 RUNDIR      = /run
 UNITDIR     = $(PREFIX)/lib/systemd/system
 EXAMPLEDIR  = $(PREFIX)/share/doc/postamt/examples
+
+# Where other programs look for sendmail, under which names.
+SENDMAILS   = $(PREFIX)/lib/sendmail $(BINDIR)/mailq $(BINDIR)/newaliases $(SBINDIR)/runq $(SBINDIR)/rmail
 
 GO          = go
 GOFLAGS     = -trimpath
@@ -86,9 +90,11 @@ put = f() { m=$$1 d=$$2; shift 2; for x; do sed -e 's,/usr/sbin/,$(SBINDIR)/,g' 
 	"$$x" >"$$d/$${x\#\#*/}" && chmod $$m "$$d/$${x\#\#*/}" || exit 1; done; }; f
 
 install: all ## install programs, pages, service files and a default configuration below DESTDIR
-	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(SYSCONFDIR)
+	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(SYSCONFDIR)
 	for p in $(PROGRAMS); do install -m 755 bin/$$p $(DESTDIR)$(SBINDIR)/$$p; done
-	for s in 5 7 8; do $(put) 644 $(DESTDIR)$(MANDIR)/man$$s man/*.$$s; done
+	for l in $(SENDMAILS); do install -d $(DESTDIR)$$(dirname $$l) && ln -sf $(SBINDIR:$(PREFIX)/%=../%)/sendmail $(DESTDIR)$$l; done
+	for l in mailq newaliases runq rmail; do ln -sf sendmail.1 $(DESTDIR)$(MANDIR)/man1/$$l.1; done
+	for s in 1 5 7 8; do $(put) 644 $(DESTDIR)$(MANDIR)/man$$s man/*.$$s; done
 	[ -e $(DESTDIR)$(SYSCONFDIR)/postamt.conf ] || { $(put) 644 $(DESTDIR)$(SYSCONFDIR) etc/postamt.conf && \
 	  sed -i 's/^#passwords$$/passwords passwords/' $(DESTDIR)$(SYSCONFDIR)/postamt.conf; }
 	install -d -m 750 $(DESTDIR)$(LOCALSTATEDIR)/spool/postamt
@@ -102,7 +108,8 @@ install: all ## install programs, pages, service files and a default configurati
 
 uninstall: ## remove programs and pages; configuration and mail stay
 	for p in $(PROGRAMS); do rm -f $(DESTDIR)$(SBINDIR)/$$p; done
-	for s in 5 7 8; do for m in man/*.$$s; do rm -f $(DESTDIR)$(MANDIR)/man$$s/$${m#man/}; done; done
+	for l in $(SENDMAILS) $(addprefix $(MANDIR)/man1/,mailq.1 newaliases.1 runq.1 rmail.1); do rm -f $(DESTDIR)$$l; done
+	for s in 1 5 7 8; do for m in man/*.$$s; do rm -f $(DESTDIR)$(MANDIR)/man$$s/$${m#man/}; done; done
 	rm -f $(DESTDIR)$(UNITDIR)/postamt-*.service $(DESTDIR)$(UNITDIR)/postamt-*.socket
 	rm -f $(DESTDIR)$(PREFIX)/lib/sysusers.d/postamt.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/postamt.conf
 	rm -rf $(DESTDIR)$(EXAMPLEDIR)
