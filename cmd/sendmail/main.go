@@ -47,7 +47,7 @@ func run(args []string) int {
 	case flush:
 		return beside("queuectl", o.conf, "flush")
 	case test:
-		return beside("aliasctl", o.conf, append([]string{"expand"}, o.operands...)...)
+		return beside("aliasctl", o.conf, append([]string{"expand"}, o.operands...)...) // behind its verb nothing is an option
 	}
 	c, err := config.Load(config.Path(o.conf))
 	if err != nil {

@@ -14,14 +14,10 @@ import (
 
 // session joins standard input and output to smtpd: SMTP for mail programs that speak it (-bs).
 func (x *call) session() int {
-	// smtpd takes who connects to its local socket for this machine. An inetd that calls us would make every stranger one.
-	if sa, err := unix.Getsockname(0); err == nil {
-		if _, local := sa.(*unix.SockaddrUnix); !local {
-			return fail(exUsage, errors.New("-bs: standard input is a network connection; smtpd(8) is made for that"))
-		}
-	}
-	if os.Getenv("TCPREMOTEIP") != "" {
-		return fail(exUsage, errors.New("-bs: called by a network server; smtpd(8) is made for that"))
+	// smtpd takes who connects to its local socket for this machine. An inetd that calls us would make every stranger one, and so would a
+	// program that has TLS with strangers on one side and a pair of sockets on the other.
+	if _, err := unix.Getsockname(0); err != unix.ENOTSOCK || os.Getenv("TCPREMOTEIP") != "" {
+		return fail(exUsage, errors.New("-bs: a network server has called; smtpd(8) is made for that"))
 	}
 	conn, err := submit.Connect(x.socket)
 	if err != nil {

@@ -11,13 +11,6 @@ import (
 	"postamt/test/suite"
 )
 
-func write(t *testing.T, name, text string) {
-	t.Helper()
-	if err := os.WriteFile(name, []byte(text), 0o700); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // installed makes a view of the machine in which sendmail is installed as make install does, and cron, bsd-mailx and logwatch are, and runs its arguments in it.
 const installed = `
 set -e

@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"postamt/test/peers"
 	"postamt/test/suite"
 )
 
@@ -370,4 +371,83 @@ func TestOrdinaryUser(t *testing.T) {
 	ends(t, 0, as("hello\n", "sendmail", "alice"))
 	contains(t, inbox(t, s, "alice"), "Return-Path: <nobody@example.test>\n", " (login nobody)\n", "\nFrom: nobody <nobody@example.test>\n")
 	contains(t, ends(t, 77, as("", "mailq")), "may be read by root and ")
+}
+
+// newaliases, runq and -bt become the programs beside them, with a fixed command line.
+func TestBeside(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	bin, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(bin, "sendmail"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	write(t, dir+"/sendmail", string(b))
+	for _, name := range []string{"aliasctl", "queuectl"} {
+		write(t, dir+"/"+name, "#!/bin/sh\nprintf '%s|' "+name+" \"$@\"\nexit 42\n")
+	}
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{[]string{"newaliases"}, "aliasctl|build|"},
+		{[]string{"sendmail", "-bi", "-C", "/x y", "ignored"}, "aliasctl|-C|/x y|build|"},
+		{[]string{"sendmail", "-I", "-v"}, "aliasctl|build|"},
+		{[]string{"runq"}, "queuectl|flush|"},
+		{[]string{"sendmail", "-q"}, "queuectl|flush|"},
+		{[]string{"sendmail", "-qR$(touch x)"}, "queuectl|flush|"},
+		{[]string{"sendmail", "-bt", "--", "-n", "a b"}, "aliasctl|expand|-n|a b|"},
+	} {
+		x := &exec.Cmd{Path: dir + "/sendmail", Args: c.args, Dir: dir}
+		if got := ends(t, 42, x); got != c.want {
+			t.Errorf("%q: %q, not %q", c.args, got, c.want)
+		}
+	}
+}
+
+// The examples of the page are run as they stand there.
+func TestExamplesOfThePage(t *testing.T) {
+	t.Parallel()
+	s := start(t, suite.Config{Domain: "example.org"})
+	root, err := peers.ModuleRoot()
+	if err != nil {
+		t.Fatal(err)
+	}
+	page, err := os.ReadFile(filepath.Join(root, "man/sendmail.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, examples, _ := strings.Cut(string(page), ".Sh EXAMPLES\n")
+	examples, _, _ = strings.Cut(examples, "\n.Sh ")
+	write(t, s.Dir+"/report", "a report\n")
+	bin, _ := programs()
+	n := 0
+	for block := range strings.SplitSeq(examples, "$ ") {
+		block, _, _ = strings.Cut(block, ".Ed")
+		command, want, _ := strings.Cut(block, "\n")
+		if n++; n == 1 {
+			continue // what is before the first
+		}
+		c := exec.Command("sh", "-c", strings.ReplaceAll(command, `\e`, `\`))
+		c.Dir = s.Dir
+		c.Env = append(os.Environ(), "PATH="+bin+":"+os.Getenv("PATH"), "POSTAMT_CONF="+s.Conf, "address=bob@example.org")
+		if got := ends(t, 0, c); got != want {
+			t.Errorf("%s: %q, not %q", command, got, want)
+		}
+	}
+	if n != 4 {
+		t.Errorf("%d examples", n-1)
+	}
+	contains(t, inbox(t, s, "alice"), "\nSubject: backup\n\ndone\n")
+	contains(t, inbox(t, s, "bob"), "Return-Path: <reports@example.org>\n", "\n\na report\n")
+}
+
+func write(t *testing.T, name, text string) {
+	t.Helper()
+	if err := os.WriteFile(name, []byte(text), 0o700); err != nil {
+		t.Fatal(err)
+	}
 }

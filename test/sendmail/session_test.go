@@ -2,10 +2,13 @@ package sendmail
 
 import (
 	"net"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"postamt/test/suite"
 )
@@ -57,6 +60,16 @@ func TestSession(t *testing.T) {
 	if err := inetd.Run(); err == nil || inetd.ProcessState.ExitCode() != 64 {
 		t.Errorf("a stranger is let in: %v", err)
 	}
+	pair, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Close(pair[1])
+	end := os.NewFile(uintptr(pair[0]), "pair")
+	defer end.Close()
+	stunnel := call(s, "", "sendmail", "-bs")
+	stunnel.Stdin = end
+	contains(t, ends(t, 64, stunnel), "smtpd(8) is made for that")
 	ucspi := call(s, dialogue, "sendmail", "-bs")
 	ucspi.Env = append(ucspi.Env, "PROTO=TCP", "TCPREMOTEIP=192.0.2.1")
 	contains(t, ends(t, 64, ucspi), "smtpd(8) is made for that")
