@@ -156,8 +156,9 @@ func queued(ts *testscript.TestScript, neg bool, args []string) {
 
 // peer is a server that refuses those whose names say so.
 type peer struct {
-	mu   sync.Mutex
-	file string
+	mu      sync.Mutex
+	file    string
+	stopped bool // it has said once that it stops
 }
 
 type heardSession struct {
@@ -172,6 +173,12 @@ func (s *heardSession) Reset()                              { s.b.Reset() }
 func (s *heardSession) Mail(from string, o *smtp.MailOptions) error {
 	if strings.HasPrefix(from, "closed") {
 		return &smtp.SMTPError{Code: 550, EnhancedCode: smtp.EnhancedCode{5, 7, 1}, Message: "not from you"}
+	}
+	s.p.mu.Lock()
+	defer s.p.mu.Unlock()
+	if strings.HasPrefix(from, "restart") && !s.p.stopped {
+		s.p.stopped = true
+		return &smtp.SMTPError{Code: 421, EnhancedCode: smtp.EnhancedCode{4, 3, 2}, Message: "is shutting down"}
 	}
 	fmt.Fprintf(&s.b, "from <%s> body=%s utf8=%v ret=%s envid=%s\n", from, o.Body, o.UTF8, o.Return, o.EnvelopeID)
 	return nil

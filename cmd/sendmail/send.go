@@ -53,13 +53,16 @@ func (x *call) send() int {
 
 // submit sends it to all, or to none.
 func (x *call) submit(a submit.Author, to []string, header []byte, body *submit.Spool) (int, error) {
-	s, err := submit.Dial(x.socket, x.conf.Hostname)
-	if err != nil {
+	e := &submit.Envelope{From: a.Sender.String(), To: to, Notify: x.notify, Return: x.ret, ID: x.envID, Size: int64(len(header)) + 2 + body.Size()}
+	s, refused, err := x.begin(e)
+	if err != nil && s != nil && ended(err) {
+		s.Quit()
+		s, refused, err = x.begin(e) // smtpd is started again, and the message has not begun
+	}
+	if s == nil {
 		return exTempFail, x.unreachable(err)
 	}
 	defer s.Quit()
-	size := int64(len(header)) + 2 + body.Size()
-	refused, err := s.Begin(&submit.Envelope{From: a.Sender.String(), To: to, Notify: x.notify, Return: x.ret, ID: x.envID, Size: size})
 	switch {
 	case len(refused) > 0:
 		return x.refused(s, a, refused, header, body)
@@ -74,6 +77,22 @@ func (x *call) submit(a submit.Author, to []string, header []byte, body *submit.
 		fmt.Println(reply)
 	}
 	return 0, nil
+}
+
+// begin names sender and recipients to smtpd; there is no session if it does not answer.
+func (x *call) begin(e *submit.Envelope) (*submit.Session, []submit.Refusal, error) {
+	s, err := submit.Dial(x.socket, x.conf.Hostname)
+	if err != nil {
+		return nil, nil, err
+	}
+	refused, err := s.Begin(e)
+	return s, refused, err
+}
+
+// ended: the session is over, by 421 or without a word.
+func ended(err error) bool {
+	r, ok := errors.AsType[*submit.Reply](err)
+	return !ok || r.Code == 421
 }
 
 // refused says who the message cannot be sent to, on standard error or by mail. A message that goes back as a whole is not lost, so cron(8) may say -oem and forget it.

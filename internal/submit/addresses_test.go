@@ -26,6 +26,7 @@ func all(t *testing.T, list string) []string {
 }
 
 func TestAddresses(t *testing.T) {
+	second := 0 // lists of which net/mail has an opinion
 	for _, c := range []struct {
 		list string
 		want string // with spaces between them
@@ -72,6 +73,14 @@ func TestAddresses(t *testing.T) {
 		if got := strings.Join(all(t, c.list), " "); got != c.want {
 			t.Errorf("%q:\n got %s\nwant %s", c.list, got, c.want)
 		}
+		if theirs, err := mail.ParseAddressList(c.list); err == nil && !strings.Contains(c.list, "\\") {
+			found, _ := Addresses(c.list)
+			agree(t, c.list, found, theirs)
+			second++
+		}
+	}
+	if second < 10 {
+		t.Errorf("net/mail reads %d lists", second)
 	}
 }
 
