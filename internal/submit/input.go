@@ -155,7 +155,7 @@ func (r *reader) put(p []byte) error {
 	switch {
 	case len(r.head) > MaxHeader:
 		return r.endHeader(false)
-	case string(r.head) == "\r\n" || bytes.HasSuffix(r.head, []byte("\r\n\r\n")):
+	case len(r.head) == 2 && bytes.Equal(r.head, crlf) || bytes.HasSuffix(r.head, []byte("\r\n\r\n")):
 		return r.endHeader(true)
 	}
 	return nil

@@ -141,6 +141,18 @@ func TestForms(t *testing.T) {
 	}
 }
 
+// C04: octets arrive as they were, but for line ends.
+func TestC04_Octets(t *testing.T) {
+	t.Parallel()
+	s := start(t, suite.Config{})
+	body := "Gr\xc3\xbc\xc3\x9fe \xff\xfe\x00\x1a\n.\n..\nFrom here\n" + strings.Repeat("long ", 40_000) + "\n"
+	ends(t, 0, call(s, "Subject: Gr\xfc\xdfe\n\n"+body+"10%\r20%\rend", "sendmail", "-i", "alice"))
+	text := inbox(t, s, "alice")
+	if want := "\nSubject: Gr\xfc\xdfe\n\n" + body + "10%\n20%\nend\n"; !strings.HasSuffix(text, want) {
+		t.Errorf("%.600q", text)
+	}
+}
+
 // A user who is unknown to us gets nothing, and what cron has to say to him comes back, or goes to the postmaster.
 func TestRefused(t *testing.T) {
 	t.Parallel()
