@@ -16,7 +16,7 @@ import (
 
 // keep appends a message to an mbox file, which it makes if there is none.
 func keep(path, from string, now time.Time, message io.Reader) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW, 0o600)
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600) // a FIFO has nobody who reads
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,9 @@
 package main
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"os"
 	"os/signal"
@@ -109,10 +111,14 @@ func beside(program, conf string, args ...string) int {
 	return fail(exOSFile, fmt.Errorf("execute %s: %w", filepath.Join(filepath.Dir(self), program), err))
 }
 
-// unreachable is what to say when smtpd cannot be connected to.
-func (x *call) unreachable(err error) error {
+// unreachable is what to say, and the exit code, when smtpd cannot be connected to.
+func (x *call) unreachable(err error) (int, error) {
+	code := exTempFail
+	if errors.Is(err, fs.ErrPermission) {
+		code = exNoPerm
+	}
 	if op, ok := err.(*net.OpError); ok {
 		err = op.Err
 	}
-	return fmt.Errorf("smtpd does not answer on %s: %w", x.socket, err)
+	return code, fmt.Errorf("smtpd does not answer on %s: %w", x.socket, err)
 }

@@ -162,8 +162,8 @@ func (o *options) value(c byte, v string) error {
 		return o.long(v)
 	case 'N':
 		o.notify = strings.Split(strings.ToUpper(v), ",")
-		for _, n := range o.notify {
-			if !slices.Contains([]string{"SUCCESS", "FAILURE", "DELAY"}, n) && v != "never" {
+		for i, n := range o.notify {
+			if !slices.Contains([]string{"SUCCESS", "FAILURE", "DELAY"}, n) && !strings.EqualFold(v, "never") || slices.Index(o.notify, n) < i {
 				return fmt.Errorf("-N: %q is neither never nor a list of success, failure and delay", v)
 			}
 		}

@@ -60,7 +60,7 @@ func (x *call) submit(a submit.Author, to []string, header []byte, body *submit.
 		s, refused, err = x.begin(e) // smtpd is started again, and the message has not begun
 	}
 	if s == nil {
-		return exTempFail, x.unreachable(err)
+		return x.unreachable(err)
 	}
 	defer s.Quit()
 	switch {

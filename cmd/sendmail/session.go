@@ -21,9 +21,8 @@ func (x *call) session() int {
 	}
 	conn, err := submit.Connect(x.socket)
 	if err != nil {
-		err = x.unreachable(err)
 		fmt.Printf("421 4.3.0 %s local submission is not available\r\n", x.conf.Hostname)
-		return fail(exTempFail, err)
+		return fail(x.unreachable(err))
 	}
 	defer conn.Close()
 	go func() {
@@ -52,7 +51,7 @@ func (x *call) verify() int {
 	}
 	s, err := submit.Dial(x.socket, x.conf.Hostname)
 	if err != nil {
-		return fail(exTempFail, x.unreachable(err))
+		return fail(x.unreachable(err))
 	}
 	defer s.Quit()
 	code := 0

@@ -383,6 +383,10 @@ func TestOrdinaryUser(t *testing.T) {
 	ends(t, 0, as("hello\n", "sendmail", "alice"))
 	contains(t, inbox(t, s, "alice"), "Return-Path: <nobody@example.test>\n", " (login nobody)\n", "\nFrom: nobody <nobody@example.test>\n")
 	contains(t, ends(t, 77, as("", "mailq")), "may be read by root and ")
+	if err := os.Chmod(s.Socket, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	contains(t, ends(t, 77, as("hello\n", "sendmail", "alice")), "permission denied")
 }
 
 // newaliases, runq and -bt become the programs beside them, with a fixed command line.
