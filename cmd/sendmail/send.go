@@ -42,13 +42,11 @@ func (x *call) send() int {
 		err = errors.New("the header names no recipients")
 	}
 	if err != nil {
-		return x.failed(exDataErr, err, author.Sender, text.Header, text.Body)
+		code, err := x.giveBack(author, exDataErr, err, []string{err.Error()}, text.Header, text.Body)
+		return x.failed(code, err, author.Sender, text.Header, text.Body)
 	}
 	code, err := x.submit(author, append(to, draft.Recipients...), draft.Header, text.Body)
-	if err != nil {
-		return x.failed(code, err, author.Sender, draft.Header, text.Body)
-	}
-	return code
+	return x.failed(code, err, author.Sender, draft.Header, text.Body)
 }
 
 // submit sends it to all, or to none.
@@ -65,7 +63,8 @@ func (x *call) submit(a submit.Author, to []string, header []byte, body *submit.
 	defer s.Quit()
 	switch {
 	case len(refused) > 0:
-		return x.refused(s, a, refused, header, body)
+		s.Quit() // another session may have to begin
+		return x.refused(a, refused, header, body)
 	case err != nil:
 		return exitCode(err), err
 	}
@@ -95,19 +94,23 @@ func ended(err error) bool {
 	return !ok || r.Code == 421
 }
 
-// refused says who the message cannot be sent to, on standard error or by mail. A message that goes back as a whole is not lost, so cron(8) may say -oem and forget it.
-func (x *call) refused(s *submit.Session, a submit.Author, refused []submit.Refusal, header []byte, body *submit.Spool) (int, error) {
+// refused says who the message cannot be sent to.
+func (x *call) refused(a submit.Author, refused []submit.Refusal, header []byte, body *submit.Spool) (int, error) {
 	var errs []error
-	code := 0
+	var why []string
 	for _, r := range refused {
 		errs = append(errs, fmt.Errorf("%s: %w", r.To, r.Reply))
-		code = cmp.Or(code, recipientCode(r.Reply))
+		why = append(why, "<"+r.To+">", "    "+r.Reply.Error())
 	}
-	err := fmt.Errorf("not sent: %w", errors.Join(errs...))
+	return x.giveBack(a, recipientCode(refused[0].Reply), fmt.Errorf("not sent: %w", errors.Join(errs...)), why, header, body)
+}
+
+// giveBack ends with that code and error, or if that is wished by mail: a message that goes back as a whole is not lost, so cron(8) may say -oem and forget it.
+func (x *call) giveBack(a submit.Author, code int, err error, why []string, header []byte, body *submit.Spool) (int, error) {
 	if x.onError != mailError && x.onError != laterError {
 		return code, err
 	}
-	if back := x.sendBack(s, a, refused, header, body); back != nil {
+	if back := x.sendBack(a, why, header, body); back != nil {
 		return exitCode(back), errors.Join(err, fmt.Errorf("returning it: %w", back))
 	}
 	if x.onError == laterError {
@@ -117,32 +120,35 @@ func (x *call) refused(s *submit.Session, a submit.Author, refused []submit.Refu
 	return code, nil
 }
 
-// sendBack returns the message to its sender, or if there is none to the postmaster.
-func (x *call) sendBack(s *submit.Session, a submit.Author, refused []submit.Refusal, header []byte, body *submit.Spool) error {
+// sendBack returns the message to its sender, or if there is none, or he is refused, to the postmaster.
+func (x *call) sendBack(a submit.Author, why []string, header []byte, body *submit.Spool) error {
+	a.MessageID = string(queue.NewID(a.Now)) + "@" + x.conf.Hostname
 	for _, to := range []string{a.Sender.String(), "postmaster"} {
 		if to == "" {
 			continue
 		}
-		if err := s.Reset(); err != nil {
-			return err
+		s, refused, err := x.begin(&submit.Envelope{To: []string{to}})
+		if s != nil {
+			defer s.Quit()
 		}
-		a.MessageID = string(queue.NewID(a.Now)) + "@" + x.conf.Hostname
-		before, after := submit.Returned(a, to, x.conf.Hostname, refused)
-		back, err := s.Begin(&submit.Envelope{To: []string{to}})
 		switch {
 		case err != nil:
 			return err
-		case len(back) > 0:
+		case len(refused) > 0:
 			continue
 		}
+		before, after := submit.Returned(a, to, x.conf.Hostname, why)
 		_, err = s.Send(bytes.NewReader(before), bytes.NewReader(header), strings.NewReader("\r\n"), body.Reader(), bytes.NewReader(after))
 		return err
 	}
 	return errors.New("the postmaster is refused")
 }
 
-// failed tells why the message was not sent, and keeps it if that is wished.
+// failed tells why the message was not sent, and keeps it if that is wished. Without an error there is nothing to tell.
 func (x *call) failed(code int, err error, from addr.Mailbox, header []byte, body *submit.Spool) int {
+	if err == nil {
+		return code
+	}
 	if x.onError != quietError {
 		fail(code, err)
 	}

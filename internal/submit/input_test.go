@@ -183,7 +183,7 @@ func FuzzRead(f *testing.F) {
 }
 
 func TestReturned(t *testing.T) {
-	before, after := Returned(alice(), "alice@o.example", "mx.example", []Refusal{{"bob@o.example", &Reply{550, [3]int{5, 1, 1}, "no such user"}}, {"carol@o.example", &Reply{501, [3]int{}, "bad"}}})
+	before, after := Returned(alice(), "alice@o.example", "mx.example", []string{"<bob@o.example>", "    550 5.1.1 no such user"})
 	want := `From: Mail Delivery System <MAILER-DAEMON@mx.example>
 To: <alice@o.example>
 Date: Sun, 29 Nov 2026 10:00:00 +0100
@@ -198,12 +198,10 @@ Content-Transfer-Encoding: 8bit
 Content-Type: text/plain; charset=utf-8
 Content-Transfer-Encoding: 8bit
 
-The message below was not sent, to nobody, because of these recipients:
+The message below was sent to nobody:
 
 <bob@o.example>
     550 5.1.1 no such user
-<carol@o.example>
-    501 bad
 
 --=_returned_1
 Content-Type: message/rfc822

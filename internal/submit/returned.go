@@ -6,8 +6,8 @@ import (
 	"strings"
 )
 
-// Returned is what stands around a message that goes back to whom it came from: it wraps the message, whole, in one of its own. Lines end in CR LF.
-func Returned(a Author, to, host string, refused []Refusal) (before, after []byte) {
+// Returned is what stands around a message that goes back to whom it came from: it wraps the message, whole, in one of its own that says why. Lines end in CR LF, and why has none.
+func Returned(a Author, to, host string, why []string) (before, after []byte) {
 	boundary := "=_returned_" + a.MessageID[:strings.IndexByte(a.MessageID, '@')]
 	var b bytes.Buffer
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\r\n", args...) }
@@ -25,11 +25,10 @@ func Returned(a Author, to, host string, refused []Refusal) (before, after []byt
 	line("Content-Type: text/plain; charset=utf-8")
 	line("Content-Transfer-Encoding: 8bit")
 	line("")
-	line("The message below was not sent, to nobody, because of these recipients:")
+	line("The message below was sent to nobody:")
 	line("")
-	for _, r := range refused {
-		line("<%s>", r.To)
-		line("    %s", r.Reply)
+	for _, w := range why {
+		line("%s", w)
 	}
 	line("")
 	line("--%s", boundary)
