@@ -1,7 +1,7 @@
 # postamt. `make help` lists the targets.
 
 SERVICES    = smtpd queued deliver authd keyd pop3d imapd
-PROGRAMS    = $(SERVICES) queuectl mailboxctl aliasctl
+PROGRAMS    = $(SERVICES) queuectl mailboxctl aliasctl sendmail
 USER_PROGRAMS = vacation
 
 DESTDIR     =
@@ -14,6 +14,9 @@ LOCALSTATEDIR = /var
 RUNDIR      = /run
 UNITDIR     = $(PREFIX)/lib/systemd/system
 EXAMPLEDIR  = $(PREFIX)/share/doc/postamt/examples
+
+# Where other programs look for sendmail, under which names.
+SENDMAILS   = $(PREFIX)/lib/sendmail $(BINDIR)/mailq $(BINDIR)/newaliases $(SBINDIR)/runq $(SBINDIR)/rmail
 
 GO          = go
 GOFLAGS     = -trimpath
@@ -91,6 +94,8 @@ install: all ## install programs, pages, service files and a default configurati
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(SYSCONFDIR)
 	for p in $(PROGRAMS); do install -m 755 bin/$$p $(DESTDIR)$(SBINDIR)/$$p; done
 	for p in $(USER_PROGRAMS); do install -m 755 bin/$$p $(DESTDIR)$(BINDIR)/$$p; done
+	for l in $(SENDMAILS); do install -d $(DESTDIR)$$(dirname $$l) && ln -sf $(SBINDIR:$(PREFIX)/%=../%)/sendmail $(DESTDIR)$$l; done
+	for l in mailq newaliases runq rmail; do ln -sf sendmail.1 $(DESTDIR)$(MANDIR)/man1/$$l.1; done
 	for s in 1 5 7 8; do $(put) 644 $(DESTDIR)$(MANDIR)/man$$s man/*.$$s; done
 	[ -e $(DESTDIR)$(SYSCONFDIR)/postamt.conf ] || { $(put) 644 $(DESTDIR)$(SYSCONFDIR) etc/postamt.conf && \
 	  sed -i 's/^#passwords$$/passwords passwords/' $(DESTDIR)$(SYSCONFDIR)/postamt.conf; }
@@ -106,6 +111,7 @@ install: all ## install programs, pages, service files and a default configurati
 uninstall: ## remove programs and pages; configuration and mail stay
 	for p in $(PROGRAMS); do rm -f $(DESTDIR)$(SBINDIR)/$$p; done
 	for p in $(USER_PROGRAMS); do rm -f $(DESTDIR)$(BINDIR)/$$p; done
+	for l in $(SENDMAILS) $(addprefix $(MANDIR)/man1/,mailq.1 newaliases.1 runq.1 rmail.1); do rm -f $(DESTDIR)$$l; done
 	for s in 1 5 7 8; do for m in man/*.$$s; do rm -f $(DESTDIR)$(MANDIR)/man$$s/$${m#man/}; done; done
 	rm -f $(DESTDIR)$(UNITDIR)/postamt-*.service $(DESTDIR)$(UNITDIR)/postamt-*.socket
 	rm -f $(DESTDIR)$(PREFIX)/lib/sysusers.d/postamt.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/postamt.conf

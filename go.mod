@@ -6,7 +6,7 @@ require (
 	github.com/emersion/go-imap/v2 v2.0.0-beta.8 // tests: independent IMAP client
 	github.com/emersion/go-maildir v0.6.0 // tests: independent maildir reader
 	github.com/emersion/go-message v0.18.2
-	github.com/emersion/go-smtp v0.25.1 // tests: independent SMTP and LMTP peer
+	github.com/emersion/go-smtp v0.25.1 // its client is sendmail's; tests: independent SMTP and LMTP peer
 	github.com/hanwen/go-fuse/v2 v2.12.1 // tests: a disk whose power is cut
 	github.com/miekg/dns v1.1.73
 	github.com/openwall/yescrypt-go v1.0.0 // $y$, the hash of Debian's shadow file

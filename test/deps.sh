@@ -1,8 +1,8 @@
 #!/bin/sh
 # Installs what the tests and benchmarks need beyond Go: mail programs as strangers to test against, and tools.
 #
-# Commands come from Debian packages (as root, with apt), each only when it is missing. Postfix, Exim, Dovecot, Courier and inetds are not
-# installed over the system: their packages, and the libraries that are missing for them, are unpacked below
+# Commands come from Debian packages (as root, with apt), each only when it is missing. Postfix, Exim, Dovecot, Courier, inetds and what wants a
+# mail server (cron, bsd-mailx, logwatch) are not installed over the system: their packages, and the libraries that are missing for them, are unpacked below
 # $PEERS_DIR (default: .cache/peers in this tree, ignored by git), where test/peers finds them. The only trace
 # of them outside is the account Debian-exim, whose name is compiled into Debian's Exim. Sample files of other packages are
 # unpacked below $PEERS_DIR/samples.
@@ -47,6 +47,7 @@ gsasl        gsasl
 fail2ban-regex fail2ban
 fetchmail    fetchmail
 /usr/lib/git-core/git-send-email git-email
+php          php-cli
 mkpasswd     whois
 mkfs.ext4    e2fsprogs
 mkfs.xfs     xfsprogs
@@ -124,6 +125,11 @@ if [ -z "${DEPS:-}" ]; then
 	for inetd in openbsd-inetd:inetd inetutils-inetd:inetutils-inetd xinetd:xinetd; do
 		[ -x "$PEERS_DIR/usr/sbin/${inetd#*:}" ] || missing_peers="$missing_peers ${inetd%:*}"
 	done
+	# They call sendmail. bsd-mailx and logwatch want any MTA.
+	for program in sbin/cron bin/bsd-mailx sbin/logwatch; do
+		[ -x "$PEERS_DIR/callers/usr/$program" ] || missing_callers=' cron+bsd-mailx+logwatch+msmtp-mta'
+	done
+	missing_peers=$missing_peers${missing_callers-}
 	# The Exim that can ask Dovecot for authentication has the same file names as the one above.
 	[ -x "$PEERS_DIR/heavy/usr/sbin/exim4" ] || missing_peers="$missing_peers exim4-daemon-heavy"
 	# Only files of these are read: samples of their tables.
@@ -171,11 +177,12 @@ for peer in $missing_peers; do
 	case $peer in
 	exim4-daemon-heavy) to=$PEERS_DIR/heavy ;;
 	roundcube*) to=$PEERS_DIR/roundcube ;;
+	cron*) to=$PEERS_DIR/callers ;;
 	esac
 	for deb in "$debs"/*.deb; do
 		case $peer/${deb##*/} in
 		*/lib*-dev_* | roundcube*/*apache2* | roundcube*/dbconfig*) ;;
-		roundcube*/* | */lib* | */postfix_* | */exim4-base_* | */exim4-daemon-* | */dovecot-* | */courier-* | */gamin_* | */*inetd_*) dpkg -x "$deb" "$to" || give_up "cannot unpack $deb" ;;
+		roundcube*/* | */lib* | */postfix_* | */exim4-base_* | */exim4-daemon-* | */dovecot-* | */courier-* | */gamin_* | */*inetd_* | */cron_* | */bsd-mailx_* | */logwatch_*) dpkg -x "$deb" "$to" || give_up "cannot unpack $deb" ;;
 		esac
 	done
 	rm -rf "$debs"

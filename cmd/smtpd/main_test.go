@@ -74,7 +74,7 @@ func newSystem(t testing.TB, conf string) *system {
 	s := &system{t: t, dir: t.TempDir()}
 	s.write("postamt.conf", world+conf)
 	s.write("users", "user:\nalice:\nbob:\n")
-	s.write("aliases", "team: alice, bob\npostmaster: alice\n")
+	s.write("aliases", "team: alice, bob\npostmaster: alice\nbroken: :defer: for now\n")
 	for _, d := range []string{"queue", "run"} {
 		if err := os.Mkdir(filepath.Join(s.dir, d), 0o700); err != nil {
 			t.Fatal(err)

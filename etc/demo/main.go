@@ -87,7 +87,8 @@ func run(dir string) error {
 	fmt.Printf(`
 postamt runs in %[1]s (domain %[2]s; users alice and bob, passwords in %[1]s/passwords).
 
-send:  printf 'From: bob@%[2]s\nSubject: hello\n\nfirst message\n' | curl -sS --crlf smtp://%[3]s --mail-from bob@%[2]s --mail-rcpt alice@%[2]s -T -
+send:  printf 'Subject: hello\n\nfirst message\n' | bin/sendmail -C %[1]s/postamt.conf alice@%[2]s
+       printf 'From: bob@%[2]s\nSubject: hello\n\nfirst message\n' | curl -sS --crlf smtp://%[3]s --mail-from bob@%[2]s --mail-rcpt alice@%[2]s -T -
 read:  cat %[1]s/mail/alice/Maildir/new/*
        curl -sS -k --ssl-reqd 'imap://%[5]s/INBOX;MAILINDEX=1' -u alice
        curl -sS -k --ssl-reqd pop3://%[4]s/1 -u alice
@@ -143,6 +144,7 @@ func layOut(dir string) error {
 	files := map[string]string{
 		"postamt.conf": fmt.Sprintf(`# The demonstration system. See postamt.conf(5).
 hostname mail.%[1]s
+origin %[1]s
 local_domains %[1]s localhost
 queue_dir queue
 run_dir run

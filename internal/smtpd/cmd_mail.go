@@ -20,12 +20,18 @@ type transaction struct {
 	size   int64               // as declared; -1 if it was not
 }
 
-// defaultRcptLimit: RFC 5321 section 4.5.3.1.8.
-const defaultRcptLimit = 100
+const (
+	defaultRcptLimit = 100    // RFC 5321 section 4.5.3.1.8
+	localRcptLimit   = 50_000 // at least: sendmail(1) sends to all or to none, and cannot send the rest later
+)
 
 func (s *session) rcptLimit() int {
-	if s.conf.RcptLimit > 0 {
-		return s.conf.RcptLimit
+	n := s.conf.RcptLimit
+	switch {
+	case s.kind == Local:
+		return max(n, localRcptLimit)
+	case n > 0:
+		return n
 	}
 	return defaultRcptLimit
 }
@@ -83,7 +89,10 @@ func (s *session) cmdRcpt(args string) *smtp.Reply {
 	s.tx.last = to.String()
 	final, err := s.conf.Recipients.Admit(s.tx.from, to, s.mayRelay())
 	if err != nil {
-		return s.ourFault("judge recipient", err)
+		if r := s.ourFault("judge recipient", err); !r.Temporary() || s.kind != Local {
+			return r
+		}
+		// Programs of this machine have no queue to try again from: cron(8) would lose what its job has printed. queued will try.
 	}
 	key := to.ForeignKey()
 	if !final.IsNull() {
@@ -101,7 +110,7 @@ func (s *session) cmdRcpt(args string) *smtp.Reply {
 		}
 		return smtp.NewReply(452, "4.5.3", "too many recipients, send the others later")
 	}
-	if s.srv.Room != nil && !final.IsNull() && !s.srv.Room(final.Key(), max(s.tx.size, 0), s.srv.now()) {
+	if s.srv.Room != nil && s.kind != Local && !final.IsNull() && !s.srv.Room(final.Key(), max(s.tx.size, 0), s.srv.now()) {
 		// For now, as the delivery agent says it: the user may make room, and the sender's server tries again.
 		return smtp.NewReply(452, "4.2.2", "mailbox full")
 	}

@@ -157,7 +157,7 @@ func (in *intake) header(b []byte, whole bool) {
 		}
 	}
 	in.put(in.trace)
-	if in.missing != nil {
+	if in.missing != nil && whole { // else what seems to be missing may come yet
 		in.put(in.missing(have))
 	}
 	// A first line that is not a field would, after our fields, be taken for a part of them or for their end, as the

@@ -239,7 +239,7 @@ func (s *session) reply(verb string, r *smtp.Reply, fault bool) {
 			fault = true
 		}
 	}
-	if fault {
+	if fault && s.kind != Local { // a user of this machine can find out who exists by other means, and a list of his may have many old addresses
 		s.errors++
 	}
 	if fault && s.errors > s.conf.ErrorSoft && s.conf.ErrorDelay > 0 {

@@ -33,7 +33,7 @@ var costly = []struct {
 
 // TestImports: no program links what costs at its start, but for those that must.
 func TestImports(t *testing.T) {
-	for _, program := range []string{"smtpd", "queued", "deliver", "authd", "keyd", "pop3d", "imapd", "queuectl", "mailboxctl", "aliasctl"} {
+	for _, program := range []string{"smtpd", "queued", "deliver", "authd", "keyd", "pop3d", "imapd", "queuectl", "mailboxctl", "aliasctl", "sendmail"} {
 		out, err := exec.Command("go", "list", "-deps", "postamt/cmd/"+program).Output()
 		if err != nil {
 			t.Fatal(err)

@@ -41,7 +41,13 @@ func TestInstall(t *testing.T) {
 		t.Helper()
 		found := map[string]string{}
 		err := filepath.WalkDir(dest, func(path string, d fs.DirEntry, err error) error {
-			if err == nil && !d.IsDir() {
+			if err == nil && d.Type() == fs.ModeSymlink {
+				to, e := os.Readlink(path)
+				if _, gone := os.Stat(path); gone != nil && e == nil {
+					e = gone
+				}
+				found[strings.TrimPrefix(path, dest)], err = "-> "+to, e
+			} else if err == nil && !d.IsDir() {
 				b, e := os.ReadFile(path)
 				found[strings.TrimPrefix(path, dest)], err = string(b), e
 			}
@@ -79,6 +85,11 @@ func TestInstall(t *testing.T) {
 		"/opt/pa/lib/systemd/system/postamt-pop3d.service": "ExecStart=/opt/pa/sbin/pop3d\n",
 		"/opt/pa/lib/systemd/system/postamt-imapd.service": "ExecStart=/opt/pa/sbin/imapd\n",
 		"/opt/pa/lib/systemd/system/postamt-local.socket":  "ListenStream=/opt/run/postamt/smtpd.sock\n",
+		"/opt/pa/lib/sendmail":                             "-> ../sbin/sendmail",
+		"/opt/pa/bin/mailq":                                "-> ../sbin/sendmail",
+		"/opt/pa/bin/newaliases":                           "-> ../sbin/sendmail",
+		"/opt/pa/sbin/runq":                                "-> ../sbin/sendmail",
+		"/opt/pa/share/man/man1/mailq.1":                   "-> sendmail.1",
 		"/opt/pa/lib/tmpfiles.d/postamt.conf":              "\nf /opt/etc/passwords 0640 root pa-auth\n",
 	} {
 		if !strings.Contains(installed[name], want) {
