@@ -187,7 +187,17 @@ func (s *Server) routeAll(m *message) []placed {
 	var jobs []placed
 	var e *expansion
 	filling := make(map[Destination]*job) // a list can have as many destinations as members
+	// What goes to one mailbox by several addresses is one copy only if one transaction, or one after the other, has them: its name says how long it is, with the address on top.
+	var together map[string]*job
+	if len(m.env.Rcpts) > s.opt().Limits.LocalRecipients {
+		together = make(map[string]*job)
+	}
 	place := func(to Destination, i int) {
+		box := m.results[i].box
+		if j := together[box]; j != nil {
+			j.rcpts = append(j.rcpts, i)
+			return
+		}
 		limit := s.opt().Limits.Recipients
 		switch {
 		case m.env.VERP || m.env.Unsub != "":
@@ -195,13 +205,16 @@ func (s *Server) routeAll(m *message) []placed {
 		case to.Local:
 			limit = s.opt().Limits.LocalRecipients
 		}
-		if j := filling[to]; j != nil && len(j.rcpts) < limit {
-			j.rcpts = append(j.rcpts, i)
-			return
+		j := filling[to]
+		if j == nil || len(j.rcpts) >= limit {
+			j = &job{msg: m}
+			filling[to] = j
+			jobs = append(jobs, placed{to, j})
 		}
-		j := &job{msg: m, rcpts: []int{i}}
-		filling[to] = j
-		jobs = append(jobs, placed{to, j})
+		j.rcpts = append(j.rcpts, i)
+		if together != nil && box != "" && to.Local {
+			together[box] = j
+		}
 	}
 	for i := range m.env.Rcpts {
 		if m.env.Rcpts[i].State != queue.Pending {

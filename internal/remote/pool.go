@@ -149,7 +149,9 @@ func (d *delivery) try(ctx context.Context, ep Endpoint) bool {
 		}
 		spoke = true
 		d.p.give(c)
-		batch = d.sort(batch, outs, err)
+		if batch = d.sort(batch, outs, err); len(batch) > 0 && d.t.QID != "" {
+			d.t.Suspect = true // a mailbox of theirs may have it already, by another of its addresses
+		}
 	}
 	d.doubt(doubtful)
 	return spoke
