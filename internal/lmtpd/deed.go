@@ -53,7 +53,7 @@ func (s *session) command(tx *transaction, d *mixed, rcpt *recipient, line strin
 		return err, false
 	}
 	_, tag, _ := addr.SplitTag(rcpt.to.Local, s.conf.Delimiters)
-	about := pipe.Delivery{Sender: tx.from, Recipient: rcpt.to, Tag: tag, User: rcpt.box.User, Home: rcpt.box.Home}
+	about := pipe.Delivery{Sender: tx.from, Recipient: rcpt.to, Tag: tag, User: rcpt.box.User, Home: rcpt.box.Home, Arrived: d.msg.Arrived, Origin: tx.params.Origin}
 	c := pipe.Command{Line: line, Dir: cmp.Or(rcpt.box.Home, "/"), Env: about.Environment(), Input: text, QMail: qmail, Timeout: time.Until(until).Round(time.Millisecond)}
 	err = c.Run()
 	if err == pipe.ErrStop {

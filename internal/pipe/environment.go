@@ -1,9 +1,13 @@
 package pipe
 
 import (
+	"cmp"
+	"net/netip"
 	"strings"
+	"time"
 
 	"postamt/internal/addr"
+	"postamt/internal/smtp"
 )
 
 // Delivery is what a command is told of a message: what Postfix's local(8) and qmail-command(8) tell.
@@ -13,6 +17,8 @@ type Delivery struct {
 	Tag       string       // of the recipient, "" if none
 	User      string       // in the user database; of a command in an alias file, the account that it runs as
 	Home      string
+	Arrived   time.Time
+	Origin    smtp.Origin
 }
 
 // Environment is all that a command finds in its environment. Of a value that came with the message each octet that is no letter, digit, or one of "@.+_=-",
@@ -31,8 +37,19 @@ func (d *Delivery) Environment() []string {
 		"SENDER=" + sender, "RECIPIENT=" + to, "ORIGINAL_RECIPIENT=" + to, "LOCAL=" + local, "DOMAIN=" + domain, "EXTENSION=" + tag,
 		// qmail
 		"EXT=" + tag, "HOST=" + domain, "DEFAULT=" + tag, "NEWSENDER=" + sender,
+		"UFLINE=From " + Clean(cmp.Or(d.Sender, "MAILER-DAEMON")) + "  " + d.Arrived.Local().Format(time.ANSIC) + "\n",
 		"RPLINE=Return-Path: <" + sender + ">\n", "DTLINE=Delivered-To: " + to + "\n",
+		// Postfix's pipe(8)
+		"CLIENT_ADDRESS=" + address(d.Origin.IP), "CLIENT_HOSTNAME=" + Clean(d.Origin.Name), "CLIENT_HELO=" + Clean(d.Origin.Helo), "SASL_USERNAME=" + Clean(d.Origin.Login),
 	}
+}
+
+// address is one of IP, which has colons.
+func address(s string) string {
+	if ip, err := netip.ParseAddr(s); err == nil {
+		return ip.String()
+	}
+	return ""
 }
 
 // Clean is a value that came with the message, as it stands in the environment.

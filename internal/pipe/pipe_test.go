@@ -159,7 +159,8 @@ func TestD08_Timeout(t *testing.T) {
 
 // D07, CVE-2014-6271: what came with the message is data.
 func TestD07_Environment(t *testing.T) {
-	d := Delivery{Sender: "() { :;}; touch canary\nX=y", Recipient: addr.Mailbox{Local: "-oQ/tmp+it's", Domain: "example.org"}, Tag: "it's", User: "bob", Home: "/home/bob x"}
+	d := Delivery{Sender: "() { :;}; touch canary\nX=y", Recipient: addr.Mailbox{Local: "-oQ/tmp+it's", Domain: "example.org"}, Tag: "it's", User: "bob", Home: "/home/bob x",
+		Arrived: time.Date(2026, 11, 29, 10, 0, 0, 0, time.Local), Origin: smtp.Origin{IP: "2001:db8::1", Name: "mx.example.net", Helo: "$(touch canary)", Login: "bob@example.org"}}
 	dir := t.TempDir()
 	if said := run(t, `env -u PWD -u _ -u OLDPWD -u SHLVL > env`, func(c *Command) { c.Env, c.Dir = d.Environment(), dir }); said != "" {
 		t.Fatal(said)
@@ -171,7 +172,10 @@ func TestD07_Environment(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
 	lines = slices.DeleteFunc(lines, func(s string) bool { return s == "" })
 	slices.Sort(lines)
-	want := `DEFAULT=it_s
+	want := `CLIENT_ADDRESS=2001:db8::1
+CLIENT_HELO=__touch_canary_
+CLIENT_HOSTNAME=mx.example.net
+DEFAULT=it_s
 DOMAIN=example.org
 DTLINE=Delivered-To: _oQ_tmp+it_s@example.org
 EXT=it_s
@@ -185,8 +189,10 @@ ORIGINAL_RECIPIENT=_oQ_tmp+it_s@example.org
 PATH=/usr/local/bin:/usr/bin:/bin
 RECIPIENT=_oQ_tmp+it_s@example.org
 RPLINE=Return-Path: <__________touch_canary_X=y>
+SASL_USERNAME=bob@example.org
 SENDER=__________touch_canary_X=y
 SHELL=/bin/sh
+UFLINE=From __________touch_canary_X=y  Sun Nov 29 10:00:00 2026
 USER=bob`
 	if g := strings.Join(lines, "\n"); g != want {
 		t.Errorf("%s", g)

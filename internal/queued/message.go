@@ -374,6 +374,12 @@ func (j *job) transaction(agent bool) *remote.Transaction {
 		r := &e.Rcpts[i]
 		to, _ := addr.Parse(r.Addr, true)
 		tx.Rcpts[k] = remote.Rcpt{Addr: to, Notify: r.Notify, ORcpt: r.ORcpt, Target: r.Target}
+		if c := &e.Client; r.Target != "" && r.Target != smtp.JustMailbox {
+			tx.Origin = smtp.Origin{Name: c.Name, Helo: c.Helo, Login: c.Login}
+			if c.IP.IsValid() {
+				tx.Origin.IP = c.IP.String()
+			}
+		}
 	}
 	return tx
 }

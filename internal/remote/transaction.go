@@ -16,10 +16,11 @@ type Transaction struct {
 	UTF8    bool   // it came with SMTPUTF8
 	Ret     string // RFC 3461: "", "FULL", "HDRS"
 	EnvID   string
-	QID     string // for deliver: sent when the peer offers XQID
-	Arrived int64  // microseconds since 1970
-	Suspect bool   // an earlier attempt may have delivered it
-	Expand  bool   // deliver may answer with what a recipient stands for: Outcome.Expanded
+	QID     string      // for deliver: sent when the peer offers XQID
+	Arrived int64       // microseconds since 1970
+	Suspect bool        // an earlier attempt may have delivered it
+	Origin  smtp.Origin // for deliver, whose commands are told
+	Expand  bool        // deliver may answer with what a recipient stands for: Outcome.Expanded
 	Rcpts   []Rcpt
 	Size    int64 // of what Open reads, exactly
 
@@ -183,7 +184,7 @@ func (t *Transaction) prepare(ext *smtp.Extensions, lmtp, preferChunking bool) (
 		p.mail.Ret, p.mail.EnvID = t.Ret, t.EnvID
 	}
 	if ext.XQID {
-		p.mail.QID, p.mail.Arrived, p.mail.Suspect, p.mail.Expand = t.QID, t.Arrived, t.Suspect, t.Expand
+		p.mail.QID, p.mail.Arrived, p.mail.Suspect, p.mail.Expand, p.mail.Origin = t.QID, t.Arrived, t.Suspect, t.Expand, t.Origin
 	}
 	return p, nil
 }

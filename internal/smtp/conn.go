@@ -5,7 +5,7 @@
 //
 // Where it differs from the RFCs:
 //   - Spaces after the colon ("MAIL FROM: <a@b>") and white space at the end of a command are accepted: much is sent so. Angle brackets are not optional.
-//   - XARRIVED, XEXPAND, XQID and XSUSPECT, our own parameters of MAIL, and XTARGET of RCPT, are offered as XQID: they are for the socket between queued and deliver.
+//   - XARRIVED, XEXPAND, XORIGIN, XQID and XSUSPECT, our own parameters of MAIL, and XTARGET of RCPT, are offered as XQID: they are for the socket between queued and deliver.
 //   - A SIZE of more than 2^63-1 is a bad number.
 //   - The second digit of a reply may be any (RFC 5321 section 4.2 has 0 to 5): "571" is seen, and only the first digit decides.
 //   - A host name after HELO, EHLO or LHLO may have underscores and a final dot.

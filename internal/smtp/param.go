@@ -20,7 +20,47 @@ type MailParams struct {
 	QID     string // letters and digits
 	Arrived int64  // microseconds since 1970
 	Suspect bool
+	Origin  Origin
 	Expand  bool // the client takes 551 5.1.6 with what a recipient stands for
+}
+
+// Origin is where a message came from, for commands. Each may be "".
+type Origin struct{ IP, Name, Helo, Login string }
+
+// parseOrigin reads what Append writes: xtext of four words, each xtext or "-".
+func parseOrigin(value string) (o Origin, ok bool) {
+	text, err := ParseXtext(value)
+	words := strings.Split(text, " ")
+	if err != nil || len(words) != 4 {
+		return o, false
+	}
+	for i, to := range []*string{&o.IP, &o.Name, &o.Helo, &o.Login} {
+		if words[i] == "-" {
+			continue
+		}
+		if *to, err = ParseXtext(words[i]); err != nil || words[i] == "" {
+			return Origin{}, false
+		}
+	}
+	return o, true
+}
+
+func appendOrigin(b []byte, o Origin) []byte {
+	var words []byte
+	for i, s := range []string{o.IP, o.Name, o.Helo, o.Login} {
+		if i > 0 {
+			words = append(words, ' ')
+		}
+		switch s {
+		case "":
+			words = append(words, '-')
+		case "-":
+			words = append(words, "+2D"...)
+		default:
+			words = AppendXtext(words, s)
+		}
+	}
+	return AppendXtext(b, string(words))
 }
 
 // RcptParams is what they put on RCPT.
@@ -102,6 +142,7 @@ const (
 	keyArrived
 	keySuspect
 	keyExpand
+	keyOrigin
 )
 const (
 	keyNotify = iota
@@ -110,7 +151,7 @@ const (
 )
 
 var (
-	mailKeywords = [...]string{"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH", "XQID", "XARRIVED", "XSUSPECT", "XEXPAND"}
+	mailKeywords = [...]string{"SIZE", "BODY", "SMTPUTF8", "RET", "ENVID", "AUTH", "XQID", "XARRIVED", "XSUSPECT", "XEXPAND", "XORIGIN"}
 	rcptKeywords = [...]string{"NOTIFY", "ORCPT", "XTARGET"}
 )
 
@@ -199,7 +240,7 @@ func (p *MailParams) set(key int, value string, allow Extensions) *Reply {
 	name := mailKeywords[key]
 	offered := [...]bool{
 		keySize: allow.Size, keyBody: allow.EightBit || allow.BinaryMIME, keyUTF8: allow.UTF8, keyRet: allow.DSN, keyEnvID: allow.DSN,
-		keyAuth: true, keyQID: allow.XQID, keyArrived: allow.XQID, keySuspect: allow.XQID, keyExpand: allow.XQID,
+		keyAuth: true, keyQID: allow.XQID, keyArrived: allow.XQID, keySuspect: allow.XQID, keyExpand: allow.XQID, keyOrigin: allow.XQID,
 	}
 	if !offered[key] {
 		return unsupported(name)
@@ -252,6 +293,8 @@ func (p *MailParams) set(key int, value string, allow Extensions) *Reply {
 	case keyExpand:
 		ok = value == ""
 		p.Expand = true
+	case keyOrigin:
+		p.Origin, ok = parseOrigin(value)
 	}
 	if !ok {
 		return badValue(name)
@@ -366,6 +409,9 @@ func (p MailParams) Append(b []byte) []byte {
 	}
 	if p.Expand {
 		b = append(b, " XEXPAND"...)
+	}
+	if p.Origin != (Origin{}) {
+		b = appendOrigin(append(b, " XORIGIN="...), p.Origin)
 	}
 	return b
 }

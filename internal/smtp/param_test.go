@@ -230,6 +230,20 @@ func TestParseRcpt(t *testing.T) {
 	}
 }
 
+func TestOrigin(t *testing.T) {
+	for _, o := range []Origin{{}, {IP: "2001:db8::1"}, {"192.0.2.1", "mx.example.net", "a b\r\n", "-"}, {Login: "j\u00f6rg+x=y@example.org"}} {
+		_, p, err := ParseMail("FROM:<a@b>"+string(MailParams{Origin: o}.Append(nil)), everything)
+		if err != nil || p.Origin != o {
+			t.Errorf("%+v: %+v %v", o, p.Origin, err)
+		}
+	}
+	for _, s := range []string{"x", "-+20-+20-", "-+20-+20-+20-+20-", "-+20-+20-+20+2BZZ", "-+20-+20-+20"} {
+		if _, _, err := ParseMail("FROM:<a@b> XORIGIN="+s, everything); code(t, err) != 501 {
+			t.Errorf("%s: %v", s, err)
+		}
+	}
+}
+
 func TestAppend(t *testing.T) {
 	m := MailParams{Size: 10, Body: "8BITMIME", UTF8: true, Ret: "FULL", EnvID: "a b+c", QID: "x1", Arrived: 5, Suspect: true}
 	if got := string(m.Append(nil)); got != " SIZE=10 BODY=8BITMIME SMTPUTF8 RET=FULL ENVID=a+20b+2Bc XQID=x1 XARRIVED=5 XSUSPECT" {

@@ -122,7 +122,7 @@ deny: "|echo 5.7.1 not you; exit 77"
 		t.Errorf("the command got %q", ran)
 	}
 	env := owned(t, aliasUID, dir+"/env")
-	for _, want := range []string{"SENDER=o_hara+x@client.test", "RECIPIENT=run+tag@example.test", "EXTENSION=tag", "LOCAL=run+tag", "DOMAIN=example.test", "HOME=/", "SHELL=/bin/sh"} {
+	for _, want := range []string{"SENDER=o_hara+x@client.test", "RECIPIENT=run+tag@example.test", "EXTENSION=tag", "LOCAL=run+tag", "DOMAIN=example.test", "HOME=/", "SHELL=/bin/sh", "CLIENT_ADDRESS=127.0.0.1", "CLIENT_HELO=client.test", "SASL_USERNAME="} {
 		if !strings.Contains("\n"+env, "\n"+want+"\n") {
 			t.Errorf("%s is not in its environment:\n%s", want, env)
 		}
