@@ -342,3 +342,45 @@ func TestMailingList(t *testing.T) {
 	empty(t, s)
 	inbox(t, s, "alice", 1)
 }
+
+// A user who is away: his forward file, vacation(1), sendmail(1), and the way back to who wrote.
+func TestVacation(t *testing.T) {
+	k := sinkAt(t, "127.0.0.1")
+	s, dir := split(t, suite.Config{Users: []string{"alice"}, Aliases: "postmaster: alice\n", Settings: "origin example.test\n",
+		Routes: fmt.Sprintf("sink.test [127.0.0.1]:%s\n", k.port())})
+	bin, err := programs()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for d := bin; len(d) > 1; d = filepath.Dir(d) {
+		if st, err := os.Stat(d); err == nil && st.Mode().Perm()&0o005 != 0o005 && strings.HasPrefix(d, os.TempDir()+"/") {
+			os.Chmod(d, 0o755)
+		}
+	}
+	// A command has no POSTAMT_CONF.
+	sendmail := filepath.Join(dir, "sendmail")
+	if err := os.WriteFile(sendmail, []byte("#!/bin/sh\nexec "+bin+"/sendmail -C "+s.Conf+" \"$@\"\n"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	asUser(t, s, 0, ".vacation.msg", "Subject: away\n\nI am away until Monday.\n")
+	asUser(t, s, 0, ".forward", `\alice, "|`+bin+"/vacation -S "+sendmail+` alice"`+"\n")
+	c := dial(t, s.Addr)
+	to := []byte("From: far@sink.test\r\nTo: alice@example.test\r\nSubject: hello\r\nMessage-ID: <1@sink.test>\r\n\r\nhello\r\n")
+	c.send("<far@sink.test>", []string{"<alice@example.test>"}, to)
+	got := k.await(t, 1)[0]
+	text := string(got.data)
+	if got.from != "" || got.to[0] != "far@sink.test" || !strings.Contains(text, "Auto-Submitted: auto-replied") || !strings.Contains(text, "In-Reply-To: <1@sink.test>") ||
+		!strings.Contains(text, "I am away until Monday.") || !strings.Contains(text, "Subject: away") {
+		t.Errorf("from %q to %q: %s", got.from, got.to, text)
+	}
+	// Not twice, and nobody who must not be answered: a list, a report.
+	c.send("<far@sink.test>", []string{"<alice@example.test>"}, to)
+	c.send("<other@sink.test>", []string{"<alice@example.test>"}, append([]byte("List-Id: <x.sink.test>\r\n"), to...))
+	c.send("<>", []string{"<alice@example.test>"}, to)
+	inbox(t, s, "alice", 4)
+	empty(t, s)
+	k.await(t, 1)
+	if n := len(k.await(t, 1)); n != 1 {
+		t.Errorf("%d answers", n)
+	}
+}
