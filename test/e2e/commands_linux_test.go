@@ -237,12 +237,18 @@ func TestD10_WhoRunsNothing(t *testing.T) {
 		t.Error("who shares a user id is not told")
 	}
 	configure(t, s, "alias_user root", fmt.Sprintf("alias_user %d:%d", aliasUID, aliasUID))
-	await(t, "the alias's command", func() bool { _, err := os.Stat(dir + "/ran"); return err == nil })
+	await(t, "the alias's command", func() bool { _, err := os.Stat(dir + "/ran"); return err == nil && len(s.Queued()) == 4 })
 	for _, u := range []string{"zero", "low", "wheel", "shared"} {
 		absent(t, canary(u), canary(u)+"-file")
 	}
 	if n := len(k.messages()); n != 1 {
 		t.Errorf("%d messages were sent on", n)
+	}
+	if err := s.Terminate("queued"); err != nil {
+		t.Error(err)
+	}
+	if n := len(s.Queued()); n != 4 {
+		t.Errorf("%d messages are in the queue, want those of four users", n)
 	}
 	for _, path := range s.Queued() { // they wait for ever, that is for five days
 		if err := errors.Join(os.Remove(path), os.Remove(filepath.Join(s.Queue, "log", filepath.Base(path)))); err != nil {
