@@ -72,20 +72,17 @@ const listenFD = 3
 const maxListenFDs = 256
 
 // Start takes over from the program that executed us. It is the first call of main: it removes LISTEN_*,
-// NOTIFY_SOCKET and WATCHDOG_* from the environment, keeps a connection that is also stderr from getting our messages, and lets
-// broken pipes be errors of write(2). notifyFD is a descriptor for s6's readiness, 0 or less for none.
+// NOTIFY_SOCKET and WATCHDOG_* from the environment, keeps what is open from programs that we execute (commands of users among them), keeps a
+// connection that is also stderr from getting our messages, and lets broken pipes be errors of write(2). notifyFD is a descriptor for s6's readiness, 0 or less for none.
 //
 // The limit on open files is at its hard value already: the Go runtime raises it, and gives commands that we execute
 // the old one back.
 func Start(notifyFD int) *Process {
+	closeOnExec()
 	p := &Process{env: takeEnvironment(os.Getpid())}
 	p.watchdog = newWatchdog(p.env.watchdog, p.env.watched, os.Getpid(), func() { p.tell("WATCHDOG=1") })
 	if notifyFD > 0 {
-		syscall.CloseOnExec(notifyFD)
 		p.notifyFD = os.NewFile(uintptr(notifyFD), "notification-fd")
-	}
-	for i := range p.env.fds {
-		syscall.CloseOnExec(listenFD + i)
 	}
 	// Now: later we may be in a sandbox out of which no new connection leads.
 	if path := p.env.notify; path != "" && (path[0] == '/' || path[0] == '@') { // net writes '@' as the NUL of an abstract address
@@ -103,6 +100,13 @@ func Start(notifyFD int) *Process {
 		toNull(2)
 	}
 	return p
+}
+
+// closeSomeOnExec is closeOnExec by one descriptor after the other: so many as a supervisor may have left open.
+func closeSomeOnExec() {
+	for fd := 3; fd < listenFD+maxListenFDs; fd++ {
+		syscall.CloseOnExec(fd) // which may be none
+	}
 }
 
 func takeEnvironment(pid int) environment {

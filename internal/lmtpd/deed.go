@@ -27,8 +27,8 @@ func (s *session) deed(tx *transaction, d *mixed, rcpt *recipient) maildir.Resul
 	case b.File != "":
 		return s.file(tx, d, rcpt, b.File)
 	default:
-		err, _ := s.command(tx, d, rcpt, b.Command, false, time.Now().Add(s.conf.CommandTime))
-		return maildir.Result{Err: err}
+		r, _ := s.command(tx, d, rcpt, b.Command, false, time.Now().Add(s.conf.CommandTime))
+		return r
 	}
 }
 
@@ -47,19 +47,20 @@ func (s *session) file(tx *transaction, d *mixed, rcpt *recipient, path string) 
 }
 
 // command runs one. last: a command of a .qmail file wants nothing after it to be done.
-func (s *session) command(tx *transaction, d *mixed, rcpt *recipient, line string, qmail bool, until time.Time) (err error, last bool) {
+func (s *session) command(tx *transaction, d *mixed, rcpt *recipient, line string, qmail bool, until time.Time) (r maildir.Result, last bool) {
 	text, err := d.spool.reader(append(fromLine(tx.from, d.msg.Arrived), Header(tx.from, rcpt.to.String(), "")...))
 	if err != nil {
-		return err, false
+		return maildir.Result{Err: err}, false
 	}
 	_, tag, _ := addr.SplitTag(rcpt.to.Local, s.conf.Delimiters)
 	about := pipe.Delivery{Sender: tx.from, Recipient: rcpt.to, Tag: tag, User: rcpt.box.User, Home: rcpt.box.Home, Arrived: d.msg.Arrived, Origin: tx.params.Origin}
 	c := pipe.Command{Line: line, Dir: cmp.Or(rcpt.box.Home, "/"), Env: about.Environment(), Input: text, QMail: qmail, Timeout: time.Until(until).Round(time.Millisecond)}
-	err = c.Run()
-	if err == pipe.ErrStop {
-		return nil, true
+	r = maildir.Result{Size: text.Size(), Err: c.Run()}
+	if r.Err == pipe.ErrStop {
+		r.Err = nil
+		return r, true
 	}
-	return err, false
+	return r, false
 }
 
 // steps does what a .qmail file says, line by line, as qmail-local does. What comes after a failure is not done, and what has been done is done again by the next
@@ -71,7 +72,7 @@ func (s *session) steps(tx *transaction, d *mixed, rcpt *recipient) (r maildir.R
 		t := &rcpt.box.Steps[i]
 		switch {
 		case t.Kind == alias.Pipe:
-			r.Err, last = s.command(tx, d, rcpt, t.Text, true, until)
+			r, last = s.command(tx, d, rcpt, t.Text, true, until)
 		case t.Kind == alias.File && strings.HasSuffix(t.Text, "/"):
 			r = s.spoolTo(tx, d, rcpt, filepath.Clean(t.Text))
 		case t.Kind == alias.File:

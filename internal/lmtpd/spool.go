@@ -22,12 +22,23 @@ type spool struct {
 
 func newSpool(binary bool, trace string) *spool {
 	p := &spool{binary: binary, trace: trace}
-	p.f, p.err = os.CreateTemp("", "deliver-")
-	if p.err == nil {
-		p.err = os.Remove(p.f.Name())
+	if p.f, p.err = nameless(os.TempDir()); p.err == nil {
 		p.w = bufio.NewWriterSize(p.f, 64<<10)
 	}
 	return p
+}
+
+// unlinked is a file that had a name for a moment.
+func unlinked(dir string) (*os.File, error) {
+	f, err := os.CreateTemp(dir, "deliver-")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
 }
 
 // Write takes everything; what goes wrong is kept.
