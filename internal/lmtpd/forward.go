@@ -78,13 +78,13 @@ func standsFor(t *alias.Target, to addr.Mailbox, box *Mailbox) (string, error) {
 	case alias.Pipe:
 		return smtp.InForward + t.Name(), nil
 	case alias.Address:
-		return smtp.InAddress + string(smtp.AppendXtext(nil, t.Addr.String())), nil
+		return inAddress(t.Addr), nil
 	case alias.Local:
 		local, _, _ := strings.Cut(box.User, "@")
 		if strings.EqualFold(t.Addr.Local, local) {
 			return smtp.JustMailbox, nil
 		}
-		return smtp.InAddress + string(smtp.AppendXtext(nil, addr.Mailbox{Local: t.Addr.Local, Domain: to.Domain}.String())), nil
+		return inAddress(addr.Mailbox{Local: t.Addr.Local, Domain: to.Domain}), nil
 	case alias.Blackhole:
 		return smtp.Discarded, nil
 	case alias.Fail:
@@ -93,6 +93,14 @@ func standsFor(t *alias.Target, to addr.Mailbox, box *Mailbox) (string, error) {
 		return "", smtp.NewReply(450, "4.2.0", "this user takes no mail now: "+t.Text)
 	}
 	return "", smtp.NewReply(451, "4.3.5", "the forward file of this user has a mistake in line "+strings.TrimPrefix(t.Pos.String(), t.Pos.File+":")+": "+t.String())
+}
+
+// inAddress is the line for an address, which must be one: longer replies are broken. So the domain is in A-labels, of which there are 255 octets at most.
+func inAddress(m addr.Mailbox) string {
+	if d, err := addr.ASCIIDomain(m.Domain); err == nil {
+		m.Domain = d
+	}
+	return smtp.InAddress + string(smtp.AppendXtext(nil, m.String()))
 }
 
 // FindTarget finds a command or file by its name. Whoever wrote the file may have mended it while mail waited: if there is just one of the kind now, it is meant. The

@@ -7,12 +7,15 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
+	"testing"
 
 	"postamt/internal/addr"
 	"postamt/internal/alias"
 	"postamt/internal/forward"
 	"postamt/internal/maildir"
 	"postamt/internal/mbox"
+	"postamt/internal/smtp"
 	"postamt/internal/userdb"
 )
 
@@ -72,5 +75,59 @@ func (h *host) alias(name, text string) {
 			box.SetTarget(t)
 		}
 		return box, err
+	}
+}
+
+// The longest addresses arrive as they were, a line each: a reply that is broken elsewhere would be understood by nobody.
+func TestLongAddressesInReplies(t *testing.T) {
+	var list []alias.Target
+	for _, a := range []string{
+		strings.Repeat("+", 64) + "@" + strings.Repeat(strings.Repeat("x", 58)+".", 3) + "example",
+		`"` + strings.Repeat(" ", 62) + `"@example.org`,
+		strings.Repeat("\u00e4", 32) + "@" + strings.Repeat(strings.Repeat("\u00e4", 20)+".", 4) + "example",
+	} {
+		m, err := addr.Parse(a, true)
+		if err != nil {
+			t.Fatal(a, err)
+		}
+		list = append(list, alias.Target{Kind: alias.Address, Addr: m})
+	}
+	r := &smtp.Reply{Code: 551, Enhanced: smtp.EnhancedCode{5, 1, 6}}
+	for len(r.Lines) < forward.MaxTargets {
+		line, err := standsFor(&list[len(r.Lines)%len(list)], addr.Mailbox{}, &Mailbox{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Lines = append(r.Lines, line)
+	}
+	a, b := socketpair(t)
+	defer b.Close()
+	go func() {
+		c := smtp.NewConn(a)
+		c.WriteReply(r)
+		c.Flush()
+		a.Close()
+	}()
+	got, err := smtp.NewConn(b).ReadReply()
+	if err != nil || len(got.Lines) != len(r.Lines) {
+		t.Fatalf("%v, %v", got, err)
+	}
+	for i, line := range got.Lines {
+		text, ok := strings.CutPrefix(line, smtp.InAddress)
+		text, err := smtp.ParseXtext(text)
+		if err != nil || !ok {
+			t.Fatalf("%q: %v", line, err)
+		}
+		m, err := addr.Parse(text, true)
+		if err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		want := list[i%len(list)].Addr
+		if m.Domain, err = addr.ASCIIDomain(m.Domain); err != nil {
+			t.Fatal(err)
+		}
+		if want.Domain, err = addr.ASCIIDomain(want.Domain); err != nil || m != want {
+			t.Errorf("%q is not %q, %v", text, want, err)
+		}
 	}
 }

@@ -67,7 +67,13 @@ func TestForwardFile(t *testing.T) {
 			o.aliases("team: bob, carol, y@elsewhere.example\nrun: |cmd\nrun2: |cmd\n")
 			o.forwardFiles(c.says)
 			o.send(sender, c.to)
-			o.wantCalls("sent", got(o.courier.took()), c.want)
+			calls := o.courier.took()
+			o.wantCalls("sent", got(calls), c.want)
+			for _, k := range calls { // a slow one must not keep another's result from being recorded
+				if k.to.Target != "" && len(k.rcpts) != 1 {
+					t.Errorf("%v go together to %v", k.rcpts, k.to)
+				}
+			}
 			o.wantEmpty()
 		})
 	}

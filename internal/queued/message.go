@@ -202,6 +202,8 @@ func (s *Server) routeAll(m *message) []placed {
 		switch {
 		case m.env.VERP || m.env.Unsub != "":
 			limit = 1 // each has an envelope of his own
+		case to.Target != "":
+			limit = 1 // what one has done is recorded while others, as slow as commands are, have not ended
 		case to.Local:
 			limit = s.opt().Limits.LocalRecipients
 		}
