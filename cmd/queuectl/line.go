@@ -9,7 +9,7 @@ import (
 
 // appendLine writes a message as queuectl(8) says: fields with tabs between them, in this order for ever; new ones come
 // last.
-func appendLine(b []byte, l queue.Listed, n queue.Note) []byte {
+func appendLine(b []byte, l *queue.Listed, n queue.Note) []byte {
 	b = append(b, l.ID...)
 	if l.Held {
 		b = append(b, "\thold\t"...)

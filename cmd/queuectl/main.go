@@ -7,9 +7,10 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
+	"strings"
 	"syscall"
 
 	"postamt/internal/config"
@@ -21,8 +22,50 @@ const (
 	exUsage       = 64
 	exUnavailable = 69
 	exOSErr       = 71
+	exNoPerm      = 77
 	exConfig      = 78
 )
+
+// verb is one of the words after "queuectl". run reads its own flags, with parse; an error of it ends the call.
+type verb struct {
+	name     string
+	synopsis string
+	run      func(*command) error
+}
+
+// verbs are in the order of the page.
+func verbs() []verb {
+	return []verb{
+		{"list", "[filter ...] [--sort key [-r]] [--ids] [-0 | --json]", list},
+		{"show", "[-0] [--json] id ...", show},
+		{"cat", "[-0] [-H] id ...", cat},
+		{"stats", "[filter ...] [--sender] [--json]", stats},
+		{"top", "[-d seconds] [-n count]", top},
+		{"hold", "[-0] id ...", hold},
+		{"release", "[-0] id ...", release},
+		{"requeue", "[-0] id ...", requeue},
+		{"retry", "[-0] id ... | filter ... | --all", retry},
+		{"flush", "", flush},
+		{"delete", "[-0] id ...", remove},
+		{"bounce", "[-0] [-m text] id ...", bounce},
+		{"expire", "[-m text] filter ...", expire},
+		{"pause", "[destination [text]]", pause},
+		{"resume", "destination", resume},
+	}
+}
+
+var errUsage = errors.New("usage")
+
+// command is one call.
+type command struct {
+	file string // -C
+	args []string
+	in   io.Reader
+	out  *bufio.Writer
+	code int // what single arguments have come to
+
+	conf *config.Config
+}
 
 func main() { os.Exit(run(os.Args[1:])) }
 
@@ -33,129 +76,120 @@ func run(args []string) int {
 	if err := flags.Parse(args); err != nil || flags.NArg() < 1 {
 		return usage()
 	}
-	var verb func(*config.Config, []string) (int, error)
-	switch name, ids := flags.Arg(0), flags.NArg() > 1; {
-	case name == "list" && !ids:
-		verb = list
-	case name == "flush" && !ids:
-		verb = flush
-	case name == "hold" && ids:
-		verb = hold
-	case name == "release" && ids:
-		verb = release
-	default:
-		return usage()
+	for _, v := range verbs() {
+		if v.name == flags.Arg(0) {
+			c := &command{file: *file, args: flags.Args()[1:], in: os.Stdin, out: bufio.NewWriterSize(os.Stdout, 64<<10)}
+			return c.end(v, v.run(c))
+		}
 	}
-	c, err := config.Load(config.Path(*file))
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "queuectl:", err)
-		return exConfig
-	}
-	code, err := verb(c, flags.Args()[1:])
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "queuectl:", err)
-	}
-	return code
+	return usage()
 }
 
 func usage() int {
-	fmt.Fprintln(os.Stderr, "usage: queuectl [-C file] list | flush | hold id ... | release id ...")
+	var b strings.Builder
+	b.WriteString("usage: queuectl [-C file] verb\n")
+	for _, v := range verbs() {
+		fmt.Fprintln(&b, " ", strings.TrimSpace(v.name+" "+v.synopsis))
+	}
+	b.WriteString(filterUsage)
+	io.WriteString(os.Stderr, b.String())
 	return exUsage
 }
 
-// list prints a line for each message, as it finds them: a queue of any length needs no memory.
-func list(c *config.Config, _ []string) (int, error) {
-	q, err := queue.Open(c.QueueDir, queue.Options{})
-	if err != nil {
-		return exOSErr, c.Where(err)
+// exit is an error that says with which code the program ends. Others end it with 71.
+type exit struct {
+	code int
+	error
+}
+
+func (e exit) Unwrap() error { return e.error }
+
+// end is the exit code.
+func (c *command) end(v verb, err error) int {
+	if werr := c.out.Flush(); werr != nil && err == nil {
+		err = fmt.Errorf("%s: write: %w", v.name, werr)
 	}
-	defer q.Close()
-	out := bufio.NewWriterSize(os.Stdout, 64<<10)
-	var line []byte
-	var written error
-	err = q.List(func(l queue.Listed) bool {
-		line = appendLine(line[:0], l, lastNote(q, l.ID))
-		_, written = out.Write(line)
-		return written == nil
-	})
-	if written == nil {
-		written = out.Flush()
-	}
+	var e exit
 	switch {
-	case errors.Is(written, syscall.EPIPE): // head(1) has seen enough
-	case written != nil:
-		return exOSErr, fmt.Errorf("list: %w", written)
-	}
-	if err != nil {
-		return exOSErr, fmt.Errorf("list: %w", err)
-	}
-	return 0, nil
-}
-
-// lastNote is what was last noted of a message that says why it is here; a log that cannot be read says nothing.
-func lastNote(q *queue.Queue, id queue.ID) queue.Note {
-	notes, _ := q.ReadLog(id)
-	for _, n := range slices.Backward(notes) {
-		if n.Event != queue.EventAttempt && n.Event != queue.EventWarned {
-			return n
+	case err == errUsage:
+		text := strings.TrimSpace("usage: queuectl [-C file] " + v.name + " " + v.synopsis)
+		if strings.Contains(text, "filter") {
+			text += "\n" + strings.TrimSpace(filterUsage)
 		}
+		fmt.Fprintln(os.Stderr, text)
+		return exUsage
+	case err == nil, errors.Is(err, syscall.EPIPE): // head(1) has seen enough
+		return c.code
+	case errors.As(err, &e):
+		c.fail(e.code, err)
+	default:
+		c.failed(err)
 	}
-	return queue.Note{}
+	return c.code
 }
 
-// flush makes everything due.
-func flush(c *config.Config, _ []string) (int, error) {
-	w, err := queue.NewWaker(filepath.Join(c.RunDir, "queued"))
-	if err != nil {
-		return exOSErr, err
+// failed is fail with the code of an error of the queue.
+func (c *command) failed(err error) {
+	switch {
+	case errors.Is(err, fs.ErrPermission):
+		first, _, _ := strings.Cut(err.Error(), "\n") // it is the same for each directory
+		c.fail(exNoPerm, errors.New(first+" (the owner of the queue and root may)"))
+	default:
+		c.fail(exOSErr, err)
 	}
-	defer w.Close()
-	if err := w.Flush(); err != nil {
-		return exUnavailable, err
-	}
-	return 0, nil
 }
 
-// hold keeps messages from being attempted.
-func hold(c *config.Config, ids []string) (int, error) {
-	return move(c, ids, (*queue.Queue).Hold, false)
+// fail tells of one thing that went wrong; the greatest of the codes is that of the program.
+func (c *command) fail(code int, err error) {
+	fmt.Fprintln(os.Stderr, "queuectl:", err)
+	c.code = max(c.code, code)
 }
 
-// release puts held messages back, and has them attempted.
-func release(c *config.Config, ids []string) (int, error) {
-	return move(c, ids, (*queue.Queue).Release, true)
+// parse reads the flags of a verb and leaves the other arguments, of which there are from least to most (-1: any number).
+func (c *command) parse(flags *flag.FlagSet, least, most int) error {
+	flags.SetOutput(io.Discard)
+	if err := flags.Parse(c.args); err != nil {
+		return errUsage
+	}
+	c.args = flags.Args()
+	if len(c.args) < least || most >= 0 && len(c.args) > most {
+		return errUsage
+	}
+	return nil
 }
 
-func move(c *config.Config, ids []string, to func(*queue.Queue, queue.ID) error, wake bool) (int, error) {
-	q, err := queue.Open(c.QueueDir, queue.Options{})
-	if err != nil {
-		return exOSErr, c.Where(err)
-	}
-	defer q.Close()
-	w, err := queue.NewWaker(filepath.Join(c.RunDir, "queued"))
-	if err != nil {
-		return exOSErr, err
-	}
-	defer w.Close()
-	var errs []error
-	code := 0
-	for _, s := range ids {
-		id, err := queue.ParseID(s)
-		if err == nil {
-			err = to(q, id)
-		}
+// flags are those of the verb, none yet.
+func (c *command) flags() *flag.FlagSet { return flag.NewFlagSet("", flag.ContinueOnError) }
+
+func (c *command) config() (*config.Config, error) {
+	if c.conf == nil {
+		conf, err := config.Load(config.Path(c.file))
 		if err != nil {
-			errs = append(errs, err)
-			if errors.Is(err, queue.ErrNotExist) {
-				code = max(code, exUnavailable)
-			} else {
-				code = exOSErr
-			}
-			continue
+			return nil, exit{exConfig, err}
 		}
-		if wake {
-			w.Wake(id)
-		}
+		c.conf = conf
 	}
-	return code, errors.Join(errs...)
+	return c.conf, nil
+}
+
+// queue opens the queue.
+func (c *command) queue() (*queue.Queue, error) {
+	conf, err := c.config()
+	if err != nil {
+		return nil, err
+	}
+	q, err := queue.Open(conf.QueueDir, queue.Options{})
+	if err != nil {
+		return nil, conf.Where(err)
+	}
+	return q, nil
+}
+
+// waker is how queued is told.
+func (c *command) waker() (*queue.Waker, error) {
+	conf, err := c.config()
+	if err != nil {
+		return nil, err
+	}
+	return queue.NewWaker(filepath.Join(conf.RunDir, "queued"))
 }

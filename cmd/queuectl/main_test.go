@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/rogpeppe/go-internal/testscript"
+
 	"postamt/internal/queue"
 	"postamt/internal/queue/queuetest"
 )
@@ -18,7 +20,7 @@ func TestMain(m *testing.M) {
 	if os.Getenv("QUEUECTL_IS_MAIN") != "" {
 		os.Exit(run(os.Args[1:]))
 	}
-	os.Exit(m.Run())
+	testscript.Main(m, map[string]func(){"queuectl": func() { os.Exit(run(os.Args[1:])) }})
 }
 
 func queuectl(t *testing.T, args ...string) (code int, out, errs string) {

@@ -166,6 +166,8 @@ func (s *service) receive() {
 			return // the scans go on
 		case w.Flush:
 			s.server.Flush()
+		case w.Revive:
+			s.server.Revive()
 		case w.Scan:
 			s.server.Rescan()
 		default:

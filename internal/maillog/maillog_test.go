@@ -99,6 +99,8 @@ func emit(l *Logger) {
 	l.Damaged(qid, errors.New("bad sum"))
 	l.DestinationDead("example.net", "connection refused", 100, time.Minute)
 	l.DestinationAlive("example.net", time.Hour)
+	l.DestinationPaused("example.net", "their disk is full")
+	l.DestinationResumed("example.net")
 	l.Stored(qid, d)
 	l.NotStored(qid, d, errors.New("no space left on device"))
 	l.Stop("TERM", 0)

@@ -155,6 +155,22 @@ func (l *Logger) DestinationAlive(destination string, down time.Duration) {
 	l.begin("", "alive").text("destination", destination).dur("down", down).end()
 }
 
+// DestinationPaused: nothing is sent to the destination until somebody resumes it.
+func (l *Logger) DestinationPaused(destination, why string) {
+	if l == nil {
+		return
+	}
+	l.begin("", "paused").text("destination", destination).text("why", why).end()
+}
+
+// DestinationResumed: somebody has.
+func (l *Logger) DestinationResumed(destination string) {
+	if l == nil {
+		return
+	}
+	l.begin("", "resumed").text("destination", destination).end()
+}
+
 // Events of deliver. The id is that of XQID, or the maildir name.
 
 // Delivery is one message for one mailbox.

@@ -12,6 +12,7 @@ import (
 type Listed struct {
 	Entry
 	Held     bool     // in hold
+	Corrupt  bool     // in corrupt; only Look tells of those
 	Envelope Envelope // shared with nobody
 	Err      error    // why there is no Envelope: it is damaged, or may not be read
 }

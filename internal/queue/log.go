@@ -22,8 +22,9 @@ type Note struct {
 
 // Events that queued writes behind the reasons of an attempt.
 const (
-	EventAttempt = "attempt" // sums up all attempts until now
+	EventAttempt = "attempt" // sums up all attempts until now: their number, the time observed until then, and "warned"
 	EventWarned  = "warned"  // the sender was told of the delay
+	EventPaused  = "paused"  // a destination, the host, is to wait; since the last attempt, if no line of one follows
 )
 
 const (
@@ -77,6 +78,9 @@ func (q *Queue) appendLog(id ID, notes []Note) error {
 	}
 	if st.Mode&unix.S_IFMT != unix.S_IFREG || st.Nlink > 1 {
 		return errors.New("not an ordinary file")
+	}
+	if err := q.own(f, &st); err != nil {
+		return err
 	}
 	if err := q.ops.Write(f, b); err != nil {
 		return err

@@ -398,8 +398,15 @@ func (q *Queue) SyncRemovals() error {
 	// Whoever comes while others sync waits for them: what he removed may be in their hands.
 	q.removals.Lock()
 	defer q.removals.Unlock()
-	var errs [len(q.shards)]error
+	var errs [len(q.shards) + 1]error
 	var wg sync.WaitGroup
+	if q.asideDirty.Swap(false) {
+		wg.Go(func() {
+			if errs[len(q.shards)] = errors.Join(q.syncDir("hold"), q.syncDir("corrupt")); errs[len(q.shards)] != nil {
+				q.asideDirty.Store(true)
+			}
+		})
+	}
 	for i := range q.shards {
 		if !q.shards[i].dirty.Swap(false) {
 			continue

@@ -9,6 +9,8 @@
 //	queue/corrupt/NAME   what failed its checks
 //	queue/log/ID         what happened to a message that did not just work
 //	queue/full/NAME      a mailbox into which something did not fit, see NoteFull
+//	queue/bounce/ID      somebody wants the message to be given up, see GiveUp
+//	queue/pause/NAME     a destination that is to wait, see Pause
 //	queue/lock           locked by the queued that owns the queue
 //
 // The states of a file in active, and what a crash leaves:
@@ -126,7 +128,8 @@ type Queue struct {
 	shards  [32]shard
 	fsGroup durable.Group
 
-	removals sync.Mutex // held by SyncRemovals
+	removals   sync.Mutex  // held by SyncRemovals
+	asideDirty atomic.Bool // hold and corrupt have removals that are not synced
 
 	mu    sync.Mutex
 	lock  *os.File
@@ -220,6 +223,12 @@ func (q *Queue) layout() error {
 	}
 	for _, name := range []string{"hold", "corrupt", "log"} {
 		if err := q.mkdir(name, 0o700); err != nil {
+			return err
+		}
+	}
+	for _, name := range []string{"bounce", "pause"} {
+		// They came later: who may not make them, on a system that is just being updated, needs none.
+		if err := q.mkdir(name, 0o700); err != nil && !errors.Is(err, fs.ErrPermission) {
 			return err
 		}
 	}

@@ -124,6 +124,10 @@ func (q *Queue) list(name string, f func(dir *unix.Stat_t, name string) bool) er
 		if err == io.EOF {
 			return nil
 		}
+		if errors.Is(err, unix.EBADF) {
+			// What may not be listed was opened to be passed through: durable.OpenDir.
+			return &os.PathError{Op: "list", Path: q.path + "/" + name, Err: unix.EACCES}
+		}
 		if err != nil {
 			return err
 		}

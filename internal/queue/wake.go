@@ -75,6 +75,9 @@ func (w *Waker) Scan() error { return w.tell("scan") }
 // Flush asks for an attempt of every message now.
 func (w *Waker) Flush() error { return w.tell("flush") }
 
+// Revive asks for a scan now, and for attempts at destinations that were found dead.
+func (w *Waker) Revive() error { return w.tell("revive") }
+
 func (w *Waker) tell(word string) error {
 	if err := w.send(word); err != nil {
 		return fmt.Errorf("queue: tell queued to %s: %w", word, err)
@@ -103,11 +106,12 @@ func (w *Waker) Close() error {
 	return err
 }
 
-// Wakeup is one of three things: a message to attempt, or a wish.
+// Wakeup is a message to attempt, or one of the wishes.
 type Wakeup struct {
-	ID    ID // "" if it is one of the others
-	Scan  bool
-	Flush bool // attempt everything now
+	ID     ID // "" if it is one of the others
+	Scan   bool
+	Flush  bool // attempt everything now
+	Revive bool // scan, and try again what was dead
 }
 
 // Wakeups receives what Wakers send. It carries no trust: an id may name any
@@ -135,6 +139,8 @@ func (l *Wakeups) Receive() (Wakeup, error) {
 			return Wakeup{Scan: true}, nil
 		case s == "flush":
 			return Wakeup{Flush: true}, nil
+		case s == "revive":
+			return Wakeup{Revive: true}, nil
 		case validID(s):
 			return Wakeup{ID: ID(s)}, nil
 		}

@@ -73,6 +73,8 @@ type scheduler struct {
 	back func(task)                   // gives a parked message back to the index
 	done func(*job, []remote.Outcome) // called once for each job, by the goroutine that carried it
 
+	paused *pauses
+
 	ctx     context.Context
 	closing atomic.Bool   // no further transaction is to begin
 	slots   chan struct{} // transactions at once, over all destinations but the local one
@@ -111,6 +113,9 @@ const commands = 4
 
 // enqueue hands a job to its destination. It never waits for the network.
 func (s *scheduler) enqueue(to Destination, j *job) {
+	if j = s.divert(to, j); j == nil {
+		return
+	}
 	s.mu.Lock()
 	d := s.dests[to]
 	if d == nil {
@@ -229,6 +234,10 @@ func (s *scheduler) work(d *destination) {
 			s.back(t)
 		}
 
+		// Paused since it was queued.
+		if j = s.divert(d.Destination, j); j == nil {
+			continue
+		}
 		outcomes := s.carry(d, j)
 		if s.closing.Load() {
 			// What ends now says little about the destination, and nothing more goes there.

@@ -312,7 +312,7 @@ func (o *office) one() bool {
 		}
 	}
 	if o.s.claim(context.Background(), t.id, true) {
-		o.s.attempt(t)
+		o.s.take(t)
 		if o.courier.hang == nil {
 			o.s.sched.wg.Wait()
 		}

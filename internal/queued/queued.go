@@ -75,6 +75,8 @@ type Server struct {
 	active map[queue.ID]bool
 	room   chan struct{} // capacity 1: there may be room in active again
 
+	traffic traffic
+
 	toldHeld map[string]time.Time // logins whose held mail the postmaster was told of
 
 	every time.Duration
@@ -111,7 +113,7 @@ func New(o Options, q *queue.Queue, tables func() *route.Tables, c Courier, log 
 		slots: make(chan struct{}, o.Limits.Attempts),
 		dests: make(map[Destination]*destination), parked: make(map[queue.ID]bool), room: waiting,
 		back: func(t task) { s.index.put(t, s.now()) },
-		done: s.jobDone,
+		done: s.jobDone, paused: &pauses{queue: q, log: log},
 	}
 	return s
 }
@@ -155,12 +157,13 @@ func (s *Server) Run(ctx context.Context, grace time.Duration) {
 	for range loaders {
 		load.Go(func() {
 			for t := range s.work {
-				s.attempt(t)
+				s.take(t)
 			}
 		})
 	}
 	others.Go(func() { s.syncRemovals(ctx) })
 	others.Go(func() { s.scanner(ctx) })
+	others.Go(func() { s.writeTraffic(ctx) })
 	s.dispatch(ctx)
 	close(s.work)
 
@@ -204,8 +207,13 @@ func (s *Server) Rescan() {
 // Flush forgets which destinations are dead, makes all that waits due, but for what the index had to leave out, and
 // reads the directory.
 func (s *Server) Flush() {
-	s.sched.revive()
 	s.index.hurry(s.now())
+	s.Revive()
+}
+
+// Revive forgets which destinations are dead, and reads the directory.
+func (s *Server) Revive() {
+	s.sched.revive()
 	s.Rescan()
 }
 
@@ -272,6 +280,7 @@ func (s *Server) dispatch(ctx context.Context) {
 
 func (s *Server) takeFresh(ctx context.Context, t task) {
 	if s.claim(ctx, t.id, true) {
+		s.traffic.arrived(t.id, s.now())
 		s.hand(ctx, s.doubt(t))
 	}
 }
@@ -399,6 +408,10 @@ func (s *Server) scanner(ctx context.Context) {
 // (faults.md, finding 5), and an entry whose file is gone costs one failing open.
 func (s *Server) readQueue(ctx context.Context) error {
 	s.index.reading()
+	s.sched.paused.now()
+	if err := s.wishes(); err != nil {
+		s.log.Problem("", "give up", err)
+	}
 	return s.queue.Scan(func(e queue.Entry) bool {
 		if ctx.Err() != nil {
 			return false

@@ -90,7 +90,7 @@ func (s *Server) settle(m *message) {
 	<-s.filing
 	s.release(m.id) // before the index: an entry that comes due while its message is active is dropped
 	if again {
-		s.index.add(m.id, next, suspect)
+		s.wait(m, next, suspect)
 	} else if len(m.spawned) > 0 {
 		s.syncRemoved()
 	}
@@ -103,19 +103,29 @@ func (s *Server) record(m *message) (next time.Time, suspect, again bool) {
 	s.expandForwards(m)
 	attempted := m.attempted()
 	pending := m.pending()
-	untried := len(pending) > 0
+	var tried []int // of those
+	untried := true
 	suspect = m.suspect
 	for _, i := range pending {
 		r := &m.results[i]
+		if m.isPaused(i) {
+			continue
+		}
+		tried = append(tried, i)
 		suspect = suspect || r.maybe
 		untried = untried && (r.local && r.offline || r.reply == shuttingDown)
 	}
+	untried = untried && len(tried) > 0
 	var notes []queue.Note
-	if len(pending) > 0 && !untried {
+	judged := len(tried) > 0 && !untried
+	next = now.Add(s.lookAgain(m, now))
+	if judged {
 		var wait time.Duration
-		wait, notes = s.judge(m, pending, now)
-		next = now.Add(wait)
-		pending = m.pending() // nobody, if it has expired
+		wait, notes = s.judge(m, tried, now)
+		if !m.results[tried[0]].expired {
+			next = now.Add(wait)
+		}
+		pending = m.pending() // nobody or those who are paused, if it has expired
 	}
 	if err := s.report(m, now, false); err != nil {
 		// The sender must hear of a failure: without room for the report its recipients stay as they are.
@@ -151,11 +161,21 @@ func (s *Server) record(m *message) (next time.Time, suspect, again bool) {
 		return next, false, false
 	}
 	next = wholeSecond(next)
-	if err := s.queue.AppendLog(m.id, append(m.notes(pending, now), notes...)...); err != nil {
+	stopped := s.notePaused(m, pending, judged, now)
+	notes = append(append(m.notes(pending, now), notes...), stopped...)
+	if err := s.queue.AppendLog(m.id, notes...); err != nil {
 		s.log.Problem(string(m.id), "log attempt", err) // it only tells how long we have tried
 	}
 	if err := m.file.Defer(next); err != nil {
 		s.log.Problem(string(m.id), "defer", err)
+	}
+	if m.file.Gone() {
+		s.forgetLog(m.id) // deleted since: its log went before we wrote
+		return next, false, false
+	}
+	if len(stopped) == 0 {
+		// Who waits longer for what is paused was logged when that began.
+		attempted = slices.DeleteFunc(attempted, m.isPaused)
 	}
 	s.logResults(m, attempted, now, next.Sub(now))
 	return next, suspect, true
@@ -300,6 +320,12 @@ func (s *Server) finish(m *message, attempted []int, marks map[int]byte, sync bo
 	return true
 }
 
+// What stands around the number of those who share a line.
+const (
+	sharedBegin = " (and "
+	sharedEnd   = " more recipients)"
+)
+
 // notes are the lines of the message's log: recipients that share a reply share a line.
 func (m *message) notes(pending []int, now time.Time) []queue.Note {
 	var notes []queue.Note
@@ -310,6 +336,9 @@ func (m *message) notes(pending []int, now time.Time) []queue.Note {
 	count := make(map[int]int)
 	for _, i := range pending {
 		r := &m.results[i]
+		if m.isPaused(i) {
+			continue
+		}
 		g := group{r.host, r.reply.Error()}
 		k, ok := at[g]
 		if !ok {
@@ -324,7 +353,7 @@ func (m *message) notes(pending []int, now time.Time) []queue.Note {
 	}
 	for k := range notes {
 		if n := count[k]; n > 1 {
-			notes[k].Text += fmt.Sprintf(" (and %d more recipients)", n-1)
+			notes[k].Text += fmt.Sprintf(sharedBegin+"%d"+sharedEnd, n-1)
 		}
 	}
 	return notes
@@ -345,6 +374,16 @@ func (s *Server) logResult(m *message, i int, now time.Time, wait time.Duration)
 		Rcpt: rcpt.Addr, Orig: rcpt.Via, Via: r.host, TLS: r.tls,
 		Status: r.status(), Reply: r.reply.Error(), Attempt: m.attempt, Age: max(0, now.Sub(m.env.Arrived)), // that clock may have been ahead
 	}
+	s.traffic.count(rcpt.Addr, now, func(d *queue.DomainTraffic) {
+		switch r.kind {
+		case remote.Done:
+			d.Out++
+		case remote.Perm:
+			d.Failed++
+		default:
+			d.Deferred++
+		}
+	})
 	switch {
 	case r.kind == remote.Done:
 		s.log.Delivered(string(m.id), a)
