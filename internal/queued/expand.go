@@ -81,7 +81,7 @@ func (e *expansion) expand(i int, rcpt addr.Mailbox, v route.Verdict) {
 			*r = result{kind: remote.Temp, reply: f.Reply}
 			return
 		}
-		lists = lists && e.sender(f) != m.env.From
+		lists = lists && SenderFor(f, m.env.From) != m.env.From
 	}
 	*r = result{kind: remote.Done, expand: true, success: dsn.Expanded}
 	switch {
@@ -112,14 +112,6 @@ func memberOf(f *route.Final) member {
 		return member{Final: f, target: smtp.InAlias + f.Target.Name()}
 	}
 	return member{Final: f}
-}
-
-// sender is who is told of errors with f: as sendmail and Postfix have it, the owner of the list. The null path stays null.
-func (e *expansion) sender(f *route.Final) string {
-	if f.Owner.IsNull() || e.m.env.From == "" {
-		return e.m.env.From
-	}
-	return f.Owner.String()
 }
 
 // child is one envelope that an alias or forward file becomes.
@@ -167,7 +159,7 @@ func (e *expansion) children(parent *queue.Rcpt, members []member) (children []*
 			continue
 		}
 		taken[key] = true
-		from := e.sender(f.Final)
+		from := SenderFor(f.Final, m.env.From)
 		c := groups[group{from, f.away}]
 		if c == nil {
 			c = &child{Envelope: queue.Envelope{Origin: m.env.Origin, Arrived: m.env.Arrived, From: from, Body: m.env.Body, UTF8: m.env.UTF8, Client: m.env.Client}}
