@@ -20,8 +20,12 @@ import (
 // Exit codes: sysexits(3).
 const (
 	exUsage       = 64
+	exDataErr     = 65
+	exNoUser      = 67
+	exNoHost      = 68
 	exUnavailable = 69
 	exOSErr       = 71
+	exTempFail    = 75
 	exNoPerm      = 77
 	exConfig      = 78
 )
@@ -51,6 +55,7 @@ func verbs() []verb {
 		{"expire", "[-m text] filter ...", expire},
 		{"pause", "[destination [text]]", pause},
 		{"resume", "destination", resume},
+		{"route", "[-n] [--outside] [-0 | --json] address ... [from sender]", routeVerb},
 	}
 }
 

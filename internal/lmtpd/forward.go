@@ -24,7 +24,7 @@ func (s *session) forward(to Rcpt, box *Mailbox) (*smtp.Reply, error) {
 	f, err := s.srv.Forwards.Look(box.Home, box.Target.Tag)
 	if err != nil {
 		s.srv.Log.Problem(s.id, "forward", err)
-		return nil, smtp.NewReply(451, "4.3.5", "the forward file of this user cannot be used: "+err.Error())
+		return nil, BadForward(err)
 	}
 	switch {
 	case f == nil && !named:
@@ -46,6 +46,11 @@ func (s *session) forward(to Rcpt, box *Mailbox) (*smtp.Reply, error) {
 		return nil, err
 	}
 	return &smtp.Reply{Code: 551, Enhanced: smtp.EnhancedCode{5, 1, 6}, Lines: lines}, nil
+}
+
+// BadForward is what mail is told for a user whose forward file cannot be used.
+func BadForward(err error) *smtp.Reply {
+	return smtp.NewReply(451, "4.3.5", "the forward file of this user cannot be used: "+err.Error())
 }
 
 // StandFor is what the forward file of the user of box says to mail for an address: a line for each of its targets, or smtp.WholeFile alone. The error is a *smtp.Reply.
