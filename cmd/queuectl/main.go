@@ -17,8 +17,9 @@ import (
 	"postamt/internal/queue"
 )
 
-// Exit codes: sysexits(3).
+// Exit codes: sysexits(3), and 1 for what went wrong with mail.
 const (
+	exFailed      = 1
 	exUsage       = 64
 	exDataErr     = 65
 	exNoUser      = 67
@@ -56,6 +57,7 @@ func verbs() []verb {
 		{"pause", "[destination [text]]", pause},
 		{"resume", "destination", resume},
 		{"route", "[-n] [--outside] [-0 | --json] address ... [from sender]", routeVerb},
+		{"why", "[--json] id | message-id [logfile ...]", why},
 	}
 }
 
