@@ -56,8 +56,10 @@ func why(c *command) error {
 
 // story reads the queue, then the logs, those that can be twice if need be, and the queue for what only they have named.
 func (c *command) story(s *trail.Story, q *queue.Queue, logs []string) error {
-	if err := c.search(s, q); err != nil {
-		return err
+	if q != nil {
+		if err := c.search(s, q); err != nil {
+			return err
+		}
 	}
 	regular := true
 	for _, name := range logs {
@@ -75,7 +77,14 @@ func (c *command) story(s *trail.Story, q *queue.Queue, logs []string) error {
 			}
 		}
 	}
-	return c.search(s, q)
+	if q == nil {
+		return nil
+	}
+	if err := c.search(s, q); err != nil || c.code != 0 {
+		return err // and c.code, that the queue could not be read
+	}
+	s.Looked()
+	return nil
 }
 
 // log reads one log file. regular: it can be read again.
@@ -113,9 +122,6 @@ func born(s string) (time.Time, bool) {
 // search adds what the queue has: the messages that are meant, what came of them, and where nobody has read it in a log, by the origin that they name. What names
 // another that is found later is found by the next round.
 func (c *command) search(s *trail.Story, q *queue.Queue) error {
-	if q == nil {
-		return nil
-	}
 	for more := true; more; {
 		more = false
 		err := q.List(func(l queue.Listed) bool {

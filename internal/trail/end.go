@@ -254,12 +254,15 @@ func place(l *Line) string {
 func (s *Story) finish(m *message) {
 	f := s.files[m.id]
 	if f == nil {
+		if s.looked && m.gone == "" {
+			m.gone = "not in the queue any more"
+		}
 		for _, e := range m.ends {
 			if e.State == Waiting && m.gone != "" {
 				e.State, e.Detail = Unknown, join(m.gone, e.Detail)
 			}
 		}
-		if m.held != "" {
+		if m.held != "" && m.gone == "" {
 			for _, e := range m.ends {
 				if e.State == Waiting || e.State == Unknown {
 					e.State, e.Detail = Held, m.held
@@ -268,7 +271,7 @@ func (s *Story) finish(m *message) {
 		}
 		if missing := m.rcpts - len(m.ends); missing > 0 || m.rcpts < 0 && len(m.ends) == 0 {
 			e := &End{ID: m.id, State: Unknown, Detail: m.gone}
-			if m.held != "" {
+			if m.held != "" && m.gone == "" {
 				e.State, e.Detail = Held, m.held
 			}
 			if missing > 0 {

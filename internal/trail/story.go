@@ -34,6 +34,7 @@ type Story struct {
 	parents   map[string]string // of children
 	reports   map[string]bool
 	files     map[string]*File
+	looked    bool
 
 	events []Line
 	logs   int // read
@@ -258,6 +259,9 @@ type Rcpt struct {
 	Addr, Target string
 	State        byte
 }
+
+// Looked says that all messages of the queue that are meant were added: others are not there any more.
+func (s *Story) Looked() { s.looked = true }
 
 // Add adds a message that is in the queue and is meant.
 func (s *Story) Add(f *File) {
