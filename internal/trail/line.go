@@ -38,37 +38,33 @@ type Parser struct {
 // Parse reads a line, without its end. ok: it is one of a program of ours. What it returns is part of s.
 func (p *Parser) Parse(s string) (l Line, ok bool) {
 	stamp, rest := p.stamp(s)
-	l.Time = stamp
-	for range 3 {
-		word, after, more := strings.Cut(rest, " ")
-		if !more {
-			return l, false
-		}
-		name, isTag := strings.CutSuffix(word, ":")
-		name = withoutPID(name)
-		switch {
-		case isTag && isProgram(name) && !tagOf(after, name):
-			l.Program, rest = name, after
-			l.ID, rest, ok = strings.Cut(rest, ": ")
-			if !ok || strings.IndexByte(l.ID, ' ') >= 0 {
-				return l, false
-			}
-			l.Event, l.Values, _ = strings.Cut(rest, " ")
-			if p.label {
-				p.leap(&l)
-			}
-			return l, isWord(l.Event)
-		case isTag && !endsInProgram(name):
-			return l, false
-		}
-		rest = strings.TrimLeft(after, " ")
+	word, rest, _ := strings.Cut(rest, " ")
+	if !stamp.IsZero() && !strings.HasSuffix(word, ":") {
+		word, rest, _ = strings.Cut(strings.TrimLeft(rest, " "), " ") // that was the host
 	}
-	return l, false
-}
-
-// tagOf: what follows is the program's own name again, and what was read is a tag that systemd made of it.
-func tagOf(rest, name string) bool {
-	return len(rest) > len(name)+1 && rest[:len(name)] == name && rest[len(name)] == ':'
+	name, tagged := strings.CutSuffix(word, ":")
+	name = withoutPID(name)
+	if i := strings.LastIndexAny(name, "-.@"); i >= 0 {
+		name = name[i+1:]
+	}
+	if !tagged || !isProgram(name) {
+		return l, false
+	}
+	if after, twice := strings.CutPrefix(rest, name+": "); twice {
+		rest = after // what was read is the tag that journald knows it by
+	} else if len(name) != len(withoutPID(strings.TrimSuffix(word, ":"))) {
+		return l, false
+	}
+	l.Time, l.Program = stamp, name
+	l.ID, rest, ok = strings.Cut(rest, ": ")
+	if !ok || l.ID == "" || strings.IndexByte(l.ID, ' ') >= 0 {
+		return l, false
+	}
+	l.Event, l.Values, _ = strings.Cut(rest, " ")
+	if p.label {
+		p.leap(&l)
+	}
+	return l, isWord(l.Event)
 }
 
 func withoutPID(s string) string {
@@ -76,11 +72,6 @@ func withoutPID(s string) string {
 		return s[:i]
 	}
 	return s
-}
-
-func endsInProgram(s string) bool {
-	i := strings.LastIndexAny(s, "-/@.")
-	return isProgram(s[i+1:])
 }
 
 func isWord(s string) bool {

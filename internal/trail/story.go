@@ -286,7 +286,7 @@ func (s *Story) Events() []Line {
 	}
 	var all []Line
 	for _, l := range s.events {
-		if s.above[l.ID] && !s.wanted[l.ID] && l.Program != "smtpd" && l.Get("child") == "" && l.Get("report") == "" && !rcpts[l.Get("rcpt")] {
+		if rcpt := l.Get("rcpt"); s.above[l.ID] && !s.wanted[l.ID] && l.Event != "expanded" && rcpt != "" && !rcpts[rcpt] {
 			continue // of its other recipients
 		}
 		all = append(all, l)
