@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -154,7 +153,7 @@ func (w *walker) put(depth int, r row) {
 	}
 	var b []byte
 	if w.json {
-		b, w.err = json.Marshal(struct {
+		b = appendJSON(nil, struct {
 			Asked   string `json:"asked"`
 			Depth   int    `json:"depth"`
 			Address string `json:"address"`
@@ -163,7 +162,6 @@ func (w *walker) put(depth int, r row) {
 			At      string `json:"at,omitempty"`
 			From    string `json:"from,omitempty"`
 		}{w.asked, depth, r.name, r.kind, r.detail, r.at, r.from})
-		b = append(b, '\n')
 	} else {
 		b = append(b, strings.Repeat(" ", 2*depth)...)
 		for i, f := range []string{r.name, r.kind, r.detail, r.at, r.from} {
@@ -177,9 +175,7 @@ func (w *walker) put(depth int, r row) {
 		}
 		b = append(b, w.end)
 	}
-	if w.err == nil {
-		_, w.err = w.c.out.Write(b)
-	}
+	_, w.err = w.c.out.Write(b)
 }
 
 // refused tells a reply that stands in the way, and counts it. missing: name servers said so.

@@ -171,7 +171,7 @@ func (s *Story) tell(m *message, l *Line, stored map[string]*Line) {
 	case "accepted", "arrived":
 		m.rcpts = number(l.Get("rcpts"))
 	case "held":
-		m.held = cmp.Or(l.Get("why"), "held")
+		m.held = cmp.Or(l.Get("why"), l.Get("text"), "held")
 	case "released":
 		m.held = ""
 	case "damaged":
@@ -297,12 +297,12 @@ func (s *Story) finish(m *message) {
 		case r.State == 'D' && (e.State == Unknown || e.State == Waiting):
 			e.State, e.Detail = Delivered, "as the queue has it"
 		case r.State == 'F' && (e.State == Unknown || e.State == Waiting):
-			e.State, e.Detail = Failed, join("as the queue has it", s.last(f, r.Addr))
+			e.State, e.Detail = Failed, "as the queue has it"
 		}
 	}
 }
 
-// last is the reason that was noted last for a recipient. Those who share one share a line, in which only the first is named.
+// last is the reason that was noted last for a recipient. Those who share one share a line, in which only the first is named, and which ends in their number.
 func (s *Story) last(f *File, rcpt string) string {
 	shared := ""
 	for i := range slices.Backward(f.Notes) {
@@ -310,10 +310,10 @@ func (s *Story) last(f *File, rcpt string) string {
 		if l.Event == "arrived" || l.Event == "warned" {
 			continue
 		}
-		if l.Address("rcpt") == rcpt {
+		if a := l.Address("rcpt"); a == rcpt || a == "" {
 			return join(l.Event, reason(l))
 		}
-		if shared == "" {
+		if shared == "" && strings.HasSuffix(l.Get("text"), " more recipients)") {
 			shared = join(l.Event, reason(l))
 		}
 	}
