@@ -102,10 +102,16 @@ func (c *command) walker(offline bool) (*walker, error) {
 		return nil, err
 	}
 	files := tables.Configured(conf)
-	set, errs := tables.Open(files, func(error) {}) // aliasctl check tells what is wrong in them
+	walking := false // before that, what is wrong in the files is for aliasctl check to tell
+	report := func(err error) {
+		if walking {
+			fmt.Fprintln(os.Stderr, "queuectl:", err)
+		}
+	}
+	set, errs := tables.Open(files, report)
 	if errors.Is(errors.Join(errs...), fs.ErrPermission) && files.SRSKeys != "" {
 		files.SRSKeys = ""
-		if some, more := tables.Open(files, func(error) {}); len(more) == 0 {
+		if some, more := tables.Open(files, report); len(more) == 0 {
 			fmt.Fprintln(os.Stderr, "queuectl: rewritten senders are not shown:", errors.Join(errs...))
 			set, errs = some, nil
 		}
@@ -140,6 +146,7 @@ func (c *command) walker(offline bool) (*walker, error) {
 	} else {
 		w.unseen = err
 	}
+	walking = true
 	return w, nil
 }
 

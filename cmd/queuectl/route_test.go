@@ -112,7 +112,7 @@ func TestRouteLooksAtHomes(t *testing.T) {
 		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 		c.Dir = "/"
 		out, err := c.CombinedOutput()
-		if err != nil || !strings.Contains(string(out), want) || strings.Contains(string(out), "hidden\twhether it is paused") != (uid != 0) {
+		if err != nil || !strings.Contains(string(out), want) || strings.Contains(string(out), "hidden\twhat is paused") != (uid != 0) {
 			t.Errorf("uid %d: %v, no %q in\n%s", uid, err, want, out)
 		}
 	}

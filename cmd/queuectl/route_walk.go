@@ -140,8 +140,9 @@ func (w *walker) destination(v *route.Verdict, depth int, away bool) {
 		return
 	}
 	w.met[to] = true
-	if w.unseen != nil {
-		w.put(depth, row{to.String(), "hidden", "whether it is paused: " + w.unseen.Error(), "", ""})
+	if w.unseen != nil && !w.told[""] {
+		w.told[""] = true
+		w.put(depth, row{to.String(), "hidden", "what is paused: " + w.unseen.Error(), "", ""})
 	}
 	if to.Local {
 		return
@@ -200,11 +201,14 @@ func (w *walker) full(box addr.Mailbox, depth int) {
 
 // deed tells of a command or file of an alias file.
 func (w *walker) deed(s *route.Step, depth int) {
+	at := s.Target.Pos.String()
 	if err := lmtpd.Trusted(s.Target.Pos.File); err != nil {
-		w.refused(depth, s.Addr.String(), lmtpd.UntrustedAlias(), err.Error(), s.Target.Pos.String(), false)
+		r := lmtpd.UntrustedAlias()
+		w.put(depth, row{s.Addr.String(), "refuse", r.Error() + ": " + err.Error(), at, at})
+		w.count(r, false)
 		return
 	}
-	w.put(depth, row{w.conf.AliasUser, map[route.Kind]string{route.Command: "command", route.File: "file"}[s.Kind], "as this user", "alias_user", s.Target.Pos.String()})
+	w.put(depth, row{w.conf.AliasUser, map[route.Kind]string{route.Command: "command", route.File: "file"}[s.Kind], "as this user", "alias_user", at})
 }
 
 // mailbox tells what is done with mail for a user of ours.

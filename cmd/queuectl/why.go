@@ -57,9 +57,7 @@ func why(c *command) error {
 // story reads the queue, then the logs, those that can be twice if need be, and the queue for what only they have named.
 func (c *command) story(s *trail.Story, q *queue.Queue, logs []string) error {
 	if q != nil {
-		if err := c.search(s, q); err != nil {
-			return err
-		}
+		c.search(s, q)
 	}
 	regular := true
 	for _, name := range logs {
@@ -77,13 +75,12 @@ func (c *command) story(s *trail.Story, q *queue.Queue, logs []string) error {
 			}
 		}
 	}
-	if q == nil {
-		return nil
+	if q == nil || c.code != 0 {
+		return nil // that the queue cannot be read was told
 	}
-	if err := c.search(s, q); err != nil || c.code != 0 {
-		return err // and c.code, that the queue could not be read
+	if c.search(s, q); c.code == 0 {
+		s.Looked()
 	}
-	s.Looked()
 	return nil
 }
 
@@ -121,7 +118,7 @@ func born(s string) (time.Time, bool) {
 
 // search adds what the queue has: the messages that are meant, what came of them, and where nobody has read it in a log, by the origin that they name. What names
 // another that is found later is found by the next round.
-func (c *command) search(s *trail.Story, q *queue.Queue) error {
+func (c *command) search(s *trail.Story, q *queue.Queue) {
 	for more := true; more; {
 		more = false
 		err := q.List(func(l queue.Listed) bool {
@@ -147,7 +144,7 @@ func (c *command) search(s *trail.Story, q *queue.Queue) error {
 		})
 		if err != nil {
 			c.failed(err)
-			return nil
+			return
 		}
 	}
 	for _, id := range s.Asked() {
@@ -161,7 +158,6 @@ func (c *command) search(s *trail.Story, q *queue.Queue) error {
 			c.failed(err)
 		}
 	}
-	return nil
 }
 
 // file is a message of the queue as the story has it.
