@@ -51,35 +51,7 @@ func (c *command) refused(r *smtp.Reply) {
 }
 
 func (c *command) step(asked string, s *route.Step) error {
-	name, kind, detail, at := s.Addr.String(), s.Kind.String(), "", s.Source.String()
-	switch {
-	case s.Again:
-		kind = "again"
-	case s.List:
-		kind = "list"
-	}
-	if k := s.Target.Kind; s.Depth > 0 && k != alias.Address && k != alias.Local && k != alias.Domain {
-		name = s.Target.String()
-	}
-	switch s.Kind {
-	case route.Mailbox:
-		detail = s.User
-		if !s.Next.IsZero() {
-			detail += " by " + s.Next.String()
-		}
-	case route.Remote:
-		detail = s.Next.String()
-	case route.Refuse:
-		detail = s.Reply.Error()
-	case route.Alias:
-		if !s.Owner.IsNull() && !s.Again {
-			detail = s.Owner.String()
-		}
-	}
-	from := ""
-	if s.Depth > 0 {
-		from = s.Target.Pos.String()
-	}
+	name, kind, detail, at, from := s.Fields()
 	fields := []field{{"address", name}, {"kind", kind}, {"detail", detail}, {"at", at}, {"from", from}}
 	if c.out.json {
 		fields = append([]field{{"asked", asked}, {"depth", s.Depth}}, fields...)

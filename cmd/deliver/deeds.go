@@ -5,10 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"os"
 	"sync"
-	"syscall"
 
 	"postamt/internal/addr"
 	"postamt/internal/alias"
@@ -19,7 +16,6 @@ import (
 	"postamt/internal/mbox"
 	"postamt/internal/privilege"
 	"postamt/internal/route"
-	"postamt/internal/smtp"
 	"postamt/internal/tables"
 	"postamt/internal/userdb"
 )
@@ -48,8 +44,7 @@ func (d *deeds) tables() (*route.Tables, error) {
 	return d.set.Current(), nil
 }
 
-// find finds the command or file of that name in the entry of an address, and whose it is. What an alias file may have done is what its owner may, who is root, or we:
-// whoever else may write to it could become alias_user.
+// find finds the command or file of that name in the entry of an address, and whose it is.
 func (d *deeds) find(to addr.Mailbox, name string) (lmtpd.Mailbox, error) {
 	t, err := d.tables()
 	if err != nil {
@@ -69,9 +64,9 @@ func (d *deeds) find(to addr.Mailbox, name string) (lmtpd.Mailbox, error) {
 	if err != nil {
 		return lmtpd.Mailbox{}, err
 	}
-	if err := trusted(target.Pos.File); err != nil {
+	if err := lmtpd.Trusted(target.Pos.File); err != nil {
 		d.report(fmt.Errorf("%v: %w", target.Pos, err))
-		return lmtpd.Mailbox{}, smtp.NewReply(451, "4.3.5", "the alias file is not safe, and waits to be mended")
+		return lmtpd.Mailbox{}, lmtpd.UntrustedAlias()
 	}
 	box := lmtpd.Mailbox{User: d.c.AliasUser, UID: userdb.NoID, GID: userdb.NoID}
 	if privilege.Root() {
@@ -86,21 +81,6 @@ func (d *deeds) find(to addr.Mailbox, name string) (lmtpd.Mailbox, error) {
 	}
 	box.SetTarget(target)
 	return box, nil
-}
-
-func trusted(path string) error {
-	info, err := os.Stat(path)
-	if err != nil {
-		return err
-	}
-	st, ok := info.Sys().(*syscall.Stat_t)
-	switch {
-	case ok && st.Uid != 0 && int(st.Uid) != os.Geteuid():
-		return fmt.Errorf("%s belongs to uid %d: no command or file in it is delivered to (chown root mends it)", path, st.Uid)
-	case info.Mode()&(fs.ModePerm&0o022) != 0:
-		return fmt.Errorf("%s: others than its owner may write it: no command or file in it is delivered to (chmod go-w mends it)", path)
-	}
-	return nil
 }
 
 // forwards are the forward files that the configuration names.

@@ -111,8 +111,7 @@ func lookup(c *config.Config, log *maillog.Logger) (privsep.Lookup, error) {
 			return monitor.Account{}, err
 		}
 		if to.Runs() && box.UID == userdb.NoID && privilege.Root() {
-			// He shares one with others, whose mail his commands could read.
-			return monitor.Account{}, monitor.Refusal("451 4.3.5 commands are only run for users with a user id of their own")
+			return monitor.Account{}, monitor.Refusal(lmtpd.NoUserID().Error())
 		}
 		a, err := privsep.Account(c, box.User, box.UID, box.GID, box.Home, encode(box))
 		a.Runs = to.Runs()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"time"
 
@@ -106,9 +107,11 @@ func shownJSON(l *queue.Listed, notes []queue.Note) any {
 
 // appendJSON writes an object and a line end.
 func appendJSON(b []byte, object any) []byte {
-	text, err := json.Marshal(object)
-	if err != nil {
+	w := bytes.NewBuffer(b)
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false) // addresses stand in < >
+	if err := e.Encode(object); err != nil {
 		panic(err) // strings, numbers and times
 	}
-	return append(append(b, text...), '\n')
+	return w.Bytes()
 }

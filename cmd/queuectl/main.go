@@ -18,11 +18,16 @@ import (
 	"postamt/internal/queue"
 )
 
-// Exit codes: sysexits(3).
+// Exit codes: sysexits(3), and 1 for what went wrong with mail.
 const (
+	exFailed      = 1
 	exUsage       = 64
+	exDataErr     = 65
+	exNoUser      = 67
+	exNoHost      = 68
 	exUnavailable = 69
 	exOSErr       = 71
+	exTempFail    = 75
 	exNoPerm      = 77
 	exConfig      = 78
 )
@@ -52,6 +57,8 @@ func verbs() []verb {
 		{"expire", "[-m text] filter ...", expire},
 		{"pause", "[destination [text]]", pause},
 		{"resume", "destination", resume},
+		{"route", "[-n] [--outside] [-0 | --json] address ... [from sender]", routeVerb},
+		{"why", "[--json] id | message-id [logfile ...]", why},
 	}
 }
 

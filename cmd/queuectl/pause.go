@@ -3,12 +3,12 @@ package main
 import (
 	"errors"
 	"fmt"
-	"net"
 	"strings"
 	"time"
 
 	"postamt/internal/addr"
 	"postamt/internal/config"
+	"postamt/internal/post"
 	"postamt/internal/queue"
 	"postamt/internal/route"
 )
@@ -16,12 +16,7 @@ import (
 // destination is a name as queued has it: a domain, or a next hop.
 func destination(c *config.Config, s string) (string, error) {
 	if s == "local" {
-		t := route.Transport{Kind: "lmtp", Socket: c.LocalTransport.Address}
-		if c.LocalTransport.Network != "unix" {
-			t.Socket = ""
-			t.Host, t.Port, _ = net.SplitHostPort(c.LocalTransport.Address)
-		}
-		return t.String(), nil
+		return post.Local(c).String(), nil
 	}
 	if strings.ContainsAny(s, ":[/") {
 		t, err := route.ParseTransport(s)

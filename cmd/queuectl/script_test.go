@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -19,7 +20,7 @@ import (
 // Each verb and each exit code of the page has a script. $WORK/queue is the queue; it is checked when a script ends.
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{Dir: "testdata", RequireExplicitExec: true, Setup: setup, Cmds: map[string]func(*testscript.TestScript, bool, []string){
-		"exits": exits, "put": putInto, "note": noteInto, "defer": deferInto,
+		"exits": exits, "put": putInto, "note": noteInto, "defer": deferInto, "full": fullInto,
 	}})
 }
 
@@ -97,6 +98,13 @@ func deferInto(ts *testscript.TestScript, neg bool, args []string) {
 	d, err := time.ParseDuration(args[1])
 	ts.Check(err)
 	ts.Check(m.Defer(time.Now().Add(d)))
+}
+
+// full MAILBOX SIZE: a message of that size did not fit.
+func fullInto(ts *testscript.TestScript, neg bool, args []string) {
+	size, err := strconv.ParseInt(args[1], 10, 64)
+	ts.Check(err)
+	ts.Check(queueOf(ts).NoteFull(args[0], size, time.Now()))
 }
 
 // The examples of the page are run as they stand there.

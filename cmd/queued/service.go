@@ -6,15 +6,14 @@ import (
 	"net"
 	"net/netip"
 	"sync/atomic"
-	"time"
 
 	"postamt/internal/config"
 	"postamt/internal/confine"
 	"postamt/internal/maillog"
+	"postamt/internal/post"
 	"postamt/internal/queue"
 	"postamt/internal/queued"
 	"postamt/internal/remote"
-	"postamt/internal/resolver"
 	"postamt/internal/retry"
 	"postamt/internal/route"
 	"postamt/internal/tables"
@@ -56,16 +55,16 @@ func newService(c *config.Config, wake *queue.Wakeups, log *maillog.Logger) (*se
 		return nil, exOSErr
 	}
 	s.queue = q
-	var post *queued.Post
+	var p *queued.Post
 	if s.own, err = remote.OwnAddrs(); err == nil {
-		post, err = newPost(c, s.own)
+		p, err = post.New(c, s.own)
 	}
 	if err != nil {
 		log.Problems("start", err)
 		return nil, exOSErr
 	}
-	s.post.Store(post)
-	s.server = queued.New(options(c), q, func() *route.Tables { return s.tables.Load().Current() }, post, log)
+	s.post.Store(p)
+	s.server = queued.New(options(c), q, func() *route.Tables { return s.tables.Load().Current() }, p, log)
 	return s, 0
 }
 
@@ -79,14 +78,9 @@ func (s *service) openTables(c *config.Config) error {
 }
 
 func options(c *config.Config) queued.Options {
-	local := route.Transport{Kind: "lmtp", Socket: c.LocalTransport.Address}
-	if c.LocalTransport.Network != "unix" {
-		local.Socket = ""
-		local.Host, local.Port, _ = net.SplitHostPort(c.LocalTransport.Address)
-	}
 	return queued.Options{
 		Hostname:       c.Hostname,
-		LocalTransport: local,
+		LocalTransport: post.Local(c),
 		Active:         c.QueueActiveLimit,
 		Scan:           c.QueueScanInterval,
 		Retry:          retry.Policy{Min: c.RetryMin, Max: c.RetryMax, Warn: c.WarnAfter, Expire: c.ExpireAfter},
@@ -96,54 +90,6 @@ func options(c *config.Config) queued.Options {
 			Local: c.DeliverConnections, Recipients: c.DestinationRecipients, LocalRecipients: c.RecipientLimit,
 		},
 		Expansion: route.Limits{Depth: c.AliasDepth, Count: c.AliasExpansion},
-	}
-}
-
-// newPost is the way to other hosts, own being the addresses of this one.
-func newPost(c *config.Config, own []netip.Addr) (*queued.Post, error) {
-	servers := make([]string, len(c.DNSServers))
-	for i, a := range c.DNSServers {
-		servers[i] = a.String()
-	}
-	r, err := resolver.New(resolver.Options{Servers: servers})
-	if err != nil {
-		return nil, err
-	}
-	o := remote.Options{
-		Hostname: c.Hostname,
-		TLS:      map[string]remote.TLSMode{"may": remote.TLSMay, "no": remote.TLSNo, "encrypt": remote.TLSEncrypt}[c.RemoteTLS],
-		Timeouts: remote.Timeouts{
-			Connect: c.RemoteTimeoutConnect, Greeting: c.RemoteTimeoutGreet, Command: c.RemoteTimeoutCommand,
-			Done: c.RemoteTimeoutData, Total: c.RemoteTimeoutTotal,
-		},
-		MaxRcpts: c.DestinationRecipients, IdleTimeout: c.ConnectionIdle, MaxMessages: c.ConnectionReuse,
-		MaxIdle: c.DeliveryConcurrency,
-	}
-	for _, a := range c.SourceAddress {
-		setSource(&o, a)
-	}
-	local := remote.Options{
-		Hostname: c.Hostname, TLS: remote.TLSNo, Timeouts: o.Timeouts, MaxRcpts: c.RecipientLimit,
-		IdleTimeout: time.Minute, MaxMessages: 1 << 30, MaxIdle: c.DeliverConnections,
-	}
-	// The agent answers when a command has ended, and after a worker had its time.
-	local.Timeouts.Done = max(local.Timeouts.Done, c.CommandTimeout+2*c.WorkerWait)
-	local.Timeouts.Total = max(local.Timeouts.Total, 2*local.Timeouts.Done)
-	return &queued.Post{
-		Lookup: r,
-		Find: remote.FindOptions{
-			Names: append([]string{c.Hostname}, c.LocalDomains.Names...), Addrs: own,
-			AllowLoopback: c.RemoteLoopback, Port: uint16(c.RemotePort),
-		},
-		Pool: remote.NewPool(o), Local: remote.NewPool(local),
-	}, nil
-}
-
-func setSource(o *remote.Options, a netip.Addr) {
-	if a.Is4() {
-		o.Source4 = a
-	} else {
-		o.Source6 = a
 	}
 }
 
@@ -183,11 +129,11 @@ func (s *service) receive() {
 // nothing.
 func (s *service) reload() {
 	old := s.conf.Load()
-	c, post, err := s.reread(old.File)
+	c, p, err := s.reread(old.File)
 	if err == nil {
 		s.conf.Store(c)
-		s.server.Change(options(c), post)
-		go s.post.Swap(post).Close() // a host may be slow to say goodbye
+		s.server.Change(options(c), p)
+		go s.post.Swap(p).Close() // a host may be slow to say goodbye
 	}
 	s.log.Reload(old.File, err)
 }
@@ -201,11 +147,11 @@ func (s *service) reread(file string) (*config.Config, *queued.Post, error) {
 	if err := s.is.Covers(confine.Queued(c)); err != nil {
 		return nil, nil, err
 	}
-	post, err := newPost(c, s.own)
+	p, err := post.New(c, s.own)
 	if err != nil {
 		return nil, nil, err
 	}
-	return c, post, s.openTables(c)
+	return c, p, s.openTables(c)
 }
 
 func (s *service) dump() { s.log.Event("", "state", s.server.Stats()...) }

@@ -46,12 +46,16 @@ type Files struct {
 
 // File is what a forward file says.
 type File struct {
+	Path    string
 	Targets []alias.Target
 	QMail   bool // it is a .qmail file
 }
 
-// Look finds what holds for a tag in a home; nil if no file does, or it says nothing. An error is for now.
-func (f *Files) Look(home, tag string) (*File, error) {
+// Look finds what holds for a tag in a home of the user that we are; nil if no file does, or it says nothing. An error is for now.
+func (f *Files) Look(home, tag string) (*File, error) { return f.LookFor(os.Geteuid(), home, tag) }
+
+// LookFor is Look in the home of another user, for root who wants to see what the user would. What the user cannot read, root may.
+func (f *Files) LookFor(uid int, home, tag string) (*File, error) {
 	if len(f.Names) == 0 || home == "" || home == "/" || home == "/nonexistent" {
 		return nil, nil
 	}
@@ -81,15 +85,15 @@ func (f *Files) Look(home, tag string) (*File, error) {
 		}
 		file := os.NewFile(uintptr(fd), path)
 		defer file.Close()
-		if err := safe(home, &st); err != nil {
+		if err := safe(home, &st, uid); err != nil {
 			return nil, err
 		}
-		return read(file, home, strings.HasPrefix(name, ".qmail"))
+		return read(file, home, uid, strings.HasPrefix(name, ".qmail"))
 	}
 	return nil, nil
 }
 
-func read(file *os.File, home string, qmail bool) (*File, error) {
+func read(file *os.File, home string, uid int, qmail bool) (*File, error) {
 	var st unix.Stat_t
 	if err := unix.Fstat(int(file.Fd()), &st); err != nil {
 		return nil, &os.PathError{Op: "stat", Path: file.Name(), Err: err}
@@ -100,7 +104,7 @@ func read(file *os.File, home string, qmail bool) (*File, error) {
 	case st.Size > MaxFile:
 		return nil, fmt.Errorf("%s: larger than %d KiB", file.Name(), MaxFile>>10)
 	}
-	if err := safe(file.Name(), &st); err != nil {
+	if err := safe(file.Name(), &st, uid); err != nil {
 		return nil, err
 	}
 	text, err := io.ReadAll(io.LimitReader(file, MaxFile+1))
@@ -110,7 +114,7 @@ func read(file *os.File, home string, qmail bool) (*File, error) {
 	if len(text) > MaxFile {
 		return nil, fmt.Errorf("%s: larger than %d KiB", file.Name(), MaxFile>>10)
 	}
-	x := &File{QMail: qmail}
+	x := &File{Path: file.Name(), QMail: qmail}
 	if qmail {
 		x.Targets, err = alias.ParseQMail(file.Name(), string(text), home)
 	} else {
@@ -128,10 +132,10 @@ func read(file *os.File, home string, qmail bool) (*File, error) {
 }
 
 // safe refuses what others than the user and root may have written.
-func safe(path string, st *unix.Stat_t) error {
+func safe(path string, st *unix.Stat_t, uid int) error {
 	switch {
-	case st.Uid != 0 && int(st.Uid) != os.Geteuid():
-		return fmt.Errorf("%s belongs to uid %d, not to uid %d (chown mends it)", path, st.Uid, os.Geteuid())
+	case st.Uid != 0 && int(st.Uid) != uid:
+		return fmt.Errorf("%s belongs to uid %d, not to uid %d (chown mends it)", path, st.Uid, uid)
 	case st.Mode&0o002 != 0:
 		return fmt.Errorf("%s: writable by everyone (chmod o-w mends it)", path)
 	case st.Mode&0o020 != 0:

@@ -1,12 +1,16 @@
 package lmtpd
 
 import (
+	"fmt"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 
 	"postamt/internal/addr"
 	"postamt/internal/alias"
+	"postamt/internal/forward"
 	"postamt/internal/maildir"
 	"postamt/internal/smtp"
 )
@@ -21,7 +25,7 @@ func (s *session) forward(to Rcpt, box *Mailbox) (*smtp.Reply, error) {
 	f, err := s.srv.Forwards.Look(box.Home, box.Target.Tag)
 	if err != nil {
 		s.srv.Log.Problem(s.id, "forward", err)
-		return nil, smtp.NewReply(451, "4.3.5", "the forward file of this user cannot be used: "+err.Error())
+		return nil, BadForward(err)
 	}
 	if f != nil {
 		if i := slices.IndexFunc(f.Targets, func(t alias.Target) bool { return t.Kind == alias.Bad }); i >= 0 {
@@ -48,26 +52,35 @@ func (s *session) forward(to Rcpt, box *Mailbox) (*smtp.Reply, error) {
 	case f == nil:
 		return nil, nil
 	}
-	r := &smtp.Reply{Code: 551, Enhanced: smtp.EnhancedCode{5, 1, 6}}
+	lines, err := StandFor(f, to.Addr, box)
+	if err != nil || len(lines) == 1 && lines[0] == smtp.JustMailbox {
+		return nil, err
+	}
+	return &smtp.Reply{Code: 551, Enhanced: smtp.EnhancedCode{5, 1, 6}, Lines: lines}, nil
+}
+
+// BadForward is what mail is told for a user whose forward file cannot be used.
+func BadForward(err error) *smtp.Reply {
+	return smtp.NewReply(451, "4.3.5", "the forward file of this user cannot be used: "+err.Error())
+}
+
+// StandFor is what the forward file of the user of box says to mail for an address: a line for each of its targets, or smtp.WholeFile alone. The error is a *smtp.Reply.
+func StandFor(f *forward.File, to addr.Mailbox, box *Mailbox) (lines []string, err error) {
 	for i := range f.Targets {
 		t := &f.Targets[i]
-		line, err := standsFor(t, to.Addr, box)
+		line, err := standsFor(t, to, box)
 		if err != nil {
 			return nil, err
 		}
 		if f.QMail && t.Kind == alias.Pipe {
-			r.Lines = []string{smtp.WholeFile}
-			break
+			return []string{smtp.WholeFile}, nil
 		}
-		r.Lines = append(r.Lines, line)
+		lines = append(lines, line)
 	}
-	if len(r.Lines) == 1 && r.Lines[0] == smtp.JustMailbox {
-		return nil, nil
-	}
-	return r, nil
+	return lines, nil
 }
 
-// standsFor is a line of the reply for a recipient with a forward file. The error is a *smtp.Reply.
+// standsFor is the line of one target.
 func standsFor(t *alias.Target, to addr.Mailbox, box *Mailbox) (string, error) {
 	switch t.Kind {
 	case alias.File:
@@ -122,6 +135,33 @@ func FindTarget(list []alias.Target, name string) (alias.Target, error) {
 		return only, smtp.NewReply(550, "5.1.1", "the command or file that this mail was for is not named any more")
 	}
 	return only, nil
+}
+
+// Trusted tells why nothing that an alias file names may be done: what it may have done is what its owner may, who is root, or whom we run as. Whoever else may write to
+// it could become the user of its commands.
+func Trusted(path string) error {
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	st, ok := info.Sys().(*syscall.Stat_t)
+	switch {
+	case ok && st.Uid != 0 && int(st.Uid) != os.Geteuid():
+		return fmt.Errorf("%s belongs to uid %d: no command or file in it is delivered to (chown root mends it)", path, st.Uid)
+	case info.Mode()&0o022 != 0:
+		return fmt.Errorf("%s: others than its owner may write it: no command or file in it is delivered to (chmod go-w mends it)", path)
+	}
+	return nil
+}
+
+// UntrustedAlias is what mail is then told.
+func UntrustedAlias() *smtp.Reply {
+	return smtp.NewReply(451, "4.3.5", "the alias file is not safe, and waits to be mended")
+}
+
+// NoUserID is what mail is told that runs something for a user without a user id of his own: he shares one with others, whose mail his commands could read.
+func NoUserID() *smtp.Reply {
+	return smtp.NewReply(451, "4.3.5", "commands are only run for users with a user id of their own")
 }
 
 // SetTarget makes a command or file where the mail goes, instead of the maildir.

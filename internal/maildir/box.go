@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -260,6 +261,33 @@ func (b *box) current() bool {
 	return err == nil && uint64(st.Dev) == b.dev && st.Ino == b.ino
 }
 
+// folders are the directories that the tag may name, in the order in which they are looked for.
+func (t *Target) folders() (names []string) {
+	for _, tag := range []string{t.Tag, strings.ToLower(t.Tag)} {
+		name, err := FolderDir(tag)
+		if err != nil || t.Tag == "" {
+			break
+		}
+		if !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// Folder is the directory in the maildir where a message for the target would be stored now, "" for INBOX. It changes nothing.
+func (t *Target) Folder() (string, error) {
+	for _, name := range t.folders() {
+		switch info, err := os.Lstat(t.Path + "/" + name); {
+		case err == nil && info.IsDir():
+			return name, nil
+		case err != nil && !errors.Is(err, os.ErrNotExist) && !errors.Is(err, unix.ENAMETOOLONG):
+			return "", err
+		}
+	}
+	return "", nil
+}
+
 // open gives the box of a target, from the cache when it is there: INBOX, or
 // the folder that the tag names if it exists. The caller releases it.
 func (s *Store) open(t *Target) (*box, error) {
@@ -267,15 +295,7 @@ func (s *Store) open(t *Target) (*box, error) {
 	if err != nil || t.Tag == "" {
 		return in, err
 	}
-	names := []string{t.Tag, strings.ToLower(t.Tag)}
-	if names[0] == names[1] {
-		names = names[:1]
-	}
-	for _, tag := range names {
-		name, err := FolderDir(tag)
-		if err != nil {
-			break
-		}
+	for _, name := range t.folders() {
 		key := t.Path + "/" + name
 		b, err := s.acquire(key, func() (*box, error) {
 			b, err := s.openFolder(in, name, key)

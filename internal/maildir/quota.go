@@ -89,6 +89,18 @@ func (r *Root) Usage(q Quota) (used, limit Quota, err error) {
 	return Quota{u.bytes, u.messages}, u.limit, nil
 }
 
+// Known is the usage and limits as maildirsize has them, for who changes nothing: no file is counted. A maildir without the file, or with one that has to be computed anew,
+// is an error.
+func Known(path string) (used, limit Quota, err error) {
+	root, err := os.OpenFile(path, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return used, limit, err
+	}
+	defer root.Close()
+	u, _, err := (&box{key: path, root: root}).readSizeFile(time.Now())
+	return Quota{u.bytes, u.messages}, u.limit, err
+}
+
 // fits checks the quota, and reports whether there is one, so that the message
 // must be counted when it is stored. A quota is kept voluntarily (Maildir++):
 // two deliveries at once may both be the last that fits.

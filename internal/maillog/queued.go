@@ -15,6 +15,7 @@ func (l *Logger) Adopted(id, from string, size int64, rcpts int, why string) {
 // Attempt is one attempt for one recipient.
 type Attempt struct {
 	Rcpt    string
+	Target  string        // what of Rcpt is meant, if not its mailbox
 	Orig    string        // the recipient that the sender named, if another (decoded ORCPT)
 	Via     string        // "mx.example.net[192.0.2.7]:25", "lmtp:deliver.sock"
 	TLS     string        // version and cipher, or ""
@@ -30,7 +31,7 @@ func (n line) attempt(a Attempt) line {
 	if a.Orig != "" && a.Orig != a.Rcpt {
 		n = n.addr("orig", a.Orig)
 	}
-	return n.text("via", a.Via).text("tls", a.TLS).text("status", a.Status).some("attempt", a.Attempt).
+	return n.text("target", a.Target).text("via", a.Via).text("tls", a.TLS).text("status", a.Status).some("attempt", a.Attempt).
 		dur("age", a.Age).dur("next", a.Next).text("reply", a.Reply)
 }
 

@@ -74,12 +74,13 @@ func (l *Logger) Reject(session string, r Rejected) {
 
 // Acceptance is a message that was answered 250.
 type Acceptance struct {
-	Session string
-	Client  Client
-	From    string
-	Size    int64
-	Rcpts   int
-	Took    time.Duration // from the final dot to the reply
+	Session   string
+	Client    Client
+	From      string
+	Size      int64
+	Rcpts     int
+	MessageID string        // as it is in the header, with its brackets
+	Took      time.Duration // from the final dot to the reply
 }
 
 // Accepted: the message is in the queue, durably.
@@ -88,7 +89,7 @@ func (l *Logger) Accepted(id string, a Acceptance) {
 		return
 	}
 	l.begin(id, "accepted").addr("from", a.From).num("size", a.Size).num("rcpts", int64(a.Rcpts)).client(a.Client).
-		text("session", a.Session).dur("took", a.Took).end()
+		text("session", a.Session).text("message-id", a.MessageID).dur("took", a.Took).end()
 }
 
 // Session is what a session was.

@@ -20,7 +20,7 @@ const fullRoom = 1 << 10
 // The note is an empty file full/NAME: its size is the smallest that did not fit, its time that of the last one. It is a memory and no fact: who
 // loses it accepts a message more. So it is not synced, and nobody minds what a crash leaves.
 func (q *Queue) NoteFull(mailbox string, size int64, now time.Time) error {
-	if old, fresh := q.full(mailbox, now); fresh {
+	if old, fresh := q.Full(mailbox, now); fresh {
 		size = min(size, old)
 	}
 	f, err := q.open(fullName(mailbox), unix.O_WRONLY|unix.O_CREAT, 0o600)
@@ -49,11 +49,12 @@ func (q *Queue) NoteRoom(mailbox string, size int64) {
 // Room says whether a message for which a client declared a size may fit into a mailbox. Of those that declare none it can be said only
 // where nothing fits.
 func (q *Queue) Room(mailbox string, declared int64, now time.Time) bool {
-	size, fresh := q.full(mailbox, now)
+	size, fresh := q.Full(mailbox, now)
 	return !fresh || declared+fullRoom < size
 }
 
-func (q *Queue) full(mailbox string, now time.Time) (size int64, fresh bool) {
+// Full is the size of the smallest message that did not fit into a mailbox of late; fresh false: all did.
+func (q *Queue) Full(mailbox string, now time.Time) (size int64, fresh bool) {
 	var st unix.Stat_t
 	if q.lstat(fullName(mailbox), &st) != nil {
 		return 0, false

@@ -19,7 +19,7 @@ type Post struct {
 
 // Deliver finds the hosts of a destination and sends. That there are none is an outcome of StageConnect.
 func (p *Post) Deliver(ctx context.Context, to Destination, tx *remote.Transaction) []remote.Outcome {
-	eps, err := remote.Find(ctx, p.Lookup, hop(to), p.Find)
+	eps, err := p.Hosts(ctx, to)
 	if err != nil {
 		r := asReply(err)
 		out := make([]remote.Outcome, len(tx.Rcpts))
@@ -32,6 +32,11 @@ func (p *Post) Deliver(ctx context.Context, to Destination, tx *remote.Transacti
 		return p.Local.Deliver(ctx, eps, tx)
 	}
 	return p.Pool.Deliver(ctx, eps, tx)
+}
+
+// Hosts are where to connect to for a destination, in the order to try them. The error is a *smtp.Reply.
+func (p *Post) Hosts(ctx context.Context, to Destination) ([]remote.Endpoint, error) {
+	return remote.Find(ctx, p.Lookup, hop(to), p.Find)
 }
 
 // Close takes leave of idle connections; transactions under way go on, and their connections are not kept.

@@ -84,7 +84,7 @@ func (e *expansion) expand(i int, rcpt addr.Mailbox, v route.Verdict) {
 			*r = result{kind: remote.Temp, reply: f.Reply}
 			return
 		}
-		lists = lists && e.sender(f) != m.env.From
+		lists = lists && SenderFor(f, m.env.From) != m.env.From
 	}
 	*r = result{kind: remote.Done, expand: true, success: dsn.Expanded}
 	switch {
@@ -115,14 +115,6 @@ func memberOf(f *route.Final) member {
 		return member{Final: f, target: smtp.InAlias + f.Target.Name()}
 	}
 	return member{Final: f}
-}
-
-// sender is who is told of errors with f: as sendmail and Postfix have it, the owner of the list. The null path stays null.
-func (e *expansion) sender(f *route.Final) string {
-	if f.Owner.IsNull() || e.m.env.From == "" {
-		return e.m.env.From
-	}
-	return f.Owner.String()
 }
 
 // child is one envelope that an alias or forward file becomes.
@@ -169,7 +161,7 @@ func (e *expansion) children(parent *queue.Rcpt, members []member) (children []*
 			continue
 		}
 		taken[key] = true
-		from := e.sender(f.Final)
+		from := SenderFor(f.Final, m.env.From)
 		kind := ""
 		if f.List != nil {
 			kind = "list " + f.List.ID

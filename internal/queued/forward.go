@@ -66,50 +66,27 @@ func (e *expansion) forwardTo(line string, to addr.Mailbox, own *route.Verdict) 
 	self := func(target string) member {
 		return member{Final: &route.Final{Verdict: route.Verdict{Kind: route.Mailbox, Addr: to, Mailbox: own.Mailbox}}, target: target}
 	}
-	text, isAddress := strings.CutPrefix(line, smtp.InAddress)
 	switch {
 	case line == smtp.Discarded:
 		return nil, nil
 	case line == smtp.JustMailbox, strings.HasPrefix(line, smtp.InForward):
 		return []member{self(line)}, nil
-	case !isAddress:
+	case !strings.HasPrefix(line, smtp.InAddress):
 		return nil, smtp.NewReply(451, "4.3.5", "the delivery agent says what nobody understands")
 	}
-	var m addr.Mailbox
-	text, err := smtp.ParseXtext(text)
-	if err == nil {
-		m, err = addr.Parse(text, true)
-	}
-	if err != nil {
-		return nil, smtp.NewReply(451, "4.3.5", "the forward file has a bad address")
-	}
-	if v := e.tables.ResolveFinal(m); v.Kind == route.Mailbox && v.Mailbox.Key() == own.Mailbox.Key() {
-		return []member{self(smtp.JustMailbox)}, nil
-	}
-	x, err := e.tables.Expand(m, e.limits())
-	if err != nil {
-		r := asReply(err)
-		if r.Temporary() {
-			return nil, r
-		}
-		f := &route.Final{Verdict: route.Verdict{Kind: route.Refuse, Addr: m, Reply: r}}
-		return []member{{Final: f, away: true}}, nil
-	}
+	finals, reply := SendOn(e.tables, e.limits(), line, own, nil)
 	var members []member
-	for k := range x.Finals {
-		f := &x.Finals[k]
-		switch {
-		case f.Reply != nil && f.Reply.Temporary():
-			return nil, f.Reply
-		case f.Kind == route.Mailbox && f.Mailbox.Key() == own.Mailbox.Key():
+	for k := range finals {
+		f := &finals[k]
+		if isOwn(&f.Verdict, own) {
 			members = append(members, self(smtp.JustMailbox))
-		default:
-			x := memberOf(f)
-			x.away = true
-			members = append(members, x)
+			continue
 		}
+		x := memberOf(f)
+		x.away = true
+		members = append(members, x)
 	}
-	return members, nil
+	return members, reply
 }
 
 // limits are those of an expansion for the message.

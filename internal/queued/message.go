@@ -238,7 +238,7 @@ func (s *Server) routeAll(m *message) []placed {
 				v := tables.ResolveFinal(rcpt)
 				target = v.Mailbox.Key()
 			}
-			place(Destination{Next: s.opt().LocalTransport, Local: true, Target: target}, i)
+			place(commandAt(target, s.opt().LocalTransport), i)
 			continue
 		}
 		resolve := tables.Resolve
@@ -247,19 +247,12 @@ func (s *Server) routeAll(m *message) []placed {
 		}
 		switch v := resolve(rcpt); v.Kind {
 		case route.Mailbox:
-			next, local := v.Next, false
-			if next.IsZero() {
-				next, local = s.opt().LocalTransport, true
-			}
-			r.local, r.box = local, v.Mailbox.Key()
-			place(Destination{Next: next, Local: local}, i)
+			d := DestinationOf(&v, s.opt().LocalTransport)
+			r.local, r.box = d.Local, v.Mailbox.Key()
+			place(d, i)
 		case route.Remote:
 			m.sendOn(tables)
-			d := Destination{Next: v.Next}
-			if v.Next.ByDomain() {
-				d.Domain = rcpt.Domain
-			}
-			place(d, i)
+			place(DestinationOf(&v, s.opt().LocalTransport), i)
 		case route.Alias:
 			if e == nil {
 				e = s.newExpansion(m, tables)
@@ -329,27 +322,11 @@ func (s *Server) noteRoom(m *message, rcpts []int) {
 	}
 }
 
-// sendOn settles the sender of a message towards other hosts. What an alias or a forward file sends on for somebody else has one of ours there: of hosts of his
-// domain's we are none. Our own reports about it go to him himself.
+// sendOn settles the sender of a message towards other hosts.
 func (m *message) sendOn(tables *route.Tables) {
-	if tables.Returns == nil || m.env.From == "" || m.env.Rcpts[0].Via == "" || !m.sender.IsNull() {
-		return
+	if m.env.Rcpts[0].Via != "" && m.sender.IsNull() {
+		m.sender = SentOnAs(tables, m.env.From)
 	}
-	from, err := addr.Parse(m.env.From, true)
-	if err != nil {
-		return
-	}
-	domain, err := addr.ASCIIDomain(from.Domain)
-	if err != nil {
-		return
-	}
-	if _, local := tables.LocalDomains[domain]; local {
-		return
-	}
-	if _, virtual := tables.VirtualDomains[domain]; virtual {
-		return
-	}
-	m.sender = tables.Returns.Rewrite(from)
 }
 
 // transaction is the job in the words of the SMTP client; agent: it is for our own delivery agent.

@@ -74,8 +74,8 @@ func (p *pauses) text(destination string) string {
 	return p.set[destination]
 }
 
-// which is the pause that concerns a recipient: of the next hop, or of his domain; "" is none.
-func which(set map[string]string, to Destination, rcpt string) string {
+// PausedBy is the pause that concerns a recipient, by the keys of set: of the next hop, or of his domain; "" is none.
+func PausedBy(set map[string]string, to Destination, rcpt string) string {
 	if _, ok := set[to.String()]; ok {
 		return to.String()
 	}
@@ -99,7 +99,7 @@ func (s *scheduler) divert(to Destination, j *job) *job {
 	var rest []int
 	waiting := make(map[string][]int)
 	for _, i := range j.rcpts {
-		if name := which(set, to, j.msg.env.Rcpts[i].Addr); name != "" {
+		if name := PausedBy(set, to, j.msg.env.Rcpts[i].Addr); name != "" {
 			waiting[name] = append(waiting[name], i)
 		} else {
 			rest = append(rest, i)

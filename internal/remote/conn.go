@@ -41,7 +41,7 @@ func Dial(ctx context.Context, ep Endpoint, o *Options) (*Conn, error) {
 
 func dial(ctx context.Context, ep Endpoint, opt *Options) (*Conn, error) {
 	total := time.Now().Add(opt.Timeouts.Total)
-	c, err := open(ctx, ep, opt, total, opt.TLS != TLSNo && ep.Socket == "")
+	c, err := open(ctx, ep, opt, total, opt.Policy(ep) != TLSNo)
 	if err != nil && err.tls && opt.TLS == TLSMay && ctx.Err() == nil {
 		// RFC 3207 section 4.1 leaves the choice. The connection is in no state to go on, so in clear means from the start.
 		opt.Log(Event{Peer: ep, What: "tls", Err: err})

@@ -46,6 +46,19 @@ const (
 	TLSEncrypt                // always, unverified; without it the recipients are deferred
 )
 
+// String is the mode in the words of remote_tls, and what it means.
+func (m TLSMode) String() string {
+	return [...]string{"may: STARTTLS if it is offered, unverified, else in clear", "no: in clear", "encrypt: STARTTLS, unverified, else the message waits"}[m]
+}
+
+// Policy is the TLS mode that holds for an endpoint: behind a Unix socket there is none.
+func (o *Options) Policy(ep Endpoint) TLSMode {
+	if ep.Socket != "" {
+		return TLSNo
+	}
+	return o.TLS
+}
+
 // Timeouts bound the phases of a conversation. A zero field takes its default, named here.
 type Timeouts struct {
 	Connect  time.Duration // 30 s, for one address

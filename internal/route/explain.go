@@ -25,6 +25,39 @@ func (t *Tables) Explain(m addr.Mailbox, l Limits, tell func(Step) bool) (Expans
 	return t.expand(m, l, tell)
 }
 
+// Fields is a step as programs show it: what is meant, its kind, a detail of that kind, the place that decides, and the place that led here.
+func (s *Step) Fields() (name, kind, detail, at, from string) {
+	name, kind, at = s.Addr.String(), s.Kind.String(), s.Source.String()
+	switch {
+	case s.Again:
+		kind = "again"
+	case s.List:
+		kind = "list"
+	}
+	if s.Depth > 0 {
+		from = s.Target.Pos.String()
+		if !isAddress(s.Target.Kind) {
+			name = s.Target.String()
+		}
+	}
+	switch s.Kind {
+	case Mailbox:
+		detail = s.User
+		if !s.Next.IsZero() {
+			detail += " by " + s.Next.String()
+		}
+	case Remote:
+		detail = s.Next.String()
+	case Refuse:
+		detail = s.Reply.Error()
+	case Alias:
+		if !s.Owner.IsNull() && !s.Again {
+			detail = s.Owner.String()
+		}
+	}
+	return name, kind, detail, at, from
+}
+
 // told says where the walk is.
 func (w *walk) told(x *alias.Target, v Verdict, list, again bool) {
 	if w.tell != nil && !w.tell(Step{Depth: len(w.path), Target: *x, Verdict: v, List: list, Again: again}) {

@@ -39,6 +39,9 @@ func NewReply(code int, enhanced string, text string) *Reply {
 	return &Reply{code, e, []string{text}}
 }
 
+// MailboxFull is the reply at RCPT for a mailbox into which nothing fits now.
+func MailboxFull() *Reply { return NewReply(452, "4.2.2", "mailbox full") }
+
 // Error is the reply on one line: "550 5.1.1 no such user".
 func (r *Reply) Error() string {
 	var b strings.Builder

@@ -163,7 +163,12 @@ func (s *session) begin() (*intake, *smtp.Reply) {
 	}
 	in := &intake{w: w, trace: s.trace(), limit: s.conf.SizeLimit, hops: s.conf.Hops, finals: s.tx.finals}
 	if s.kind != MX {
-		in.missing = func(have fieldSet) []byte { return missingFields(e, s.conf.Hostname, have) }
+		in.missing = func(have fieldSet) []byte {
+			if !have.messageID {
+				in.id = messageID(e, s.conf.Hostname)
+			}
+			return missingFields(e, s.conf.Hostname, have)
+		}
 	}
 	if s.authed && s.conf.Senders != nil {
 		in.author = s.author
@@ -198,7 +203,7 @@ func (s *session) accept(in *intake) *smtp.Reply {
 	s.messages++
 	s.errors, s.junk, s.overshoot = 0, 0, 0
 	s.srv.Log.Accepted(string(tx.env.ID), maillog.Acceptance{Session: s.id, Client: client, From: tx.env.From, Size: in.size,
-		Rcpts: len(tx.env.Rcpts), Took: s.srv.now().Sub(start)})
+		Rcpts: len(tx.env.Rcpts), MessageID: in.id, Took: s.srv.now().Sub(start)})
 	return smtp.NewReply(250, "2.0.0", "ok: queued as "+string(tx.env.ID))
 }
 

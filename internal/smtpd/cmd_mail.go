@@ -112,7 +112,7 @@ func (s *session) cmdRcpt(args string) *smtp.Reply {
 	}
 	if s.srv.Room != nil && s.kind != Local && !final.IsNull() && !s.srv.Room(final.Key(), max(s.tx.size, 0), s.srv.now()) {
 		// For now, as the delivery agent says it: the user may make room, and the sender's server tries again.
-		return smtp.NewReply(452, "4.2.2", "mailbox full")
+		return smtp.MailboxFull()
 	}
 	s.tx.add(key, to, final, p)
 	s.rcpts++

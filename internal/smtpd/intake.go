@@ -25,6 +25,7 @@ type intake struct {
 	author func(from []string) *smtp.Reply
 
 	size    int64
+	id      string         // the Message-ID, as it is in the first such field
 	lines   *smtp.Newlines // not nil: look for lone CR and LF (BDAT; DATA has looked itself)
 	head    []byte         // what arrived of the header, while its end has not
 	past    bool           // the header is written
@@ -131,7 +132,9 @@ func (in *intake) header(b []byte, whole bool) {
 		case f.Is("Date"):
 			have.date = true
 		case f.Is("Message-ID"):
-			have.messageID = true
+			if !have.messageID {
+				have.messageID, in.id = true, string(bytes.TrimSpace(f.Value()))
+			}
 		case f.Is("From"):
 			have.from = true
 			if in.author != nil {

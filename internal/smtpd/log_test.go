@@ -42,3 +42,31 @@ func TestRejectNamesItsSender(t *testing.T) {
 		}
 	}
 }
+
+// The Message-ID is in the line of acceptance, and no octet of it passes for anything else there.
+func TestAcceptedNamesItsMessageID(t *testing.T) {
+	for _, c := range []struct{ kind, field, want string }{
+		{MX, "Message-ID: <a.b@c.example>\r\n", " message-id=<a.b@c.example> took="},
+		{MX, "message-id:\r\n <a@c.example>  \r\nMessage-ID: <second@c.example>\r\n", " message-id=<a@c.example> took="},
+		{MX, "Message-ID: <a\x1b[2J\r\n\t rcpts=9@c.example>\r\n", ` message-id="<a\x1b[2J\x0d\x0a\x09 rcpts\x3d9@c.example>" took=`},
+		{MX, "", " session="},
+		{Local, "", "@mx.example> took="},
+	} {
+		var log bytes.Buffer
+		l := maillog.New(&log, "smtpd")
+		peer := testPeer
+		if c.kind == Local {
+			peer.Login = "alice"
+		}
+		s := NewServer(&memory{}, testConfig(), 4)
+		s.Log = l
+		s.Serve(context.Background(), &input{pieces: [][]byte{[]byte(opening + "DATA\r\n" + c.field + "Subject: x\r\n\r\nhello\r\n.\r\nQUIT\r\n")}}, c.kind, peer)
+		l.Close()
+		_, line, _ := strings.Cut(log.String(), ": accepted ")
+		line, _, _ = strings.Cut(line, "\n")
+		// How long it took may be no time at all.
+		if want := strings.TrimSuffix(c.want, " took="); !strings.Contains(line, want) || strings.Contains(line, "message-id") != (c.kind == Local || c.field != "") {
+			t.Errorf("%q: no %q in %q\n%s", c.field, want, line, log.String())
+		}
+	}
+}

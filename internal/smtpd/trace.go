@@ -123,11 +123,13 @@ func missingFields(e *queue.Envelope, hostname string, have fieldSet) []byte {
 		b = append(b, "\r\n"...)
 	}
 	if !have.messageID {
-		b = append(b, "Message-ID: <"...)
-		b = append(b, e.ID...)
-		b = append(b, '@')
-		b = append(b, hostname...)
-		b = append(b, ">\r\n"...)
+		b = append(b, "Message-ID: "...)
+		b = append(b, messageID(e, hostname)...)
+		b = append(b, "\r\n"...)
 	}
 	return b
+}
+
+func messageID(e *queue.Envelope, hostname string) string {
+	return "<" + string(e.ID) + "@" + hostname + ">"
 }
