@@ -39,13 +39,19 @@ func (l Limit) String() string {
 }
 
 // Limiter counts sessions. A client is an IPv4 address or an IPv6 network of 64 bits: whoever has one address of
-// such a network has them all. It has no clock and is safe for concurrent use.
+// such a network has them all; of a local socket a user, but root. It has no clock and is safe for concurrent use.
 type Limiter struct {
 	mu      sync.Mutex
 	limits  Limits
 	total   int
-	clients map[netip.Addr]*client
+	clients map[key]*client
 	swept   time.Time
+}
+
+// key is who a client is.
+type key struct {
+	ip  netip.Addr // not valid: the user
+	uid int
 }
 
 // client is what is remembered of one client while it has a session or began one in the last two minutes.
@@ -65,7 +71,7 @@ const (
 
 // NewLimiter returns a Limiter without sessions.
 func NewLimiter(l Limits) *Limiter {
-	return &Limiter{limits: l, clients: make(map[netip.Addr]*client)}
+	return &Limiter{limits: l, clients: make(map[key]*client)}
 }
 
 // SetLimits changes the limits, on reload. Sessions that are there stay.
@@ -77,19 +83,29 @@ func (l *Limiter) SetLimits(n Limits) {
 
 // Pass is what Enter gives a session and Leave takes back.
 type Pass struct {
-	key netip.Addr
+	key key
 	c   *client // nil: counted in the total only
 }
 
 // Enter counts a connection from ip at now, or says which limit is against it; then it is not counted as a session,
-// but as an attempt it is: who only hammers harder stays out. An ip that is not valid (a local socket) meets only the
-// limit on all sessions. The caller gives the Pass to Leave when the session ends.
+// but as an attempt it is: who only hammers harder stays out. An ip that is not valid meets only the limit on all
+// sessions. The caller gives the Pass to Leave when the session ends.
 func (l *Limiter) Enter(ip netip.Addr, now time.Time) (Pass, Limit) {
+	net, ok := clientOf(ip)
+	return l.enter(key{ip: net}, ok, ip.Unmap(), now)
+}
+
+// EnterUser is Enter for a connection of a user of this host.
+func (l *Limiter) EnterUser(uid int, now time.Time) (Pass, Limit) {
+	return l.enter(key{uid: uid}, uid != 0, netip.Addr{}, now)
+}
+
+func (l *Limiter) enter(k key, limited bool, ip netip.Addr, now time.Time) (Pass, Limit) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var p Pass
-	if key, ok := clientOf(ip); ok && (l.limits.Exempt == nil || !l.limits.Exempt(ip.Unmap())) {
-		p = Pass{key, l.client(key, now)}
+	if limited && (l.limits.Exempt == nil || !l.limits.Exempt(ip)) {
+		p = Pass{k, l.client(k, now)}
 	}
 	switch c := p.c; {
 	case c != nil && c.begin(now, l.limits.Rate):
@@ -151,9 +167,9 @@ func clientOf(ip netip.Addr) (netip.Addr, bool) {
 	return ip, true
 }
 
-// client returns the entry for key, nil when there is no room for another.
-func (l *Limiter) client(key netip.Addr, now time.Time) *client {
-	c := l.clients[key]
+// client returns the entry for k, nil when there is no room for another.
+func (l *Limiter) client(k key, now time.Time) *client {
+	c := l.clients[k]
 	if c != nil {
 		return c
 	}
@@ -168,7 +184,7 @@ func (l *Limiter) client(key netip.Addr, now time.Time) *client {
 		}
 	}
 	c = &client{window: now}
-	l.clients[key] = c
+	l.clients[k] = c
 	return c
 }
 

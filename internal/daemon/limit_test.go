@@ -234,3 +234,30 @@ func TestLimiterConcurrent(t *testing.T) {
 		t.Errorf("%d sessions left", n)
 	}
 }
+
+// C07: a user of this host is a client as others are; root is none.
+func TestLocalUsers(t *testing.T) {
+	l := NewLimiter(Limits{Sessions: 5, Client: 2, Exempt: func(a netip.Addr) bool { return false }})
+	var passes []Pass
+	for i, uid := range []int{1000, 1000, 0, 0, 1001} {
+		p, met := l.EnterUser(uid, epoch)
+		if met != NoLimit {
+			t.Fatalf("session %d, of uid %d: %v", i, uid, met)
+		}
+		passes = append(passes, p)
+		if i == 1 {
+			if _, met := l.EnterUser(1000, epoch); met != ClientLimit {
+				t.Errorf("a third session: %v", met)
+			}
+		}
+	}
+	if _, met := l.EnterUser(1002, epoch); met != SessionLimit {
+		t.Errorf("one too many in all: %v", met)
+	}
+	for _, p := range passes {
+		l.Leave(p)
+	}
+	if len(l.clients) != 0 || l.Sessions() != 0 {
+		t.Errorf("%d clients are remembered", len(l.clients))
+	}
+}

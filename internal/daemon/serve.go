@@ -110,7 +110,12 @@ func (s *Server) admit(ctx context.Context, c net.Conn, kind string) {
 	var pass Pass
 	if s.Limiter != nil {
 		var met Limit
-		if pass, met = s.Limiter.Enter(RemoteIP(c), time.Now()); met != NoLimit {
+		if cred, err := PeerCred(c); err == nil {
+			pass, met = s.Limiter.EnterUser(cred.UID, time.Now())
+		} else {
+			pass, met = s.Limiter.Enter(RemoteIP(c), time.Now())
+		}
+		if met != NoLimit {
 			s.logLimit(c, kind, met)
 			if s.Refuse != nil {
 				s.Refuse(c, kind, met)
