@@ -36,17 +36,19 @@ broken.example SERVFAIL
 		t.Fatal(err)
 	}
 	for path, text := range map[string]string{
-		conf: fmt.Sprintf("hostname mx.example.org\nlocal_domains example.org\nrun_dir %s/run\nqueue_dir %s\ndns_servers %s\nusers users\naliases aliases\nremote_tls encrypt\n",
+		conf: fmt.Sprintf("hostname mx.example.org\nlocal_domains example.org\nrun_dir %s/run\nqueue_dir %s\ndns_servers %s\nusers users\naliases aliases\nremote_tls encrypt\nsrs_keys keys\nsrs_domain example.org\n",
 			dir, q.Path(), names.Addr),
 		dir + "/users":     fmt.Sprintf("bob::%d:%d::%s\n", uid, uid, home),
 		dir + "/aliases":   "postmaster: bob\nlist: a@one.example, b@one.example, c@null.example\n",
 		home + "/.forward": "bob, |/bin/cat\n",
+		dir + "/keys":      "0123456789abcdef0123456789abcdef\n",
 	} {
 		os.Remove(path)
 		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
+	os.Chmod(dir+"/keys", 0o600)
 	if os.Getuid() == 0 {
 		os.Chmod(dir, 0o755)
 		for _, p := range []string{home, home + "/.forward"} {
@@ -101,6 +103,9 @@ func TestRouteLooksAtHomes(t *testing.T) {
 	if err := os.WriteFile(program, self, 0o755); err != nil {
 		t.Fatal(err)
 	}
+	os.Symlink("/bin/cat", dir+"/home/bob/.qmail-x") // a name that is none of a file
+	os.WriteFile(dir+"/home/bob/.qmail-list", []byte("# a comment\n|cat >/dev/null\n&x@one.example\n./Maildir/\n"), 0o644)
+	os.Chown(dir+"/home/bob/.qmail-list", bob, bob)
 	before := tree(t, dir)
 	for uid, want := range map[uint32]string{
 		0:     "/home/bob/.forward\tforward\t",
@@ -112,9 +117,21 @@ func TestRouteLooksAtHomes(t *testing.T) {
 		c.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 		c.Dir = "/"
 		out, err := c.CombinedOutput()
-		if err != nil || !strings.Contains(string(out), want) || strings.Contains(string(out), "hidden\twhat is paused") != (uid != 0) {
+		if err != nil || !strings.Contains(string(out), want) || strings.Contains(string(out), "hidden\twhat is paused") != (uid != 0) ||
+			strings.Contains(string(out), "rewritten senders are not shown") != (uid != 0) {
 			t.Errorf("uid %d: %v, no %q in\n%s", uid, err, want, out)
 		}
+	}
+	code, out, _ := queuectl(t, "-C", conf, "route", "-n", "bob+list")
+	for _, want := range []string{
+		"/.qmail-list\tforward\t", "\n    |cat >/dev/null\tcommand\tas uid 30001\t", "\n    x@one.example\tremote\tmx\t", "\n    bob+list@example.org\tmailbox\tbob\t",
+	} {
+		if code != 0 || !strings.Contains(out, want) {
+			t.Errorf("exit %d, no %q in\n%s", code, want, out)
+		}
+	}
+	if code, out, _ := queuectl(t, "-C", conf, "route", "-n", "bob+x"); code != 75 || !strings.Contains(out, "a symbolic link") {
+		t.Errorf("exit %d\n%s", code, out)
 	}
 	if after := tree(t, dir); after != before {
 		t.Errorf("before:\n%s\nafter:\n%s", before, after)

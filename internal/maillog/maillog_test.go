@@ -60,7 +60,7 @@ var client = Client{IP: netip.MustParseAddr("192.0.2.7"), Port: 4711, Helo: "mx.
 
 // emit calls every event once.
 func emit(l *Logger) {
-	a := Attempt{Rcpt: "bob@example.com", Target: "mailbox", Orig: "bob+x@example.com", Via: "mx.example.net[192.0.2.7]:25", TLS: "TLSv1.3", Status: "4.4.1",
+	a := Attempt{Rcpt: "bob@example.com", Target: "mailbox", Source: "users:3", Orig: "bob+x@example.com", Via: "mx.example.net[192.0.2.7]:25", TLS: "TLSv1.3", Status: "4.4.1",
 		Reply: "451 4.4.1 try again", Attempt: 2, Age: 300*time.Second + 12*time.Millisecond, Next: 10 * time.Minute}
 	d := Delivery{From: "a@b.example", Rcpt: "bob@example.com", User: "bob", Folder: "lists", Name: "1764000000.Qx", Size: 4711, Again: true, Status: "2.0.0", Took: 3 * time.Millisecond}
 	l.Start("1.0", "0.0.0.0:25=mx")
@@ -114,7 +114,7 @@ func TestEvents(t *testing.T) {
 	for _, want := range []string{
 		"smtpd: " + qid + ": accepted from=<alice@example.org> size=4711 rcpts=2 client=192.0.2.7 port=4711 helo=mx.example.net proto=ESMTPS listener=mx session=s1 message-id=<1@b.example> took=0.001\n",
 		"smtpd: s1: reject verb=RCPT client=192.0.2.7 port=4711 helo=mx.example.net proto=ESMTPS listener=mx from=<> rcpt=<nobody@example.org> reply=\"550 5.1.1 no such user\"\n",
-		"smtpd: " + qid + ": deferred rcpt=<bob@example.com> orig=<bob+x@example.com> target=mailbox via=mx.example.net[192.0.2.7]:25 tls=TLSv1.3 status=4.4.1 attempt=2 age=300.012 next=600.000 reply=\"451 4.4.1 try again\"\n",
+		"smtpd: " + qid + ": deferred rcpt=<bob@example.com> orig=<bob+x@example.com> target=mailbox source=users:3 via=mx.example.net[192.0.2.7]:25 tls=TLSv1.3 status=4.4.1 attempt=2 age=300.012 next=600.000 reply=\"451 4.4.1 try again\"\n",
 		"smtpd: -: dead destination=example.net waiting=100 retry=60.000 reason=\"connection refused\"\n",
 		"smtpd: " + qid + ": problem op=open error=\"permission denied\"\n",
 	} {

@@ -17,6 +17,7 @@ type Attempt struct {
 	Rcpt    string
 	Target  string        // what of Rcpt is meant, if not its mailbox
 	Orig    string        // the recipient that the sender named, if another (decoded ORCPT)
+	Source  string        // what decided where it goes: "users:3", "routes:4", "mx"
 	Via     string        // "mx.example.net[192.0.2.7]:25", "lmtp:deliver.sock"
 	TLS     string        // version and cipher, or ""
 	Status  string        // RFC 3463: "2.0.0"
@@ -31,7 +32,7 @@ func (n line) attempt(a Attempt) line {
 	if a.Orig != "" && a.Orig != a.Rcpt {
 		n = n.addr("orig", a.Orig)
 	}
-	return n.text("target", a.Target).text("via", a.Via).text("tls", a.TLS).text("status", a.Status).some("attempt", a.Attempt).
+	return n.text("target", a.Target).text("source", a.Source).text("via", a.Via).text("tls", a.TLS).text("status", a.Status).some("attempt", a.Attempt).
 		dur("age", a.Age).dur("next", a.Next).text("reply", a.Reply)
 }
 

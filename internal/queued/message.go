@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"postamt/internal/addr"
+	"postamt/internal/alias"
 	"postamt/internal/dsn"
 	"postamt/internal/queue"
 	"postamt/internal/remote"
@@ -53,6 +54,7 @@ type result struct {
 	forward []string // what the forward file of the user says, in the words of deliver; its child is to be queued
 	expired bool     // temporary, for too long
 	tls     string
+	source  alias.Pos  // what decided where it goes
 	success dsn.Action // of Done: what a sender is told who asked; "" nothing, others will
 }
 
@@ -248,10 +250,11 @@ func (s *Server) routeAll(m *message) []placed {
 		switch v := resolve(rcpt); v.Kind {
 		case route.Mailbox:
 			d := DestinationOf(&v, s.opt().LocalTransport)
-			r.local, r.box = d.Local, v.Mailbox.Key()
+			r.local, r.box, r.source = d.Local, v.Mailbox.Key(), v.Source
 			place(d, i)
 		case route.Remote:
 			m.sendOn(tables)
+			r.source = v.Source
 			place(DestinationOf(&v, s.opt().LocalTransport), i)
 		case route.Alias:
 			if e == nil {
@@ -261,7 +264,7 @@ func (s *Server) routeAll(m *message) []placed {
 		case route.Discard:
 			*r = result{kind: remote.Done, reply: smtp.NewReply(250, "2.0.0", "discarded by "+v.Source.String())}
 		default:
-			*r = result{kind: kindOf(v.Reply), reply: v.Reply}
+			*r = result{kind: kindOf(v.Reply), reply: v.Reply, source: v.Source}
 		}
 	}
 	return jobs

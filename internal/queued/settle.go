@@ -371,7 +371,7 @@ func (s *Server) logResult(m *message, i int, now time.Time, wait time.Duration)
 		return // an expansion was logged with its child
 	}
 	a := maillog.Attempt{
-		Rcpt: rcpt.Addr, Target: rcpt.Target, Orig: rcpt.Via, Via: r.host, TLS: r.tls,
+		Rcpt: rcpt.Addr, Target: rcpt.Target, Orig: rcpt.Via, Source: r.source.String(), Via: r.host, TLS: r.tls,
 		Status: r.status(), Reply: r.reply.Error(), Attempt: m.attempt, Age: max(0, now.Sub(m.env.Arrived)), // that clock may have been ahead
 	}
 	s.traffic.count(rcpt.Addr, now, func(d *queue.DomainTraffic) {

@@ -56,6 +56,8 @@ all: :include:` + lists + "/list\n", Routes: fmt.Sprintf("sink.test [127.0.0.1]:
 		for _, want := range []string{
 			`(?m)^-\tsmtpd\t` + id + `\taccepted\tfrom=<alice@example.test> .*login=root .*message-id=<one@client.test>`,
 			`(?m)^-\tqueued\t` + id + `\texpanded\trcpt=<all@example.test> child=\S+ rcpts=6 source=` + regexp.QuoteMeta(s.Dir) + `/aliases:3$`,
+			`(?m)\tdelivered\trcpt=<carol@example.test> .*source=` + regexp.QuoteMeta(s.Dir) + `/users:3 via=`,
+			`(?m)\tdelivered\trcpt=<far@sink.test> .*source=` + regexp.QuoteMeta(s.Dir) + `/routes:1 via=`,
 			`(?m)^<alice@example.test>\tstored\tuser=alice file=\S+\t\S+$`,
 			`(?m)^<bob@example.test>\tstored\tuser=bob target=mailbox file=\S+\t\S+$`,
 			`(?m)^<carol@example.test>\tstored\tuser=carol file=\S+\t\S+$`,
