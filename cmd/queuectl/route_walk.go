@@ -208,7 +208,25 @@ func (w *walker) deed(s *route.Step, depth int) {
 		w.count(r, false)
 		return
 	}
-	w.put(depth, row{w.conf.AliasUser, map[route.Kind]string{route.Command: "command", route.File: "file"}[s.Kind], "as this user", "alias_user", at})
+	who, source := w.conf.AliasUser, "alias_user"
+	if w.conf.LoginUser == "" {
+		who, source = runner, "login_user"
+	}
+	w.put(depth, row{s.Target.String(), map[route.Kind]string{route.Command: "command", route.File: "file"}[s.Kind], "as " + who, source, at})
+}
+
+// runner is who does all in a deliver that is one process.
+const runner = "whoever runs deliver"
+
+// as is who stores a user's mail.
+func (w *walker) as(uid userdb.ID) string {
+	switch {
+	case w.conf.LoginUser == "":
+		return "as " + runner
+	case uid == userdb.NoID:
+		return "as " + w.conf.MailboxUser
+	}
+	return "as uid " + strconv.FormatInt(int64(uid), 10)
 }
 
 // mailbox tells what is done with mail for a user of ours.
@@ -245,15 +263,11 @@ func (w *walker) mailbox(v *route.Verdict, depth int) {
 func (w *walker) maildir(box *lmtpd.Mailbox, v *route.Verdict, depth int) {
 	t := &box.Target
 	folder, err := t.Folder()
-	detail := "as uid " + strconv.FormatInt(box.UID, 10)
-	if box.UID == userdb.NoID {
-		detail = "as " + w.conf.MailboxUser
-	}
 	path := t.Path
 	if folder != "" {
 		path += "/" + folder
 	}
-	w.put(depth, row{path, "maildir", detail, v.Source.String(), ""})
+	w.put(depth, row{path, "maildir", w.as(box.UID), v.Source.String(), ""})
 	if err != nil {
 		w.put(depth, row{path, "hidden", "the folder of the tag: " + err.Error(), "", ""})
 		return
@@ -335,14 +349,14 @@ func (w *walker) says(f *forward.File, lines []string, v *route.Verdict, box *lm
 			w.maildir(box, v, depth+1)
 		case strings.HasPrefix(line, smtp.InAddress):
 			w.sent(t, line, v, depth)
-		case box.UID == userdb.NoID && os.Geteuid() == 0:
+		case box.UID == userdb.NoID && w.conf.LoginUser != "":
 			w.refused(depth, t.String(), lmtpd.NoUserID(), v.Source.String(), at, false)
 		default:
 			kind := "command"
 			if t.Kind == alias.File {
 				kind = "file"
 			}
-			w.put(depth, row{t.String(), kind, "as uid " + strconv.FormatInt(box.UID, 10), at, at})
+			w.put(depth, row{t.String(), kind, w.as(box.UID), at, at})
 		}
 	}
 }
