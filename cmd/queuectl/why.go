@@ -132,7 +132,7 @@ func (c *command) search(s *trail.Story, q *queue.Queue) {
 			case e.Origin != l.ID && e.Origin != "" && s.Wants(string(e.Origin)):
 				s.Want(id, string(e.Origin), false)
 			case e.About != "" && s.Wants(string(e.About)):
-				s.Want(id, string(e.About), true)
+				s.Want(id, string(e.About), e.Origin == l.ID)
 			case s.Searches() && e.Origin == l.ID && s.IsMessageID(messageID(q, l.ID)):
 				s.Ask(id)
 			default:

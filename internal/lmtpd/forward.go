@@ -91,13 +91,13 @@ func standsFor(t *alias.Target, to addr.Mailbox, box *Mailbox) (string, error) {
 	case alias.Pipe:
 		return smtp.InForward + t.Name(), nil
 	case alias.Address:
-		return inAddress(t.Addr), nil
+		return inAddress(t.Addr, t.Final), nil
 	case alias.Local:
 		local, _, _ := strings.Cut(box.User, "@")
 		if strings.EqualFold(t.Addr.Local, local) {
 			return smtp.JustMailbox, nil
 		}
-		return inAddress(addr.Mailbox{Local: t.Addr.Local, Domain: to.Domain}), nil
+		return inAddress(addr.Mailbox{Local: t.Addr.Local, Domain: to.Domain}, t.Final), nil
 	case alias.Blackhole:
 		return smtp.Discarded, nil
 	case alias.Fail:
@@ -109,11 +109,15 @@ func standsFor(t *alias.Target, to addr.Mailbox, box *Mailbox) (string, error) {
 }
 
 // inAddress is the line for an address, which must be one: longer replies are broken. So the domain is in A-labels, of which there are 255 octets at most.
-func inAddress(m addr.Mailbox) string {
+func inAddress(m addr.Mailbox, final bool) string {
 	if d, err := addr.ASCIIDomain(m.Domain); err == nil {
 		m.Domain = d
 	}
-	return smtp.InAddress + string(smtp.AppendXtext(nil, m.String()))
+	b := []byte(smtp.InAddress)
+	if final {
+		b = append(b, '\\')
+	}
+	return string(smtp.AppendXtext(b, m.String()))
 }
 
 // FindTarget finds a command or file by its name. Whoever wrote the file may have mended it while mail waited: if there is just one of the kind now, it is meant. The

@@ -22,11 +22,15 @@ import (
 // the message already reaches, directly or through an earlier alias, is left out, so that a person on two lists of one
 // message gets one copy. (Should that be seen differently after a crash, the maildir name, which derives from the
 // accepted message, still makes it one.)
+//
+// A user with a forward file is not reached by being a recipient: of two who send their mail to each other each would be left out of the other's, and
+// nobody would get it.
 type expansion struct {
 	s      *Server
 	m      *message
 	tables *route.Tables
 	seen   map[string]bool // route.Final.Key
+	trace  *trace          // of the message; nil: its header has not been read
 }
 
 // targetKey is the key in seen of a recipient that is a command or a file. An alias's is the same by whatever way one comes to it.
@@ -41,7 +45,15 @@ const refused = "refused " // before a key in seen: no address, as the mailbox o
 
 func (s *Server) newExpansion(m *message, tables *route.Tables) *expansion {
 	e := &expansion{s: s, m: m, tables: tables, seen: make(map[string]bool)}
-	e.see(m.env.Rcpts, tables.Resolve)
+	resolve := tables.Resolve
+	if m.env.Rcpts[0].Via != "" {
+		resolve = tables.ResolveFinal
+	}
+	for i := range m.env.Rcpts {
+		if m.env.Rcpts[i].State != queue.Expanded && m.results[i].forward == nil {
+			e.see(m.env.Rcpts[i:i+1], resolve)
+		}
+	}
 	return e
 }
 
@@ -51,7 +63,7 @@ func (e *expansion) see(rcpts []queue.Rcpt, resolve func(addr.Mailbox) route.Ver
 		a, err := addr.Parse(rcpts[i].Addr, true)
 		switch {
 		case err != nil:
-		case rcpts[i].Target != "":
+		case rcpts[i].Target != "" && rcpts[i].Target != smtp.JustMailbox:
 			e.seen[targetKey(&rcpts[i])] = true
 		case rcpts[i].Refused != "":
 			e.seen[refused+a.Key()] = true
@@ -151,7 +163,7 @@ func (e *expansion) children(parent *queue.Rcpt, members []member) (children []*
 		}
 		key, r := f.Key(), queue.Rcpt{State: queue.Pending, Addr: f.Addr.String(), Via: parent.Addr, Target: f.target}
 		switch {
-		case f.target != "":
+		case f.target != "" && f.target != smtp.JustMailbox:
 			key = targetKey(&r)
 		case f.Kind == route.Refuse:
 			// It is named too: it fails in the child, and its report goes to the child's sender.

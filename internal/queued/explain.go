@@ -62,7 +62,8 @@ func SentOnAs(tables *route.Tables, sender string) (none addr.Mailbox) {
 // SendOn follows a line smtp.InAddress of a forward file to its ends; own is the verdict on its user. tell may be nil, and else is told each step as by route.Explain,
 // and whether that is the mailbox of the user himself, which ends there. A reply that is not nil holds up all of the file.
 func SendOn(tables *route.Tables, l route.Limits, line string, own *route.Verdict, tell func(s route.Step, own bool)) ([]route.Final, *smtp.Reply) {
-	text, err := smtp.ParseXtext(strings.TrimPrefix(line, smtp.InAddress))
+	text, final := strings.CutPrefix(strings.TrimPrefix(line, smtp.InAddress), `\`)
+	text, err := smtp.ParseXtext(text)
 	var m addr.Mailbox
 	if err == nil {
 		m, err = addr.Parse(text, true)
@@ -73,6 +74,16 @@ func SendOn(tables *route.Tables, l route.Limits, line string, own *route.Verdic
 	if v := tables.ResolveFinal(m); isOwn(&v, own) {
 		if tell != nil {
 			tell(route.Step{Verdict: v}, true)
+		}
+		return []route.Final{{Verdict: v}}, nil
+	}
+	if final {
+		v := tables.ResolveFinal(m)
+		if tell != nil {
+			tell(route.Step{Verdict: v}, false)
+		}
+		if v.Kind == route.Refuse && v.Reply.Temporary() {
+			return nil, v.Reply
 		}
 		return []route.Final{{Verdict: v}}, nil
 	}

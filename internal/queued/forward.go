@@ -1,6 +1,7 @@
 package queued
 
 import (
+	"cmp"
 	"strings"
 
 	"postamt/internal/addr"
@@ -14,18 +15,28 @@ import (
 // deliveredTo is the field that a message carries from each mailbox that has sent it on. One that comes to the same mailbox again stays there.
 const deliveredTo = "Delivered-To"
 
-// expandForwards queues the children of the recipients whose forward files deliver has told. It is done as for an alias, with the same ids after a crash.
-func (s *Server) expandForwards(m *message) {
-	var e *expansion
+// expandForwards queues the children of the recipients whose forward files deliver has told, and says whether there are new ones. It is done as for an alias, with the
+// same ids after a crash. The caller has the mutex of m, or m for himself.
+func (s *Server) expandForwards(m *message) (some bool) {
 	for i := range m.results {
-		lines := m.results[i].forward
-		if lines == nil || m.env.Rcpts[i].State != queue.Pending {
+		r := &m.results[i]
+		if r.forward == nil || m.env.Rcpts[i].State != queue.Pending {
 			continue
 		}
-		if e == nil {
-			e = s.newExpansion(m, s.tables())
+		if m.forwards == nil {
+			m.forwards = s.newExpansion(m, cmp.Or(m.tables, s.tables()))
 		}
-		e.forward(i, lines)
+		m.forwards.forward(i, r.forward)
+		some = true
+	}
+	return some
+}
+
+// forwardNow does so while other jobs of the message run, which may hang for an hour: what a user keeps for himself does not wait for that.
+func (s *Server) forwardNow(m *message) {
+	if s.expandForwards(m) {
+		s.recordExpanded(m)
+		s.submit(m)
 	}
 }
 
@@ -38,7 +49,7 @@ func (e *expansion) forward(i int, lines []string) {
 		return
 	}
 	own := e.tables.ResolveFinal(to)
-	if parent.Target == "" && e.looped(own.Mailbox.Key()) {
+	if parent.Target == "" && e.way().boxes[own.Mailbox.Key()] {
 		lines = []string{smtp.JustMailbox}
 	}
 	var members []member
@@ -75,6 +86,9 @@ func (e *expansion) forwardTo(line string, to addr.Mailbox, own *route.Verdict) 
 		return nil, smtp.NewReply(451, "4.3.5", "the delivery agent says what nobody understands")
 	}
 	finals, reply := SendOn(e.tables, e.limits(), line, own, nil)
+	if err := e.listLoop(finals); reply == nil && err != nil {
+		return nil, asReply(err)
+	}
 	var members []member
 	for k := range finals {
 		f := &finals[k]
@@ -95,19 +109,4 @@ func (e *expansion) limits() route.Limits {
 	l.Posting = true
 	l.Sender, _ = addr.Parse(e.m.env.From, true)
 	return l
-}
-
-// looped tells that the message has been sent on from this mailbox before.
-func (e *expansion) looped(box string) bool {
-	found := false
-	eachField(e.m.file.Reader(), func(name, value string) {
-		if !strings.EqualFold(name, deliveredTo) {
-			return
-		}
-		m, err := addr.Parse(value, true)
-		if v := e.tables.ResolveFinal(m); err == nil && v.Kind == route.Mailbox && v.Mailbox.Key() == box {
-			found = true
-		}
-	})
-	return found
 }

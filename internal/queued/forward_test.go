@@ -52,6 +52,7 @@ func TestForwardFile(t *testing.T) {
 		"everything": {map[string][]string{"bob": {"mailbox", "address:x@elsewhere.example", "forward:command-1", "forward:file-2", "discard"}}, "bob@example.org",
 			map[string]int{"bob@example.org mailbox": 1, "x@elsewhere.example": 1, "bob@example.org forward:command-1": 1, "bob@example.org forward:file-2": 1}},
 		"nobody":                          {map[string][]string{"bob": {"discard"}}, "bob@example.org", map[string]int{}},
+		"not the alias":                   {map[string][]string{"bob": {`address:\dave@example.org`, `address:\x@elsewhere.example`}}, "bob@example.org", map[string]int{"dave@example.org": 1, "x@elsewhere.example": 1}},
 		"himself":                         {map[string][]string{"bob": {"address:bob@example.org", "address:bob+2By@example.org"}}, "bob@example.org", map[string]int{"bob@example.org mailbox": 1}},
 		"an alias that he is a member of": {map[string][]string{"bob": {"address:team@example.org"}}, "bob@example.org", map[string]int{"bob@example.org mailbox": 1, "carol@example.org": 1, "y@elsewhere.example": 1}},
 		"the same one twice":              {map[string][]string{"bob": {"address:carol@example.org", "address:carol+2Bx@example.org", "address:team@example.org"}}, "bob@example.org", map[string]int{"bob@example.org mailbox": 1, "carol@example.org": 1, "y@elsewhere.example": 1}},
@@ -64,7 +65,7 @@ func TestForwardFile(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			o := newOffice(t)
-			o.aliases("team: bob, carol, y@elsewhere.example\nrun: |cmd\nrun2: |cmd\n")
+			o.aliases("team: bob, carol, y@elsewhere.example\nrun: |cmd\nrun2: |cmd\ndave: z@elsewhere.example\n")
 			o.forwardFiles(c.says)
 			o.send(sender, c.to)
 			calls := o.courier.took()
@@ -307,4 +308,110 @@ func TestD20_CommandsThatHang(t *testing.T) {
 	o.courier.hang = nil
 	o.work()
 	o.wantEmpty()
+}
+
+// Two who send their mail to each other: nobody loses what both were sent, whoever answers first.
+func TestForwardToEachOther(t *testing.T) {
+	for _, c := range []struct {
+		says map[string][]string
+		to   []string
+		want map[string]int
+	}{
+		{map[string][]string{"bob": {"address:carol@example.org"}, "carol": {"address:bob@example.org"}}, []string{"bob@example.org", "carol@example.org"}, map[string]int{"bob@example.org": 1, "carol@example.org": 1}},
+		{map[string][]string{"bob": {"address:carol@example.org"}, "carol": {"address:bob@example.org"}}, []string{"both@example.org"}, map[string]int{"bob@example.org": 1, "carol@example.org": 1}},
+		{map[string][]string{"bob": {"address:carol@example.org"}, "carol": {"address:dave@example.org"}, "dave": {"address:bob@example.org"}},
+			[]string{"bob@example.org", "carol@example.org", "dave@example.org"}, map[string]int{"bob@example.org": 1, "carol@example.org": 1, "dave@example.org": 1}},
+		// What is kept is one copy, by whatever addresses and aliases.
+		{map[string][]string{"bob": {"mailbox", "address:x@elsewhere.example"}}, []string{"bob@example.org", "bob+t@example.org"}, map[string]int{"bob@example.org": 1, "x@elsewhere.example": 1}},
+		{map[string][]string{"carol": {"address:bob@example.org"}}, []string{"team@example.org"}, map[string]int{"bob@example.org": 1, "y@elsewhere.example": 1}},
+	} {
+		o := newOffice(t)
+		o.aliases("both: bob, carol\nbob: \\bob, y@elsewhere.example\nteam: carol, bob\n")
+		if len(c.to) > 1 || c.to[0] == "both@example.org" {
+			o.aliases("both: bob, carol\n")
+		}
+		o.forwardFiles(c.says)
+		o.send(sender, c.to...)
+		n := map[string]int{}
+		for to := range got(o.courier.took()) {
+			to, _, _ = strings.Cut(to, " ")
+			n[to] = 1 // of one mailbox deliver makes one
+		}
+		o.wantCalls(strings.Join(c.to, " "), n, c.want)
+		o.wantEmpty()
+	}
+}
+
+// A message that a list has sent is not sent to it again by way of a forward file.
+func TestForwardToList(t *testing.T) {
+	o := newOffice(t)
+	o.aliases("news: :include:/news\n")
+	o.lists["/news"] = "#: id news.example.org\nx@elsewhere.example\n"
+	o.forwardFiles(map[string][]string{"bob": {"address:news@example.org"}})
+	id := o.putText(queue.Envelope{From: sender, Rcpts: []queue.Rcpt{{Addr: "bob@example.org"}}}, "List-Id: News\r\n <News.example.org>\r\nSubject: x\r\n\r\n")
+	o.s.Wake(id)
+	o.work()
+	calls := o.courier.took()
+	o.wantCalls("nobody but the sender", got(calls), map[string]int{sender: 1})
+	if r := reports(calls); len(r) != 1 || !strings.Contains(r[0].body, "5.4.6") {
+		t.Errorf("%+v", r)
+	}
+	o.wantEmpty()
+}
+
+// What a user keeps, and what his command does, does not wait for another host that hangs.
+func TestForwardDoesNotWait(t *testing.T) {
+	o := newOffice(t)
+	o.forwardFiles(map[string][]string{"bob": {"mailbox", "address:x@elsewhere.example"}})
+	goOn := make(chan bool)
+	o.courier.hang = func(_ context.Context, to Destination) error {
+		if to.Domain == "slow.example" {
+			<-goOn
+		}
+		return nil
+	}
+	id := o.put(sender, "bob@example.org", "y@slow.example")
+	o.s.claim(t.Context(), id, false)
+	o.s.take(task{id: id})
+	for deadline := time.Now().Add(30 * time.Second); o.states(id) != "X-"; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("the states are %s", o.states(id))
+		}
+	}
+	close(goOn)
+	o.s.sched.wg.Wait()
+	o.courier.hang = nil
+	o.work()
+	o.wantCalls("all", got(o.courier.took()), map[string]int{"bob@example.org mailbox": 1, "x@elsewhere.example": 1, "y@slow.example": 1})
+	o.wantEmpty()
+}
+
+// A child waits for its parent's mark, not for the parent's command.
+func TestForwardBesideACommand(t *testing.T) {
+	o := newOffice(t)
+	o.aliases("bob: \\bob, |cmd\n")
+	o.courier.answer = func(to Destination, r remote.Rcpt) remote.Outcome {
+		switch {
+		case r.Target == "" && to.Local:
+			return saysForward("address:x@elsewhere.example")
+		case r.Target != "":
+			return temp
+		}
+		return temp
+	}
+	o.send(sender, "bob@example.org")
+	o.courier.took()
+	o.crash()
+	o.courier.answer = func(to Destination, r remote.Rcpt) remote.Outcome {
+		if r.Target != "" {
+			return temp
+		}
+		return done
+	}
+	o.scan()
+	o.now = o.now.Add(24 * time.Hour)
+	o.work()
+	if n := got(o.courier.took())["x@elsewhere.example"]; n != 1 {
+		t.Errorf("x has got it %d times", n)
+	}
 }

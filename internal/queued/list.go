@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"postamt/internal/addr"
+	rfc5322 "postamt/internal/message"
 	"postamt/internal/route"
 	"postamt/internal/smtp"
 )
@@ -44,27 +45,12 @@ func (e *expansion) asList(c *child, f *route.Final) {
 
 // listLoop is a reply when the message has been through one of the mailing lists before.
 func (e *expansion) listLoop(finals []route.Final) error {
-	var ids []string
 	for i := range finals {
-		if l := finals[i].List; l != nil && !slices.Contains(ids, l.ID) {
-			ids = append(ids, l.ID)
+		if l := finals[i].List; l != nil && e.way().lists[l.ID] {
+			return smtp.NewReply(554, "5.4.6", "this message has been sent to the list before")
 		}
 	}
-	if ids == nil {
-		return nil
-	}
-	var err error
-	eachField(e.m.file.Reader(), func(name, value string) {
-		if !strings.EqualFold(name, "List-Id") {
-			return
-		}
-		id := value[strings.LastIndexByte(value, '<')+1:]
-		id, _, _ = strings.Cut(id, ">")
-		if slices.Contains(ids, strings.ToLower(strings.TrimSpace(id))) {
-			err = smtp.NewReply(554, "5.4.6", "this message has been sent to the list before")
-		}
-	})
-	return err
+	return nil
 }
 
 // unsubscribe is the field by which the member leaves the list: a URL, in which "%t" stands for him, to which a POST is enough (RFC 8058), and an address of his own,
@@ -125,24 +111,55 @@ func escape(s, more string) string {
 	return string(b)
 }
 
-// eachField calls f for the fields of a header, of at most a mebibyte, with what stands in the first line of each.
-func eachField(r io.Reader, f func(name, value string)) {
-	in := bufio.NewReaderSize(io.LimitReader(r, 1<<20), 4<<10)
+// trace is what the header of a message tells of its way: the mailboxes that have sent it on, and the lists.
+type trace struct{ boxes, lists map[string]bool }
+
+const (
+	maxHeader = 1 << 20 // octets of a header that are looked at
+	maxTraces = 1000    // fields
+)
+
+// way reads it, once for an expansion.
+func (e *expansion) way() *trace {
+	if e.trace != nil {
+		return e.trace
+	}
+	e.trace = &trace{make(map[string]bool), make(map[string]bool)}
+	r := e.m.file.Reader()
+	header, _ := io.ReadAll(io.LimitReader(r, 64<<10))
+	scan := rfc5322.Scan(header, false)
 	for {
-		line, err := in.ReadSlice('\n')
-		if len(bytes.TrimRight(line, "\r\n")) == 0 {
-			return
+		if _, ok := scan.Next(); ok {
+			continue
 		}
-		if name, value, ok := bytes.Cut(line, []byte{':'}); ok {
-			f(string(bytes.TrimRight(name, " \t")), string(bytes.TrimSpace(value)))
+		if scan.Body() < len(header) || len(header) < 64<<10 {
+			break
 		}
-		for err == bufio.ErrBufferFull { // the rest of a long line
-			_, err = in.ReadSlice('\n')
+		more, _ := io.ReadAll(io.LimitReader(r, maxHeader-64<<10))
+		header = append(header, more...)
+		break
+	}
+	n := 0
+	for scan := rfc5322.Scan(header, true); n < maxTraces; {
+		f, ok := scan.Next()
+		if !ok {
+			break
 		}
-		if err != nil {
-			return
+		switch {
+		case f.Is(deliveredTo):
+			m, err := addr.Parse(string(f.AppendText(nil)), true)
+			if v := e.tables.ResolveFinal(m); err == nil && v.Kind == route.Mailbox {
+				e.trace.boxes[v.Mailbox.Key()] = true
+			}
+			n++
+		case f.Is("List-Id"):
+			id := string(f.AppendText(nil))
+			id, _, _ = strings.Cut(id[strings.LastIndexByte(id, '<')+1:], ">")
+			e.trace.lists[strings.ToLower(strings.TrimSpace(id))] = true
+			n++
 		}
 	}
+	return e.trace
 }
 
 // withoutFields is a message without the fields of these names in its header.

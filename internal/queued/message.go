@@ -34,9 +34,10 @@ type message struct {
 	tables *route.Tables // by which its recipients were routed
 	sender addr.Mailbox  // towards other hosts, if it is not that of env
 
-	mu      sync.Mutex
-	open    int      // jobs not yet answered
-	results []result // by recipient
+	mu       sync.Mutex
+	open     int        // jobs not yet answered
+	results  []result   // by recipient
+	forwards *expansion // of those whose forward files have been told; nil: nobody's yet
 }
 
 // result is what one attempt says about one recipient. The zero value: not attempted, or still open.
@@ -169,7 +170,7 @@ func (s *Server) early(m *message) bool {
 	}
 	for i := range p.Envelope.Rcpts {
 		r := &p.Envelope.Rcpts[i]
-		if r.State == queue.Pending && r.Addr == m.env.Rcpts[0].Via {
+		if expands := r.Target == "" || r.Target == smtp.WholeFile; expands && r.State == queue.Pending && r.Addr == m.env.Rcpts[0].Via {
 			return true
 		}
 	}
@@ -297,11 +298,12 @@ func (s *Server) jobDone(j *job, outcomes []remote.Outcome) {
 	m.mu.Unlock()
 	s.filing <- struct{}{}
 	s.noteRoom(m, j.rcpts)
+	m.mu.Lock()
 	if others {
 		s.recordSent(m, j.rcpts)
+		s.forwardNow(m)
 	}
 	<-s.filing
-	m.mu.Lock()
 	m.open--
 	last := m.open == 0
 	m.mu.Unlock()
@@ -335,8 +337,8 @@ func (m *message) sendOn(tables *route.Tables) {
 // transaction is the job in the words of the SMTP client; agent: it is for our own delivery agent.
 func (j *job) transaction(agent bool) *remote.Transaction {
 	e := j.msg.env
-	from, _ := addr.Parse(e.From, true) // "" is the null path
-	if !agent && !j.msg.sender.IsNull() {
+	from, _ := addr.Parse(e.From, true)                                          // "" is the null path
+	if !agent && j.msg.results[j.rcpts[0]].box == "" && !j.msg.sender.IsNull() { // a mailbox behind a route is ours, too
 		from = j.msg.sender
 	}
 	tx := &remote.Transaction{

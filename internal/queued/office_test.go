@@ -2,6 +2,7 @@ package queued
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -271,10 +272,17 @@ func (o *office) put(from string, rcpts ...string) queue.ID {
 
 func (o *office) putEnvelope(e queue.Envelope) queue.ID {
 	o.t.Helper()
+	return o.putText(e, "")
+}
+
+// putText puts a message in the queue; of "" one whose subject is its id.
+
+func (o *office) putText(e queue.Envelope, text string) queue.ID {
+	o.t.Helper()
 	e.ID, e.Arrived = queue.NewID(o.now), o.now.UTC()
 	w, err := o.q.Create(&e)
 	if err == nil {
-		fmt.Fprintf(w, "Subject: %s\r\n\r\nhello\r\n", e.ID)
+		io.WriteString(w, cmp.Or(text, "Subject: "+string(e.ID)+"\r\n\r\nhello\r\n"))
 		err = w.Commit()
 	}
 	if err != nil {

@@ -76,8 +76,10 @@ func (p *pauses) text(destination string) string {
 
 // PausedBy is the pause that concerns a recipient, by the keys of set: of the next hop, or of his domain; "" is none.
 func PausedBy(set map[string]string, to Destination, rcpt string) string {
-	if _, ok := set[to.String()]; ok {
-		return to.String()
+	for _, hop := range [...]string{to.String(), to.Next.String()} { // commands are at the delivery agent's, too
+		if _, ok := set[hop]; ok && (hop == to.String() || to.Target != "") {
+			return hop
+		}
 	}
 	m, err := addr.Parse(rcpt, true)
 	if err != nil {

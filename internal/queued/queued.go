@@ -11,6 +11,8 @@
 //	step                     on disk                        after a crash
 //	accepted, no attempt     file, recipient '-'            found by the scan, attempted (suspect)
 //	local delivery ran       maildir file, recipient '-'    attempted again, suspect: the agent finds its copy
+//	command or file had it   recipient '-'                  done again: a command cannot be asked, a file is looked at
+//	forward file told        child file, recipient '-'      as an alias
 //	remote host has it       recipient '-'                  sent again: the one duplicate that no protocol prevents
 //	alias expanded           child file, recipient '-'      expanded again: the child's derived id is there already
 //	report queued            report file, recipient '-'     reported again: likewise

@@ -152,7 +152,7 @@ func (s *Server) record(m *message) (next time.Time, suspect, again bool) {
 	}
 	if untried {
 		wait := s.soon(m, now)
-		s.logResults(m, attempted, now, wait)
+		s.logResults(m, slices.DeleteFunc(attempted, m.isPaused), now, wait)
 		return now.Add(wait), suspect, true
 	}
 	if m.file.Gone() {

@@ -58,7 +58,7 @@ type Outcome struct {
 	Local          bool        // Reply was made here and is not the peer's
 	MaybeDelivered bool        // Temp, but the peer has the whole message and did not say what it did with it
 	Again          bool        // Temp, but only for want of room in this transaction: send another at once
-	Expanded       []string    // Perm, and no failure: deliver has done nothing, and says what the recipient stands for, a target a line
+	Expanded       []string    // Perm, and no failure: deliver says what the recipient stands for, a target a line
 	DSN            bool        // the peer offers DSN and was given the recipient's parameters: reports are its duty (RFC 3461 section 5.2)
 	Peer           *Endpoint   // who answered or should have; nil if nobody was asked
 	TLS            string      // as Conn.TLS

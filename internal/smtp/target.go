@@ -7,6 +7,6 @@ const (
 	InForward   = "forward:"        // and a name: one in the forward file of the user
 	WholeFile   = InForward + "all" // of a .qmail file all, one line after the other; whom it names is told at the end
 	JustMailbox = "mailbox"         // the mailbox, whatever the forward file says
-	InAddress   = "address:"        // and an address, in xtext, that the client is to send the message to
+	InAddress   = "address:"        // and an address, in xtext, that the client is to send the message to; after a backslash it is no alias
 	Discarded   = "discard"         // nobody
 )
