@@ -50,7 +50,10 @@ func (d *deeds) find(to addr.Mailbox, name string) (lmtpd.Mailbox, error) {
 	if err != nil {
 		return lmtpd.Mailbox{}, err
 	}
-	x, err := t.Expand(to, route.Limits{Depth: d.c.AliasDepth, Count: d.c.AliasExpansion})
+	// List files have none, and are not ours to open: they may be anybody's, and on a file server that is down.
+	own := *t
+	own.Lists = nil
+	x, err := own.Expand(to, route.Limits{Depth: d.c.AliasDepth, Count: d.c.AliasExpansion})
 	if err != nil {
 		return lmtpd.Mailbox{}, err
 	}

@@ -84,9 +84,10 @@ func lmtp(p *daemon.Process, file string) int {
 		log.Problems("configuration", err)
 		return exConfig
 	}
-	// Commands of alias and forward files run in this process's walls. It has none but that: whoever started it is who they run as.
-	err = (privilege.Limits{}).Set()
-	if err == nil {
+	if privilege.Root() { // who has nobody to run commands as
+		err = confine(c, privilege.Sandbox{Write: []string{"/"}})
+	} else if err = (privilege.Limits{}).Set(); err == nil {
+		// Commands of alias and forward files would run in this process's walls. It has none but that: whoever started it is who they run as.
 		err = privilege.NoNew()
 	}
 	if err != nil {

@@ -110,13 +110,22 @@ func lookup(c *config.Config, log *maillog.Logger) (privsep.Lookup, error) {
 		if err != nil {
 			return monitor.Account{}, err
 		}
-		if to.Runs() && box.UID == userdb.NoID && privilege.Root() {
+		if to.Runs() && privilege.Root() && shared(c, box.UID) {
 			return monitor.Account{}, monitor.Refusal(lmtpd.NoUserID().Error())
 		}
 		a, err := privsep.Account(c, box.User, box.UID, box.GID, box.Home, encode(box))
 		a.Runs = to.Runs()
 		return a, err
 	}, nil
+}
+
+// shared tells of a user id that is that of users who have none.
+func shared(c *config.Config, uid userdb.ID) bool {
+	if uid == userdb.NoID {
+		return true
+	}
+	u, err := privilege.Find(c.MailboxUser)
+	return err == nil && uid == userdb.ID(u.UID)
 }
 
 // parseRcpt reads what lmtpd.Rcpt.String has written. Only a quoted local part has spaces.

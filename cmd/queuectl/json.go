@@ -52,11 +52,13 @@ type client struct {
 }
 
 type rcpt struct {
-	Addr   string `json:"address"`
-	State  string `json:"state"`
-	Notify string `json:"notify,omitempty"`
-	ORcpt  string `json:"orcpt,omitempty"`
-	Via    string `json:"via,omitempty"`
+	Addr    string `json:"address"`
+	State   string `json:"state"`
+	Notify  string `json:"notify,omitempty"`
+	ORcpt   string `json:"orcpt,omitempty"`
+	Via     string `json:"via,omitempty"`
+	Target  string `json:"target,omitempty"`
+	Refused string `json:"refused,omitempty"`
 }
 
 type logEntry struct {
@@ -97,7 +99,7 @@ func shownJSON(l *queue.Listed, notes []queue.Note) any {
 	}
 	for i := range e.Rcpts {
 		r := &e.Rcpts[i]
-		o.Rcpts = append(o.Rcpts, rcpt{r.Addr, rcptState(r.State), r.Notify, r.ORcpt, r.Via})
+		o.Rcpts = append(o.Rcpts, rcpt{r.Addr, rcptState(r.State), r.Notify, r.ORcpt, r.Via, r.Target, r.Refused})
 	}
 	for _, n := range notes {
 		o.Log = append(o.Log, logEntry{n.Time, n.Rcpt, noteJSON(n)})

@@ -81,7 +81,7 @@ func appendShown(b []byte, l *queue.Listed, notes []queue.Note, now time.Time) [
 			named("login", e.Client.Login), named("listener", e.Client.Listener), named("tls", e.Client.TLS))
 		for i := range e.Rcpts {
 			r := &e.Rcpts[i]
-			field(rcptState(r.State), "<"+r.Addr+">", named("NOTIFY", r.Notify), named("ORCPT", r.ORcpt), named("VIA", r.Via), named("REFUSED", r.Refused))
+			field(rcptState(r.State), "<"+r.Addr+">", named("NOTIFY", r.Notify), named("ORCPT", r.ORcpt), named("VIA", r.Via), named("TARGET", r.Target), named("REFUSED", r.Refused))
 		}
 	} else {
 		field("damaged", l.Err.Error())

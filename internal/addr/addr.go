@@ -386,14 +386,16 @@ func SplitTag(local, delims string) (base, tag string, ok bool) {
 	return local[:i+1], local[i+1+n:], true
 }
 
-// WithTag is the mailbox with a tag behind its local part, after the first of delims. ok is false where it would be longer than MaxLocal, or there are no delims.
+// WithTag is the mailbox with a tag behind its local part, after the first of delims. ok is false where it would be longer than MaxLocal, there are no delims, or SplitTag
+// would split it elsewhere.
 func (m Mailbox) WithTag(delims, tag string) (tagged Mailbox, ok bool) {
 	if delims == "" {
 		return m, false
 	}
 	_, n := utf8.DecodeRuneInString(delims)
-	m.Local += delims[:n] + tag
-	return m, len(m.Local) <= MaxLocal
+	tagged = Mailbox{m.Local + delims[:n] + tag, m.Domain}
+	base, _, _ := SplitTag(tagged.Local, delims)
+	return tagged, len(tagged.Local) <= MaxLocal && base == m.Local
 }
 
 // AsTag is the mailbox as a tag of another, "user=domain" (VERP).
@@ -402,7 +404,7 @@ func (m Mailbox) AsTag() string { return m.Local + "=" + m.Domain }
 // FromTag reads what AsTag writes.
 func FromTag(tag string) (Mailbox, error) {
 	i := strings.LastIndexByte(tag, '=')
-	if i < 0 {
+	if i <= 0 {
 		return Mailbox{}, ErrSyntax
 	}
 	return Parse(Mailbox{Local: tag[:i], Domain: tag[i+1:]}.String(), true)

@@ -329,3 +329,32 @@ func BenchmarkParsePath(b *testing.B) {
 		}
 	}
 }
+
+func TestWithTag(t *testing.T) {
+	for _, c := range []struct {
+		local, delims, tag, want string
+		ok                       bool
+	}{
+		{"news-bounces", "+", "bob=x.example", "news-bounces+bob=x.example", true},
+		{"news-bounces", "+-", "bob=x.example", "", false}, // it would be divided before "bounces"
+		{"newsbounces", "-+", "bob+y=x.example", "newsbounces-bob+y=x.example", true},
+		{"news", "", "t", "", false},
+		{"news", "+", strings.Repeat("x", 60), "", false},
+		{"news", "+", strings.Repeat("x", 59), "news+" + strings.Repeat("x", 59), true},
+	} {
+		m, ok := Mailbox{c.local, "o.example"}.WithTag(c.delims, c.tag)
+		if ok != c.ok || ok && m.Local != c.want {
+			t.Errorf("%+v: %v %v", c, m, ok)
+		}
+	}
+	for in, want := range map[string]string{"bob=x.example": "bob@x.example", "b=o+b=x.example": "b=o+b@x.example", "a b=x.example": `"a b"@x.example`} {
+		if m, err := FromTag(in); err != nil || m.String() != want || m.AsTag() != in {
+			t.Errorf("%s: %v %v", in, m, err)
+		}
+	}
+	for _, in := range []string{"", "bob", "=x.example", "bob=", "bob=x..y"} {
+		if m, err := FromTag(in); err == nil {
+			t.Errorf("%s: %v", in, m)
+		}
+	}
+}

@@ -88,7 +88,7 @@ func (s *session) cmdRcpt(args string) *smtp.Reply {
 			return nil
 		}
 	}
-	if err == nil && box.Target.Quota != (maildir.Quota{}) {
+	if err == nil && box.Target.Quota != (maildir.Quota{}) && !box.spooled() {
 		err = s.srv.Store.Room(box.Target, max(s.tx.params.Size, 0))
 	}
 	if err != nil {

@@ -48,7 +48,7 @@ func (s *session) file(tx *transaction, d *mixed, rcpt *recipient, path string) 
 
 // command runs one. last: a command of a .qmail file wants nothing after it to be done.
 func (s *session) command(tx *transaction, d *mixed, rcpt *recipient, line string, qmail bool, until time.Time) (r maildir.Result, last bool) {
-	text, err := d.spool.reader(append(fromLine(tx.from, d.msg.Arrived), Header(tx.from, rcpt.to.String(), "")...))
+	text, err := d.spool.reader(append([]byte(pipe.FromLine(tx.from, d.msg.Arrived)), Header(tx.from, rcpt.to.String(), "")...))
 	if err != nil {
 		return maildir.Result{Err: err}, false
 	}
@@ -103,24 +103,13 @@ func (s *session) spoolTo(tx *transaction, d *mixed, rcpt *recipient, path strin
 		return maildir.Result{Err: err}
 	}
 	t := maildir.Target{Owner: path, Path: path, Base: filepath.Dir(path)}
+	if path == rcpt.box.Target.Path { // his mailbox, with its quota
+		t = rcpt.box.Target
+	}
 	box := s.srv.Store.Begin(d.msg, []maildir.Copy{{Target: t, Header: Header(tx.from, rcpt.to.String(), "")}})
 	if _, err := io.Copy(box, text); err != nil {
 		box.Abort()
 		return maildir.Result{Err: err}
 	}
 	return box.Commit()[0]
-}
-
-// fromLine is the line that begins a message in an mbox file, and what Postfix gives to commands.
-func fromLine(from string, date time.Time) []byte {
-	if from == "" {
-		from = "MAILER-DAEMON"
-	}
-	b := append([]byte("From "), from...)
-	for i, c := range b[len("From "):] {
-		if c <= ' ' || c == 0x7f {
-			b[len("From ")+i] = '_' // a quoted local part may have a space
-		}
-	}
-	return append(date.Local().AppendFormat(append(b, "  "...), time.ANSIC), '\n')
 }

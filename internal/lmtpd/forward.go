@@ -19,6 +19,15 @@ import (
 // 551 nothing being wrong.
 func (s *session) forward(to Rcpt, box *Mailbox) (*smtp.Reply, error) {
 	name, named := strings.CutPrefix(to.Target, smtp.InForward)
+	// Of what is not there any more the mailbox takes the place: the user has mended his file, and is not to lose what waited for that. Another line
+	// of it may have had the message stored there before.
+	gone := func() (*smtp.Reply, error) {
+		s.tx.params.Suspect = true
+		return nil, nil
+	}
+	if named && (s.srv.Forwards == nil || box.Home == "") {
+		return gone()
+	}
 	if s.srv.Forwards == nil || box.Home == "" || to.Target != "" && !named || !s.tx.params.Expand && !named {
 		return nil, nil
 	}
@@ -45,10 +54,7 @@ func (s *session) forward(to Rcpt, box *Mailbox) (*smtp.Reply, error) {
 				return nil, nil
 			}
 		}
-		// Of what is not there any more the mailbox takes the place: the user has mended his file, and is not to lose what waited for that. Another line
-		// of it may have had the message stored there before.
-		s.tx.params.Suspect = true
-		return nil, nil
+		return gone()
 	case f == nil:
 		return nil, nil
 	}

@@ -37,11 +37,16 @@ func (d *Delivery) Environment() []string {
 		"SENDER=" + sender, "RECIPIENT=" + to, "ORIGINAL_RECIPIENT=" + to, "LOCAL=" + local, "DOMAIN=" + domain, "EXTENSION=" + tag,
 		// qmail
 		"EXT=" + tag, "HOST=" + domain, "DEFAULT=" + tag, "NEWSENDER=" + sender,
-		"UFLINE=From " + Clean(cmp.Or(d.Sender, "MAILER-DAEMON")) + "  " + d.Arrived.Local().Format(time.ANSIC) + "\n",
+		"UFLINE=" + FromLine(sender, d.Arrived),
 		"RPLINE=Return-Path: <" + sender + ">\n", "DTLINE=Delivered-To: " + to + "\n",
 		// Postfix's pipe(8)
 		"CLIENT_ADDRESS=" + address(d.Origin.IP), "CLIENT_HOSTNAME=" + Clean(d.Origin.Name), "CLIENT_HELO=" + Clean(d.Origin.Helo), "SASL_USERNAME=" + Clean(d.Origin.Login),
 	}
+}
+
+// FromLine is the line that stands above a message on standard input, as Postfix has it. Programs divide it at spaces, so that one in a local part is "_".
+func FromLine(sender string, date time.Time) string {
+	return "From " + strings.ReplaceAll(cmp.Or(sender, "MAILER-DAEMON"), " ", "_") + "  " + date.Local().Format(time.ANSIC) + "\n"
 }
 
 // address is one of IP, which has colons.

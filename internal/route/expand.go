@@ -75,6 +75,14 @@ type step struct {
 	list  string
 }
 
+// stepTo is the step to an alias. An address of Returns is one of its own: it has no entry, as the postmaster key has none.
+func stepTo(v *Verdict, e alias.Entry) step {
+	if v.Source == returned {
+		return step{list: "srs"}
+	}
+	return step{entry: e}
+}
+
 // visit is a step as it is reached by one address; what it stands for may depend on that.
 type visit struct {
 	step
@@ -97,10 +105,14 @@ type place struct {
 func (w *walk) start(v Verdict, e alias.Entry) {
 	w.t.fill(&v, e)
 	w.told(&alias.Target{}, v, false, false)
-	here := step{entry: e}
+	here := stepTo(&v, e)
 	w.done[visit{here, v.Addr.Key()}] = true
 	w.path = append(w.path, here)
-	w.targets(v.Targets, place{addr: v.Addr, skip: []alias.Entry{e}, owner: v.Owner})
+	at := place{addr: v.Addr, owner: v.Owner}
+	if v.Source != returned {
+		at.skip = []alias.Entry{e}
+	}
+	w.targets(v.Targets, at)
 }
 
 func (w *walk) stop() bool { return w.over || w.probe && w.live > 0 }
@@ -164,7 +176,7 @@ func (w *walk) address(m addr.Mailbox, x *alias.Target, at place) {
 		w.final(Final{Verdict: v, Via: via(at, x), List: at.mail, ListAt: at.at})
 		return
 	}
-	here := step{entry: e}
+	here := stepTo(&v, e)
 	if slices.Contains(w.path, here) {
 		w.fail(at, x, m, smtp.NewReply(550, "5.4.6", "alias loop"))
 		return
@@ -186,7 +198,11 @@ func (w *walk) address(m addr.Mailbox, x *alias.Target, at place) {
 	}
 	w.told(x, v, false, false)
 	w.path = append(w.path, here)
-	w.targets(v.Targets, place{addr: v.Addr, skip: append(l.passed, e), owner: v.Owner, via: via(at, x), mail: at.mail, at: at.at})
+	skip := l.passed
+	if v.Source != returned {
+		skip = append(skip, e)
+	}
+	w.targets(v.Targets, place{addr: v.Addr, skip: skip, owner: v.Owner, via: via(at, x), mail: at.mail, at: at.at})
 	w.path = w.path[:len(w.path)-1]
 }
 
@@ -265,12 +281,18 @@ func (w *walk) mayPost(list *alias.List, at place) *smtp.Reply {
 				return nil
 			}
 		case alias.Domain:
-			if x.Addr.Domain == from.Domain {
+			if sameDomain(x.Addr.Domain, from.Domain) {
 				return nil
 			}
 		}
 	}
 	return smtp.NewReply(550, "5.7.1", "this address may not post to the list")
+}
+
+func sameDomain(a, b string) bool {
+	x, err := addr.ASCIIDomain(a)
+	y, err2 := addr.ASCIIDomain(b)
+	return err == nil && err2 == nil && x == y
 }
 
 func unreadable() *smtp.Reply {

@@ -12,7 +12,7 @@ func TestMayPost(t *testing.T) {
 		"/open":    "#: id open.host.example\n#: bounces open-bounces@host.example\nalice\nx@remote.example",
 		"/closed":  "#: id closed.host.example\n#: post members\nbob\nx@remote.example",
 		"/few":     "#: id few.host.example\n#: post /posters\nbob",
-		"/posters": "y@remote.example\n@friends.example",
+		"/posters": "y@remote.example\n@friends.example\n@b\u00fccher.example",
 		"/plain":   "bob",
 	}
 	for _, tt := range []struct{ to, from, want string }{
@@ -24,6 +24,7 @@ func TestMayPost(t *testing.T) {
 		{"few@host.example", "whoever@friends.example", "alice@host.example, bob@host.example"},
 		{"few@host.example", "bob@host.example", "alice@host.example, !550 5.7.1 few@host.example"},
 		{"few@host.example", "y@remote.example", "alice@host.example, bob@host.example"},
+		{"few@host.example", "x@xn--bcher-kva.example", "alice@host.example, bob@host.example"},
 		{"plain@host.example", "", "bob@host.example"},
 		{"all@host.example", "z@remote.example", "!550 5.7.1 closed@host.example owner=vera@virt.example, alice@host.example owner=open-bounces@host.example, x@remote.example owner=open-bounces@host.example"},
 	} {

@@ -110,7 +110,7 @@ func (l *lookup) resolve(m addr.Mailbox) (Verdict, alias.Entry) {
 
 	base, tag, tagged := addr.SplitTag(m.Local, t.Delimiters)
 	name := m.Local
-	if tagged && t.Returns != nil && !l.final {
+	if tagged && !l.final {
 		if r := t.unsubscribes(base, tag, domain); r != nil {
 			return refuse(v, r), alias.Entry{}
 		}
@@ -162,14 +162,15 @@ func (l *lookup) resolve(m addr.Mailbox) (Verdict, alias.Entry) {
 	return refuse(v, smtp.NewReply(550, "5.1.1", "no such user here")), alias.Entry{}
 }
 
-// unsubscribes looks at an address that takes a member off a mailing list: its tag is "user=domain=token". One that we have not made takes nobody off.
+// unsubscribes looks at an address that takes a member off a mailing list: its tag is "user=domain=token". One that we have not made takes nobody off; without keys we
+// make none.
 func (t *Tables) unsubscribes(base, tag, domain string) *smtp.Reply {
 	i := strings.LastIndexByte(tag, '=')
 	if len(base) < len(unsubscribe) || !strings.EqualFold(base[len(base)-len(unsubscribe):], unsubscribe) || i < 0 {
 		return nil
 	}
 	m, err := addr.FromTag(tag[:i])
-	if err == nil && strings.EqualFold(t.Returns.Token(addr.Mailbox{Local: base, Domain: domain}, m), tag[i+1:]) {
+	if err == nil && t.Returns != nil && t.Returns.Made(tag[i+1:], addr.Mailbox{Local: base, Domain: domain}, m) {
 		return nil
 	}
 	return smtp.NewReply(550, "5.7.1", "nobody has been sent this address: use the one in the message from the list")

@@ -101,6 +101,7 @@ type Returns interface {
 	Return(local, domain string) (m addr.Mailbox, ok bool, err error)
 	// Token is what proves that a member has got mail with an address in it, which is his to be taken off a list by.
 	Token(address, member addr.Mailbox) string
+	Made(token string, address, member addr.Mailbox) bool
 }
 
 // Limits bound an expansion.

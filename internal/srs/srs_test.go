@@ -341,3 +341,27 @@ func TestMailSRSAgrees(t *testing.T) {
 		}
 	}
 }
+
+// A token of an older key is good until that key goes, and no other is.
+func TestMade(t *testing.T) {
+	old, err := New("o.example", [][]byte{[]byte("0123456789abcdef")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	both, err := New("o.example", [][]byte{[]byte("fedcba9876543210"), []byte("0123456789abcdef")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	word := old.Token("a", "b")
+	if len(word) != 10 || !old.Made(strings.ToUpper(word), "A", "b") || !both.Made(word, "a", "b") || both.Token("a", "b") == word {
+		t.Error(word)
+	}
+	for _, w := range []string{"", "x", word[:9], word + "0", both.Token("a", "b")} {
+		if old.Made(w, "a", "b") {
+			t.Errorf("%q", w)
+		}
+	}
+	if old.Made(word, "ab", "") || old.Made(word, "a", "c") {
+		t.Error("of other fields")
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -97,7 +98,15 @@ func (src *source) changed(now time.Time) bool {
 }
 
 func sameState(a, b fs.FileInfo) bool {
-	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && a.Mode() == b.Mode()
+	return os.SameFile(a, b) && a.Size() == b.Size() && a.ModTime().Equal(b.ModTime()) && a.Mode() == b.Mode() && ownerOf(a) == ownerOf(b)
+}
+
+// ownerOf is whose a file is: of who had it before, what he has compiled is not believed any more.
+func ownerOf(i fs.FileInfo) uint32 {
+	if st, ok := i.Sys().(*syscall.Stat_t); ok {
+		return st.Uid
+	}
+	return 0
 }
 
 // rested: b, which is not in the state of a, is not being written. A time in the future says nothing, and is believed.

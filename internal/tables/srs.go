@@ -50,6 +50,11 @@ func (r returns) Token(address, member addr.Mailbox) string {
 	return r.codec.Token("unsubscribe", address.Key(), member.Key())
 }
 
+// Made implements route.Returns.
+func (r returns) Made(token string, address, member addr.Mailbox) bool {
+	return r.codec.Made(token, "unsubscribe", address.Key(), member.Key())
+}
+
 // Return implements route.Returns.
 func (r returns) Return(local, domain string) (addr.Mailbox, bool, error) {
 	if domain != r.domain {
@@ -58,6 +63,11 @@ func (r returns) Return(local, domain string) (addr.Mailbox, bool, error) {
 	m, err := r.codec.Reverse(local, r.now())
 	if errors.Is(err, srs.ErrNotSRS) {
 		return m, false, nil
+	}
+	if err == nil && m.Domain == r.domain { // it has come by us before
+		if first, err := r.codec.Reverse(m.Local, r.now()); !errors.Is(err, srs.ErrNotSRS) {
+			return first, err == nil, err
+		}
 	}
 	return m, err == nil, err
 }

@@ -84,3 +84,40 @@ func TestSRSReturns(t *testing.T) {
 		}
 	}
 }
+
+// Mail that has come by us twice, with another forwarder between: the report goes back all the way, and not in a circle.
+func TestSRSTwice(t *testing.T) {
+	s := newSite(t)
+	s.write("srs", "0123456789abcdef0123\n")
+	os.Chmod(s.path("srs"), 0o600)
+	r, err := openSRS(s.path("srs"), "ours.example", s.now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := r.Rewrite(addr.Mailbox{Local: "x", Domain: "a.example"})
+	between := addr.Mailbox{Local: "SRS1=AAAA=ours.example=" + strings.TrimPrefix(first.Local, "SRS0"), Domain: "fw.example"}
+	again := r.Rewrite(between)
+	if !strings.HasPrefix(again.Local, "SRS1=") || again.Domain != "ours.example" {
+		t.Fatal(again)
+	}
+	if m, ok, err := r.Return(again.Local, again.Domain); err != nil || !ok || m.String() != "x@a.example" {
+		t.Errorf("%v, %v, %v", m, ok, err)
+	}
+}
+
+// A file that has changed hands is another.
+func TestOwnerIsState(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("needs root, to give files away")
+	}
+	s := newSite(t)
+	s.write("x", "a: b\n")
+	before, err := os.Stat(s.path("x"))
+	if err != nil || os.Chown(s.path("x"), 12345, -1) != nil {
+		t.Fatal(err)
+	}
+	after, err := os.Stat(s.path("x"))
+	if err != nil || sameState(before, after) {
+		t.Error("it is the same", err)
+	}
+}
