@@ -152,11 +152,11 @@ func (x *call) failed(code int, err error, from addr.Mailbox, header []byte, bod
 	if x.onError != quietError {
 		fail(code, err)
 	}
-	if x.deadLetter != "" {
-		if err := keep(x.deadLetter, from.String(), time.Now(), io.MultiReader(bytes.NewReader(header), strings.NewReader("\r\n"), body.Reader())); err != nil {
+	if path := os.Getenv("POSTAMT_DEAD_LETTER"); path != "" { // who only adds arguments cannot set it
+		if err := keep(path, from.String(), time.Now(), io.MultiReader(bytes.NewReader(header), strings.NewReader("\r\n"), body.Reader())); err != nil {
 			fail(code, fmt.Errorf("the message could not be kept: %w", err))
 		} else if x.onError != quietError {
-			fail(code, fmt.Errorf("the message is kept in %s", x.deadLetter))
+			fail(code, fmt.Errorf("the message is kept in %s", path))
 		}
 	}
 	return code

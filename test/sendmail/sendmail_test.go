@@ -227,7 +227,9 @@ func TestSmtpdIsAway(t *testing.T) {
 	if err := s.Terminate("smtpd"); err != nil {
 		t.Fatal(err)
 	}
-	contains(t, ends(t, 75, call(s, "hello\n", "sendmail", "-O", "DeadLetterDrop="+s.Dir+"/dead", "alice")), "smtpd does not answer", "is kept in")
+	kept := call(s, "hello\n", "sendmail", "alice")
+	kept.Env = append(kept.Env, "POSTAMT_DEAD_LETTER="+s.Dir+"/dead")
+	contains(t, ends(t, 75, kept), "smtpd does not answer", "is kept in")
 	b, err := os.ReadFile(s.Dir + "/dead")
 	if err != nil || !strings.HasSuffix(string(b), "\n\nhello\n\n") {
 		t.Errorf("%s %v", b, err)
