@@ -13,6 +13,7 @@ import (
 	"os/signal"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -21,11 +22,15 @@ import (
 )
 
 // Exit codes: sysexits(3). What is wrong with a file or a program is temporary: the owner puts it right, and meanwhile no mail is returned to people
-// who have done nothing but write to him.
+// who have done nothing but write to him. What is wrong with the sender's address is not: nothing puts it right.
 const (
-	exUsage    = 64
-	exNoUser   = 67
-	exTempFail = 75
+	exUsage       = 64
+	exDataErr     = 65
+	exNoUser      = 67
+	exNoHost      = 68
+	exUnavailable = 69
+	exTempFail    = 75
+	exNoPerm      = 77
 )
 
 const usage = `usage: vacation [-jn] [-a alias] [-f database] [-m message] [-r interval] [-s sender] [-S sendmail] user
@@ -189,10 +194,23 @@ func (c *call) do() error {
 		fmt.Printf("answer to %s\n\n%s", a.To, notice)
 		return nil
 	}
-	if err := c.send(a.To.String(), notice); err != nil {
-		return errors.Join(err, release(path, a.To.Key(), now))
+	err = c.send(a.To.String(), notice)
+	switch {
+	case err == nil:
+		return nil
+	case refused(err):
+		// The note stays: the next message with that sender, forged or not, does not ask again.
+		fmt.Fprintf(os.Stderr, "vacation: no answer: %s is refused: %v\n", a.To, err)
+		return nil
 	}
-	return nil
+	return errors.Join(err, release(path, a.To.Key(), now))
+}
+
+// refused: sendmail will never send to that address. To try again would keep the message in the queue, and then return it to whom it names, who may have
+// written nothing.
+func refused(err error) bool {
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	return ok && slices.Contains([]int{exDataErr, exNoUser, exNoHost, exUnavailable, exNoPerm}, exit.ExitCode())
 }
 
 func (c *call) silent(why string) error {
