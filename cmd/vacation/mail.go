@@ -63,14 +63,3 @@ func readMail(r io.Reader) (*mail, error) {
 	_, err := io.Copy(io.Discard, b)
 	return m, err
 }
-
-// cleaned is what deliver makes of a value for the environment of a command.
-func cleaned(s string) string {
-	b := []byte(s)
-	for i, c := range b {
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("@.+_=-", c) >= 0) {
-			b[i] = '_'
-		}
-	}
-	return string(b)
-}

@@ -18,6 +18,7 @@ import (
 	"syscall"
 	"time"
 
+	"postamt/internal/pipe"
 	"postamt/internal/vacation"
 )
 
@@ -226,7 +227,7 @@ func (c *call) from(in *mail) string {
 		return *c.sender
 	}
 	env, ok := os.LookupEnv("SENDER")
-	if !ok || env == cleaned(in.sender) {
+	if !ok || env == pipe.Clean(in.sender) {
 		return in.sender
 	}
 	return env
