@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/user"
 	"strconv"
@@ -153,7 +152,7 @@ func (x *call) failed(code int, err error, from addr.Mailbox, header []byte, bod
 		fail(code, err)
 	}
 	if path := os.Getenv("POSTAMT_DEAD_LETTER"); path != "" { // who only adds arguments cannot set it
-		if err := keep(path, from.String(), time.Now(), io.MultiReader(bytes.NewReader(header), strings.NewReader("\r\n"), body.Reader())); err != nil {
+		if err := keep(path, from.String(), header, body); err != nil {
 			fail(code, fmt.Errorf("the message could not be kept: %w", err))
 		} else if x.onError != quietError {
 			fail(code, fmt.Errorf("the message is kept in %s", path))
