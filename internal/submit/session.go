@@ -134,7 +134,8 @@ func (s *Session) Begin(e *Envelope) (refused []Refusal, err error) {
 	return refused, nil
 }
 
-// Send sends the message, which is complete when all readers have ended, in lines that end in CR LF, and returns what smtpd says about it. An error of a reader sends nothing.
+// Send sends the message, which is complete when all readers have ended, in lines that end in CR LF, and returns what smtpd says about it. An error of a reader sends nothing,
+// nor does a *Reply. When there is no reply to the final dot, smtpd may have the message.
 func (s *Session) Send(message ...io.Reader) (string, error) {
 	w, err := s.c.Data()
 	if err != nil {
@@ -145,8 +146,12 @@ func (s *Session) Send(message ...io.Reader) (string, error) {
 		return "", err
 	}
 	r, err := w.CloseWithResponse()
-	if err != nil {
-		return "", told(err)
+	switch err := told(err).(type) {
+	case nil:
+	case *Reply:
+		return "", err
+	default:
+		return "", fmt.Errorf("whether the message was sent is not known: %w", err)
 	}
 	return r.StatusText, nil
 }
