@@ -18,12 +18,9 @@ import (
 
 // send takes a message from standard input, and hands it to smtpd.
 func (x *call) send() int {
-	to, err := x.addresses(x.operands)
+	to, wrong := x.addresses(x.operands)
+	author, err := x.author()
 	if err != nil {
-		return fail(exUsage, err)
-	}
-	var author submit.Author
-	if author, err = x.author(); err != nil {
 		return fail(exUsage, err)
 	}
 	text, err := submit.Read(os.Stdin, submit.Input{IgnoreDots: x.ignoreDots, Limit: x.conf.MessageSizeLimit})
@@ -35,6 +32,10 @@ func (x *call) send() int {
 		if m, ok := x.uucpSender(text.From); ok {
 			author.Sender, author.Name = m, x.name
 		}
+	}
+	if wrong != nil { // cron(8) says what MAILTO has: the message is not to be lost for it
+		code, err := x.giveBack(author, exUsage, wrong, []string{wrong.Error()}, text.Header, text.Body)
+		return x.failed(code, err, author.Sender, text.Header, text.Body)
 	}
 	draft, err := submit.Prepare(text.Header, x.fromHeader, author)
 	if err == nil && len(to)+len(draft.Recipients) == 0 {
