@@ -94,11 +94,14 @@ put = f() { m=$$1 d=$$2; shift 2; for x; do sed -e 's,/usr/sbin/,$(SBINDIR)/,g' 
 	$(if $(filter-out /var,$(LOCALSTATEDIR)),-e 's|^\#\(queue_dir \)|\1|' -e 's|^\#\(state_dir \)|\1|') $(if $(filter-out /run,$(RUNDIR)),-e 's|^\#\(run_dir \)|\1|') \
 	"$$x" >"$$d/$${x\#\#*/}" && chmod $$m "$$d/$${x\#\#*/}" || exit 1; done; }; f
 
+# target is what the link $l to sendmail says: a path from / holds wherever the directories are, and a DESTDIR is in no link.
+target = $$([ "$$(dirname $$l)" = $(SBINDIR) ] && echo sendmail || echo $(SBINDIR)/sendmail)
+
 install: all ## install programs, pages, service files and a default configuration below DESTDIR
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(SYSCONFDIR)
 	for p in $(filter-out $(WITHOUT),$(PROGRAMS)); do install -m 755 bin/$$p $(DESTDIR)$(SBINDIR)/$$p || exit 1; done
 	for p in $(USER_PROGRAMS); do install -m 755 bin/$$p $(DESTDIR)$(BINDIR)/$$p || exit 1; done
-	for l in $(LINKS); do install -d $(DESTDIR)$$(dirname $$l) && ln -sf $(SBINDIR:$(PREFIX)/%=../%)/sendmail $(DESTDIR)$$l || exit 1; done
+	for l in $(LINKS); do install -d $(DESTDIR)$$(dirname $$l) && ln -sf $(target) $(DESTDIR)$$l || exit 1; done
 	for l in $(PAGE_LINKS); do ln -sf sendmail.1 $(DESTDIR)$$l || exit 1; done
 	$(put) 644 $(DESTDIR)$(MANDIR)/man1 $(filter-out $(WITHOUT:%=man/%.1),$(wildcard man/*.1))
 	for s in 5 7 8; do $(put) 644 $(DESTDIR)$(MANDIR)/man$$s man/*.$$s; done
@@ -116,7 +119,7 @@ install: all ## install programs, pages, service files and a default configurati
 uninstall: ## remove programs and pages; configuration and mail stay
 	for p in $(filter-out $(WITHOUT),$(PROGRAMS)); do rm -f $(DESTDIR)$(SBINDIR)/$$p; done
 	for p in $(USER_PROGRAMS); do rm -f $(DESTDIR)$(BINDIR)/$$p; done
-	for l in $(LINKS); do [ "$$(readlink $(DESTDIR)$$l)" != $(SBINDIR:$(PREFIX)/%=../%)/sendmail ] || rm -f $(DESTDIR)$$l; done
+	for l in $(LINKS); do [ "$$(readlink $(DESTDIR)$$l)" != "$(target)" ] || rm -f $(DESTDIR)$$l; done
 	for l in $(PAGE_LINKS); do [ "$$(readlink $(DESTDIR)$$l)" != sendmail.1 ] || rm -f $(DESTDIR)$$l; done
 	for m in $(filter-out $(WITHOUT:%=man/%.1),$(wildcard man/*.1)); do rm -f $(DESTDIR)$(MANDIR)/man1/$${m#man/}; done
 	for s in 5 7 8; do for m in man/*.$$s; do rm -f $(DESTDIR)$(MANDIR)/man$$s/$${m#man/}; done; done

@@ -44,7 +44,11 @@ func TestInstall(t *testing.T) {
 		err := filepath.WalkDir(dest, func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.Type() == fs.ModeSymlink {
 				to, e := os.Readlink(path)
-				if _, gone := os.Stat(path); gone != nil && e == nil {
+				there := filepath.Join(filepath.Dir(path), to)
+				if filepath.IsAbs(to) {
+					there = dest + to
+				}
+				if _, gone := os.Stat(there); gone != nil && e == nil {
 					e = gone
 				}
 				found[strings.TrimPrefix(path, dest)], err = "-> "+to, e
@@ -86,10 +90,10 @@ func TestInstall(t *testing.T) {
 		"/opt/pa/lib/systemd/system/postamt-pop3d.service": "ExecStart=/opt/pa/sbin/pop3d\n",
 		"/opt/pa/lib/systemd/system/postamt-imapd.service": "ExecStart=/opt/pa/sbin/imapd\n",
 		"/opt/pa/lib/systemd/system/postamt-local.socket":  "ListenStream=/opt/run/postamt/smtpd.sock\n",
-		"/opt/pa/lib/sendmail":                             "-> ../sbin/sendmail",
-		"/opt/pa/bin/mailq":                                "-> ../sbin/sendmail",
-		"/opt/pa/bin/newaliases":                           "-> ../sbin/sendmail",
-		"/opt/pa/sbin/runq":                                "-> ../sbin/sendmail",
+		"/opt/pa/lib/sendmail":                             "-> /opt/pa/sbin/sendmail",
+		"/opt/pa/bin/mailq":                                "-> /opt/pa/sbin/sendmail",
+		"/opt/pa/bin/newaliases":                           "-> /opt/pa/sbin/sendmail",
+		"/opt/pa/sbin/runq":                                "-> sendmail",
 		"/opt/pa/share/man/man1/mailq.1":                   "-> sendmail.1",
 		"/opt/pa/lib/tmpfiles.d/postamt.conf":              "\nf /opt/etc/passwords 0640 root pa-auth\n",
 	} {
@@ -129,8 +133,27 @@ func TestInstall(t *testing.T) {
 		t.Error("the queue directory is gone: ", err)
 	}
 
-	// Another mail server's sendmail stays where that is wished, and what has taken the place of ours is not taken away.
+	// Links lead to sendmail wherever it is; files looks.
 	const built = "GO=true" // bin is full
+	dest = t.TempDir()
+	elsewhere := []string{"SBINDIR=/srv/pa/libexec/mail", "BINDIR=/opt/pa/local/bin"}
+	run("install", append(elsewhere, built)...)
+	for name, want := range map[string]string{
+		"/opt/pa/lib/sendmail":         "-> /srv/pa/libexec/mail/sendmail",
+		"/opt/pa/local/bin/mailq":      "-> /srv/pa/libexec/mail/sendmail",
+		"/opt/pa/local/bin/newaliases": "-> /srv/pa/libexec/mail/sendmail",
+		"/srv/pa/libexec/mail/rmail":   "-> sendmail",
+	} {
+		if got := files()[name]; got != want {
+			t.Errorf("%s: %s, not %s", name, got, want)
+		}
+	}
+	run("uninstall", elsewhere...)
+	if n := len(files()); n != 1 { // the configuration
+		t.Errorf("%d files are left", n)
+	}
+
+	// Another mail server's sendmail stays where that is wished, and what has taken the place of ours is not taken away.
 	dest = t.TempDir()
 	theirs := []string{"/opt/pa/sbin/sendmail", "/opt/pa/lib/sendmail", "/opt/pa/bin/mailq", "/opt/pa/sbin/rmail", "/opt/pa/share/man/man1/mailq.1", "/opt/pa/share/man/man1/sendmail.1"}
 	for _, name := range theirs {
