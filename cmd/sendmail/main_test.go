@@ -192,7 +192,7 @@ func (s *heardSession) Rcpt(to string, o *smtp.RcptOptions) error {
 		"nobody":  {Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "no such user"},
 		"nohost":  {Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 2}, Message: "no such host"},
 		"noperm":  {Code: 550, EnhancedCode: smtp.EnhancedCode{5, 7, 1}, Message: "not for you"},
-		"offline": {Code: 554, EnhancedCode: smtp.EnhancedCode{5, 3, 2}, Message: "gone"},
+		"offline": {Code: 554, EnhancedCode: smtp.EnhancedCode{5, 3, 2}, Message: "gone\x1b[2J"},
 		"later":   {Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "later"},
 	} {
 		if strings.HasPrefix(to, name) {

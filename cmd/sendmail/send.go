@@ -13,6 +13,7 @@ import (
 
 	"postamt/internal/addr"
 	"postamt/internal/queue"
+	"postamt/internal/smtp"
 	"postamt/internal/submit"
 )
 
@@ -90,7 +91,7 @@ func (x *call) begin(e *submit.Envelope) (*submit.Session, []submit.Refusal, err
 
 // ended: the session is over, by 421 or without a word.
 func ended(err error) bool {
-	r, ok := errors.AsType[*submit.Reply](err)
+	r, ok := errors.AsType[*smtp.Reply](err)
 	return !ok || r.Code == 421
 }
 
@@ -252,7 +253,7 @@ func readCode(err error) int {
 
 // exitCode is for an error of smtpd, which is temporary unless it says otherwise.
 func exitCode(err error) int {
-	r, ok := errors.AsType[*submit.Reply](err)
+	r, ok := errors.AsType[*smtp.Reply](err)
 	switch {
 	case !ok || r.Code < 500:
 		return exTempFail
@@ -265,11 +266,11 @@ func exitCode(err error) int {
 }
 
 // recipientCode is for a recipient that is refused for good.
-func recipientCode(r *submit.Reply) int {
+func recipientCode(r *smtp.Reply) int {
 	switch e := r.Enhanced; {
 	case e[1] == 7:
 		return exNoPerm
-	case e == [3]int{5, 1, 2}, e == [3]int{5, 4, 4}:
+	case e == smtp.EnhancedCode{5, 1, 2}, e == smtp.EnhancedCode{5, 4, 4}:
 		return exNoHost
 	case e[1] <= 1 || e[1] == 5:
 		return exNoUser
