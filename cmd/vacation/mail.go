@@ -6,15 +6,10 @@ import (
 	"io"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"postamt/internal/message"
 )
 
-const (
-	maxHeader = 256 << 10
-	nonblock  = unix.O_NONBLOCK // a FIFO is not waited for
-)
+const maxHeader = 256 << 10
 
 // mail is what stands on standard input, as far as it matters.
 type mail struct {
