@@ -15,8 +15,12 @@ RUNDIR      = /run
 UNITDIR     = $(PREFIX)/lib/systemd/system
 EXAMPLEDIR  = $(PREFIX)/share/doc/postamt/examples
 
-# Where other programs look for sendmail, under which names.
+# Where other programs look for sendmail, under which names. SENDMAIL=no leaves these names, sendmail itself and their pages to another mail server.
+SENDMAIL    = yes
 SENDMAILS   = $(PREFIX)/lib/sendmail $(BINDIR)/mailq $(BINDIR)/newaliases $(SBINDIR)/runq $(SBINDIR)/rmail
+WITHOUT     = $(if $(filter no,$(SENDMAIL)),sendmail)
+LINKS       = $(if $(WITHOUT),,$(SENDMAILS))
+PAGE_LINKS  = $(patsubst %,$(MANDIR)/man1/%.1,$(filter-out sendmail,$(notdir $(LINKS))))
 
 GO          = go
 GOFLAGS     = -trimpath
@@ -90,13 +94,17 @@ put = f() { m=$$1 d=$$2; shift 2; for x; do sed -e 's,/usr/sbin/,$(SBINDIR)/,g' 
 	$(if $(filter-out /var,$(LOCALSTATEDIR)),-e 's|^\#\(queue_dir \)|\1|' -e 's|^\#\(state_dir \)|\1|') $(if $(filter-out /run,$(RUNDIR)),-e 's|^\#\(run_dir \)|\1|') \
 	"$$x" >"$$d/$${x\#\#*/}" && chmod $$m "$$d/$${x\#\#*/}" || exit 1; done; }; f
 
+# target is what the link $l to sendmail says: a path from / holds wherever the directories are, and a DESTDIR is in no link.
+target = $$([ "$$(dirname $$l)" = $(SBINDIR) ] && echo sendmail || echo $(SBINDIR)/sendmail)
+
 install: all ## install programs, pages, service files and a default configuration below DESTDIR
 	install -d $(DESTDIR)$(SBINDIR) $(DESTDIR)$(BINDIR) $(DESTDIR)$(MANDIR)/man1 $(DESTDIR)$(MANDIR)/man5 $(DESTDIR)$(MANDIR)/man7 $(DESTDIR)$(MANDIR)/man8 $(DESTDIR)$(SYSCONFDIR)
-	for p in $(PROGRAMS); do install -m 755 bin/$$p $(DESTDIR)$(SBINDIR)/$$p; done
-	for p in $(USER_PROGRAMS); do install -m 755 bin/$$p $(DESTDIR)$(BINDIR)/$$p; done
-	for l in $(SENDMAILS); do install -d $(DESTDIR)$$(dirname $$l) && ln -sf $(SBINDIR:$(PREFIX)/%=../%)/sendmail $(DESTDIR)$$l; done
-	for l in mailq newaliases runq rmail; do ln -sf sendmail.1 $(DESTDIR)$(MANDIR)/man1/$$l.1; done
-	for s in 1 5 7 8; do $(put) 644 $(DESTDIR)$(MANDIR)/man$$s man/*.$$s; done
+	for p in $(filter-out $(WITHOUT),$(PROGRAMS)); do install -m 755 bin/$$p $(DESTDIR)$(SBINDIR)/$$p || exit 1; done
+	for p in $(USER_PROGRAMS); do install -m 755 bin/$$p $(DESTDIR)$(BINDIR)/$$p || exit 1; done
+	for l in $(LINKS); do install -d $(DESTDIR)$$(dirname $$l) && ln -sf $(target) $(DESTDIR)$$l || exit 1; done
+	for l in $(PAGE_LINKS); do ln -sf sendmail.1 $(DESTDIR)$$l || exit 1; done
+	$(put) 644 $(DESTDIR)$(MANDIR)/man1 $(filter-out $(WITHOUT:%=man/%.1),$(wildcard man/*.1))
+	for s in 5 7 8; do $(put) 644 $(DESTDIR)$(MANDIR)/man$$s man/*.$$s; done
 	[ -e $(DESTDIR)$(SYSCONFDIR)/postamt.conf ] || { $(put) 644 $(DESTDIR)$(SYSCONFDIR) etc/postamt.conf && \
 	  sed -i 's/^#passwords$$/passwords passwords/' $(DESTDIR)$(SYSCONFDIR)/postamt.conf; }
 	install -d -m 750 $(DESTDIR)$(LOCALSTATEDIR)/spool/postamt
@@ -109,10 +117,12 @@ install: all ## install programs, pages, service files and a default configurati
 	install -d $(DESTDIR)$(EXAMPLEDIR)/fail2ban/filter.d; $(put) 644 $(DESTDIR)$(EXAMPLEDIR)/fail2ban/filter.d etc/fail2ban/filter.d/postamt.conf
 
 uninstall: ## remove programs and pages; configuration and mail stay
-	for p in $(PROGRAMS); do rm -f $(DESTDIR)$(SBINDIR)/$$p; done
+	for p in $(filter-out $(WITHOUT),$(PROGRAMS)); do rm -f $(DESTDIR)$(SBINDIR)/$$p; done
 	for p in $(USER_PROGRAMS); do rm -f $(DESTDIR)$(BINDIR)/$$p; done
-	for l in $(SENDMAILS) $(addprefix $(MANDIR)/man1/,mailq.1 newaliases.1 runq.1 rmail.1); do rm -f $(DESTDIR)$$l; done
-	for s in 1 5 7 8; do for m in man/*.$$s; do rm -f $(DESTDIR)$(MANDIR)/man$$s/$${m#man/}; done; done
+	for l in $(LINKS); do [ "$$(readlink $(DESTDIR)$$l)" != "$(target)" ] || rm -f $(DESTDIR)$$l; done
+	for l in $(PAGE_LINKS); do [ "$$(readlink $(DESTDIR)$$l)" != sendmail.1 ] || rm -f $(DESTDIR)$$l; done
+	for m in $(filter-out $(WITHOUT:%=man/%.1),$(wildcard man/*.1)); do rm -f $(DESTDIR)$(MANDIR)/man1/$${m#man/}; done
+	for s in 5 7 8; do for m in man/*.$$s; do rm -f $(DESTDIR)$(MANDIR)/man$$s/$${m#man/}; done; done
 	rm -f $(DESTDIR)$(UNITDIR)/postamt-*.service $(DESTDIR)$(UNITDIR)/postamt-*.socket
 	rm -f $(DESTDIR)$(PREFIX)/lib/sysusers.d/postamt.conf $(DESTDIR)$(PREFIX)/lib/tmpfiles.d/postamt.conf
 	rm -rf $(DESTDIR)$(EXAMPLEDIR)

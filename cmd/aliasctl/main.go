@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 
@@ -65,7 +66,10 @@ type verb struct {
 	bare bool // it does without the tables
 }
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGXFSZ) // errors of the write, not the end: head(1) has seen enough, a file has a limit
+	os.Exit(run(os.Args[1:]))
+}
 
 func run(args []string) int {
 	flags := flag.NewFlagSet("aliasctl", flag.ContinueOnError)

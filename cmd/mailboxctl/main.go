@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"os/signal"
 	"strings"
 	"syscall"
 
@@ -50,7 +51,10 @@ type command struct {
 	out         *bufio.Writer
 }
 
-func main() { os.Exit(run(os.Args[1:])) }
+func main() {
+	signal.Ignore(syscall.SIGPIPE, syscall.SIGXFSZ) // errors of the write, not the end: head(1) has seen enough, a file has a limit
+	os.Exit(run(os.Args[1:]))
+}
 
 func run(args []string) int {
 	flags := flag.NewFlagSet("mailboxctl", flag.ContinueOnError)

@@ -3,61 +3,47 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"errors"
-	"fmt"
 	"io"
-	"os"
+	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
-
-	"postamt/internal/durable"
+	"postamt/internal/mbox"
+	"postamt/internal/submit"
 )
 
 // keep appends a message to an mbox file, which it makes if there is none.
-func keep(path, from string, now time.Time, message io.Reader) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND|os.O_CREATE|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0o600) // a FIFO has nobody who reads
-	if err != nil {
-		return err
-	}
-	err = appendMbox(f, from, now, message)
-	return errors.Join(err, f.Close())
+func keep(path, from string, header []byte, body *submit.Spool) error {
+	return mbox.Append(context.Background(), path, mbox.Entry{Sender: from, Date: time.Now(), Message: &lines{header: header, body: body}}, mbox.Options{})
 }
 
-func appendMbox(f *os.File, from string, now time.Time, message io.Reader) error {
-	if st, err := f.Stat(); err != nil || !st.Mode().IsRegular() {
-		return errors.Join(err, fmt.Errorf("%s is not a regular file", f.Name()))
+// lines is a message, of which each CR is one of CR LF, in lines that end in LF.
+type lines struct {
+	header []byte
+	body   *submit.Spool
+	r      *bufio.Reader
+}
+
+// Seek goes to the beginning, and nowhere else.
+func (l *lines) Seek(offset int64, whence int) (int64, error) {
+	if offset != 0 || whence != io.SeekStart {
+		return 0, errors.ErrUnsupported
 	}
-	if err := unix.FcntlFlock(f.Fd(), unix.F_SETLKW, &unix.Flock_t{Type: unix.F_WRLCK}); err != nil {
-		return fmt.Errorf("lock %s: %w", f.Name(), err)
-	}
-	if from == "" {
-		from = "MAILER-DAEMON"
-	}
-	w := bufio.NewWriterSize(f, 64<<10)
-	fmt.Fprintf(w, "From %s %s\n", from, now.UTC().Format(time.ANSIC))
-	r := bufio.NewReaderSize(message, 64<<10)
-	for start := true; ; {
-		line, err := r.ReadSlice('\n')
-		if start && bytes.HasPrefix(bytes.TrimLeft(line, ">"), []byte("From ")) {
-			w.WriteByte('>')
-		}
-		if start = err == nil; start {
-			line = append(bytes.TrimSuffix(line, []byte("\r\n")), '\n')
-		}
-		if _, err := w.Write(line); err != nil {
-			return err
-		}
-		if err == io.EOF {
-			break
-		}
-		if err != nil && err != bufio.ErrBufferFull {
-			return err
+	l.r = bufio.NewReaderSize(io.MultiReader(bytes.NewReader(l.header), strings.NewReader("\r\n"), l.body.Reader()), 64<<10)
+	return 0, nil
+}
+
+func (l *lines) Read(p []byte) (n int, err error) {
+	for n == 0 && len(p) > 0 && err == nil {
+		var read int
+		read, err = l.r.Read(p)
+		for _, c := range p[:read] {
+			if c != '\r' {
+				p[n] = c
+				n++
+			}
 		}
 	}
-	w.WriteByte('\n')
-	if err := w.Flush(); err != nil {
-		return err
-	}
-	return durable.Sync(f)
+	return n, err
 }

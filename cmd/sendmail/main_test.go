@@ -162,13 +162,16 @@ type peer struct {
 }
 
 type heardSession struct {
-	p *peer
-	b bytes.Buffer
+	p    *peer
+	conn *smtp.Conn
+	b    bytes.Buffer
 }
 
-func (p *peer) NewSession(*smtp.Conn) (smtp.Session, error) { return &heardSession{p: p}, nil }
-func (s *heardSession) Logout() error                       { return nil }
-func (s *heardSession) Reset()                              { s.b.Reset() }
+func (p *peer) NewSession(c *smtp.Conn) (smtp.Session, error) {
+	return &heardSession{p: p, conn: c}, nil
+}
+func (s *heardSession) Logout() error { return nil }
+func (s *heardSession) Reset()        { s.b.Reset() }
 
 func (s *heardSession) Mail(from string, o *smtp.MailOptions) error {
 	if strings.HasPrefix(from, "closed") {
@@ -189,7 +192,7 @@ func (s *heardSession) Rcpt(to string, o *smtp.RcptOptions) error {
 		"nobody":  {Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 1}, Message: "no such user"},
 		"nohost":  {Code: 550, EnhancedCode: smtp.EnhancedCode{5, 1, 2}, Message: "no such host"},
 		"noperm":  {Code: 550, EnhancedCode: smtp.EnhancedCode{5, 7, 1}, Message: "not for you"},
-		"offline": {Code: 554, EnhancedCode: smtp.EnhancedCode{5, 3, 2}, Message: "gone"},
+		"offline": {Code: 554, EnhancedCode: smtp.EnhancedCode{5, 3, 2}, Message: "gone\x1b[2J"},
 		"later":   {Code: 451, EnhancedCode: smtp.EnhancedCode{4, 3, 0}, Message: "later"},
 	} {
 		if strings.HasPrefix(to, name) {
@@ -207,6 +210,9 @@ func (s *heardSession) Data(r io.Reader) error {
 	}
 	if bytes.Contains(text, []byte("virus")) {
 		return &smtp.SMTPError{Code: 554, EnhancedCode: smtp.EnhancedCode{5, 7, 0}, Message: "not that"}
+	}
+	if bytes.Contains(text, []byte("killed")) {
+		return s.conn.Conn().Close()
 	}
 	s.p.mu.Lock()
 	defer s.p.mu.Unlock()

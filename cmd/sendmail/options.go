@@ -46,7 +46,6 @@ type options struct {
 	ret        string   // -R
 	envID      string   // -V
 	verbose    bool
-	deadLetter string // -O DeadLetterDrop
 	operands   []string
 }
 
@@ -54,7 +53,8 @@ const usage = `usage: sendmail [-itv] [-f address] [-F name] [-C file] [-N dsn] 
        sendmail -bs | -bp | -bi | -q | -bv address ... | -bt address ...
        mailq | newaliases | runq | rmail address ...`
 
-// Options of other sendmails that have an argument, and those that have none. What they do is theirs; nothing of it names a file here.
+// Options of other sendmails that have an argument, and those that have none. What they do is theirs; nothing of it names a file here, nor does
+// -O DeadLetterDrop: by a script that is careless with a stranger's address, he would choose what is written where.
 const (
 	withArgument    = "ABbCDeFfhLMNOopRrVX"
 	withoutArgument = "cEGIiJmnsTtUvx"
@@ -197,8 +197,6 @@ func (o *options) errorMode(v string) error {
 func (o *options) long(s string) error {
 	name, v, _ := strings.Cut(s, "=")
 	switch strings.ToLower(strings.TrimSpace(name)) {
-	case "deadletterdrop":
-		o.deadLetter = v
 	case "errormode":
 		return o.errorMode(v[:min(1, len(v))])
 	case "ignoredots":

@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/user"
 	"strconv"
@@ -14,17 +13,15 @@ import (
 
 	"postamt/internal/addr"
 	"postamt/internal/queue"
+	"postamt/internal/smtp"
 	"postamt/internal/submit"
 )
 
 // send takes a message from standard input, and hands it to smtpd.
 func (x *call) send() int {
-	to, err := x.addresses(x.operands)
+	to, wrong := x.addresses(x.operands)
+	author, err := x.author()
 	if err != nil {
-		return fail(exUsage, err)
-	}
-	var author submit.Author
-	if author, err = x.author(); err != nil {
 		return fail(exUsage, err)
 	}
 	text, err := submit.Read(os.Stdin, submit.Input{IgnoreDots: x.ignoreDots, Limit: x.conf.MessageSizeLimit})
@@ -36,6 +33,10 @@ func (x *call) send() int {
 		if m, ok := x.uucpSender(text.From); ok {
 			author.Sender, author.Name = m, x.name
 		}
+	}
+	if wrong != nil { // cron(8) says what MAILTO has: the message is not to be lost for it
+		code, err := x.giveBack(author, exUsage, wrong, []string{wrong.Error()}, text.Header, text.Body)
+		return x.failed(code, err, author.Sender, text.Header, text.Body)
 	}
 	draft, err := submit.Prepare(text.Header, x.fromHeader, author)
 	if err == nil && len(to)+len(draft.Recipients) == 0 {
@@ -90,7 +91,7 @@ func (x *call) begin(e *submit.Envelope) (*submit.Session, []submit.Refusal, err
 
 // ended: the session is over, by 421 or without a word.
 func ended(err error) bool {
-	r, ok := errors.AsType[*submit.Reply](err)
+	r, ok := errors.AsType[*smtp.Reply](err)
 	return !ok || r.Code == 421
 }
 
@@ -152,11 +153,11 @@ func (x *call) failed(code int, err error, from addr.Mailbox, header []byte, bod
 	if x.onError != quietError {
 		fail(code, err)
 	}
-	if x.deadLetter != "" {
-		if err := keep(x.deadLetter, from.String(), time.Now(), io.MultiReader(bytes.NewReader(header), strings.NewReader("\r\n"), body.Reader())); err != nil {
+	if path := os.Getenv("POSTAMT_DEAD_LETTER"); path != "" { // who only adds arguments cannot set it
+		if err := keep(path, from.String(), header, body); err != nil {
 			fail(code, fmt.Errorf("the message could not be kept: %w", err))
 		} else if x.onError != quietError {
-			fail(code, fmt.Errorf("the message is kept in %s", x.deadLetter))
+			fail(code, fmt.Errorf("the message is kept in %s", path))
 		}
 	}
 	return code
@@ -252,7 +253,7 @@ func readCode(err error) int {
 
 // exitCode is for an error of smtpd, which is temporary unless it says otherwise.
 func exitCode(err error) int {
-	r, ok := errors.AsType[*submit.Reply](err)
+	r, ok := errors.AsType[*smtp.Reply](err)
 	switch {
 	case !ok || r.Code < 500:
 		return exTempFail
@@ -265,11 +266,11 @@ func exitCode(err error) int {
 }
 
 // recipientCode is for a recipient that is refused for good.
-func recipientCode(r *submit.Reply) int {
+func recipientCode(r *smtp.Reply) int {
 	switch e := r.Enhanced; {
 	case e[1] == 7:
 		return exNoPerm
-	case e == [3]int{5, 1, 2}, e == [3]int{5, 4, 4}:
+	case e == smtp.EnhancedCode{5, 1, 2}, e == smtp.EnhancedCode{5, 4, 4}:
 		return exNoHost
 	case e[1] <= 1 || e[1] == 5:
 		return exNoUser

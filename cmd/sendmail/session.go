@@ -65,7 +65,9 @@ func (x *call) verify() int {
 			return fail(exitCode(err), err)
 		case len(refused) > 0:
 			fmt.Printf("%s... %v\n", t, refused[0].Reply)
-			code = max(code, recipientCode(refused[0].Reply))
+			if code == 0 {
+				code = recipientCode(refused[0].Reply)
+			}
 		default:
 			fmt.Printf("%s... deliverable\n", t)
 		}

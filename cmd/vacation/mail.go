@@ -6,15 +6,10 @@ import (
 	"io"
 	"strings"
 
-	"golang.org/x/sys/unix"
-
 	"postamt/internal/message"
 )
 
-const (
-	maxHeader = 256 << 10
-	nonblock  = unix.O_NONBLOCK // a FIFO is not waited for
-)
+const maxHeader = 256 << 10
 
 // mail is what stands on standard input, as far as it matters.
 type mail struct {
@@ -62,15 +57,4 @@ func readMail(r io.Reader) (*mail, error) {
 	}
 	_, err := io.Copy(io.Discard, b)
 	return m, err
-}
-
-// cleaned is what deliver makes of a value for the environment of a command.
-func cleaned(s string) string {
-	b := []byte(s)
-	for i, c := range b {
-		if !(c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("@.+_=-", c) >= 0) {
-			b[i] = '_'
-		}
-	}
-	return string(b)
 }

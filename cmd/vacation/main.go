@@ -10,20 +10,28 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"os/signal"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"time"
 
+	"postamt/internal/pipe"
 	"postamt/internal/vacation"
 )
 
 // Exit codes: sysexits(3). What is wrong with a file or a program is temporary: the owner puts it right, and meanwhile no mail is returned to people
-// who have done nothing but write to him.
+// who have done nothing but write to him. What is wrong with the sender's address is not: nothing puts it right.
 const (
-	exUsage    = 64
-	exNoUser   = 67
-	exTempFail = 75
+	exUsage       = 64
+	exDataErr     = 65
+	exNoUser      = 67
+	exNoHost      = 68
+	exUnavailable = 69
+	exTempFail    = 75
+	exNoPerm      = 77
 )
 
 const usage = `usage: vacation [-jn] [-a alias] [-f database] [-m message] [-r interval] [-s sender] [-S sendmail] user
@@ -48,6 +56,8 @@ type call struct {
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
+	// Errors of write, not our end: nobody may read what we print, and files may have a limit. Not Ignore, which sendmail would inherit.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE, syscall.SIGXFSZ)
 	c := &call{database: ".vacation.answered", text: ".vacation.msg", sendmail: defaultSendmail}
 	if err := c.parse(args); err != nil {
 		fmt.Fprintf(os.Stderr, "vacation: %v\n%s\n", err, usage)
@@ -185,10 +195,23 @@ func (c *call) do() error {
 		fmt.Printf("answer to %s\n\n%s", a.To, notice)
 		return nil
 	}
-	if err := c.send(a.To.String(), notice); err != nil {
-		return errors.Join(err, release(path, a.To.Key(), now))
+	err = c.send(a.To.String(), notice)
+	switch {
+	case err == nil:
+		return nil
+	case refused(err):
+		// The note stays: the next message with that sender, forged or not, does not ask again.
+		fmt.Fprintf(os.Stderr, "vacation: no answer: %s is refused: %v\n", a.To, err)
+		return nil
 	}
-	return nil
+	return errors.Join(err, release(path, a.To.Key(), now))
+}
+
+// refused: sendmail will never send to that address. To try again would keep the message in the queue, and then return it to whom it names, who may have
+// written nothing.
+func refused(err error) bool {
+	exit, ok := errors.AsType[*exec.ExitError](err)
+	return ok && slices.Contains([]int{exDataErr, exNoUser, exNoHost, exUnavailable, exNoPerm}, exit.ExitCode())
 }
 
 func (c *call) silent(why string) error {
@@ -204,7 +227,7 @@ func (c *call) from(in *mail) string {
 		return *c.sender
 	}
 	env, ok := os.LookupEnv("SENDER")
-	if !ok || env == cleaned(in.sender) {
+	if !ok || env == pipe.Clean(in.sender) {
 		return in.sender
 	}
 	return env
@@ -251,7 +274,7 @@ func (c *call) send(to string, notice []byte) error {
 
 // readFile reads a regular file, up to a limit.
 func readFile(path string, limit int64) ([]byte, error) {
-	f, err := os.OpenFile(path, os.O_RDONLY|nonblock, 0)
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0) // a FIFO is not waited for
 	if err != nil {
 		return nil, err
 	}

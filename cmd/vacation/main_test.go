@@ -113,6 +113,29 @@ func TestExamplesOfThePage(t *testing.T) {
 	}
 }
 
+// Nobody may read what is printed: the code is the same.
+func TestNobodyReads(t *testing.T) {
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Close()
+	defer w.Close()
+	link := filepath.Join(t.TempDir(), "vacation")
+	if err := os.Symlink(self, link); err != nil {
+		t.Fatal(err)
+	}
+	c := exec.Command(link, "-q")
+	c.Stderr = w
+	if err := c.Run(); c.ProcessState == nil || c.ProcessState.ExitCode() != exUsage {
+		t.Errorf("%v", err)
+	}
+}
+
 // Many at once answer a sender once.
 func TestClaimsExcludeEachOther(t *testing.T) {
 	path := t.TempDir() + "/answered"

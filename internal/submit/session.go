@@ -9,7 +9,9 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/emersion/go-smtp"
+	gosmtp "github.com/emersion/go-smtp"
+
+	"postamt/internal/smtp"
 )
 
 // How long to wait for smtpd, which may be about to start again, or have too many clients just now.
@@ -20,7 +22,7 @@ const (
 )
 
 // Session is a session with smtpd. It is for one goroutine.
-type Session struct{ c *smtp.Client }
+type Session struct{ c *gosmtp.Client }
 
 // Envelope is what goes before a message. Addresses are in wire form.
 type Envelope struct {
@@ -35,28 +37,13 @@ type Envelope struct {
 // Refusal is a recipient that smtpd will not have.
 type Refusal struct {
 	To    string
-	Reply *Reply
+	Reply *smtp.Reply
 }
 
-// Reply is what smtpd says if it refuses something.
-type Reply struct {
-	Code     int
-	Enhanced [3]int // RFC 3463; zero: none
-	Text     string // one line
-}
-
-// Error is the reply on one line.
-func (r *Reply) Error() string {
-	if e := r.Enhanced; e[0] > 0 {
-		return fmt.Sprintf("%d %d.%d.%d %s", r.Code, e[0], e[1], e[2], r.Text)
-	}
-	return fmt.Sprintf("%d %s", r.Code, r.Text)
-}
-
-// told makes a *Reply of an error, if it is one.
+// told makes a *smtp.Reply of an error, if it is one.
 func told(err error) error {
-	if e, ok := errors.AsType[*smtp.SMTPError](err); ok {
-		return &Reply{e.Code, e.EnhancedCode, strings.ReplaceAll(e.Message, "\n", " ")}
+	if e, ok := errors.AsType[*gosmtp.SMTPError](err); ok {
+		return &smtp.Reply{Code: e.Code, Enhanced: smtp.EnhancedCode(e.EnhancedCode), Lines: strings.Split(e.Message, "\n")}
 	}
 	return err
 }
@@ -68,13 +55,13 @@ func Dial(socket, name string) (*Session, error) {
 		return nil, err
 	}
 	for begun := time.Now(); ; {
-		s := &Session{smtp.NewClient(conn)}
+		s := &Session{gosmtp.NewClient(conn)}
 		err := told(s.c.Hello(name))
 		if err == nil {
 			return s, nil
 		}
 		s.c.Close()
-		r, ok := err.(*Reply)
+		r, ok := err.(*smtp.Reply)
 		if !ok || r.Code != 421 || time.Since(begun) > waitForRoom {
 			return nil, err
 		}
@@ -112,17 +99,17 @@ func (s *Session) Begin(e *Envelope) (refused []Refusal, err error) {
 		utf8 = utf8 || !isASCII(to)
 	}
 	// The client adds BODY=8BITMIME by itself.
-	err = s.c.Mail(e.From, &smtp.MailOptions{Size: e.Size, UTF8: utf8, Return: smtp.DSNReturn(e.Return), EnvelopeID: e.ID})
+	err = s.c.Mail(e.From, &gosmtp.MailOptions{Size: e.Size, UTF8: utf8, Return: gosmtp.DSNReturn(e.Return), EnvelopeID: e.ID})
 	if err != nil {
 		return nil, told(err)
 	}
-	options := &smtp.RcptOptions{}
+	options := &gosmtp.RcptOptions{}
 	for _, n := range e.Notify {
-		options.Notify = append(options.Notify, smtp.DSNNotify(n))
+		options.Notify = append(options.Notify, gosmtp.DSNNotify(n))
 	}
 	for _, to := range e.To {
 		err := told(s.c.Rcpt(to, options))
-		r, ok := err.(*Reply)
+		r, ok := err.(*smtp.Reply)
 		switch {
 		case err == nil:
 		case ok && r.Code >= 500:
@@ -134,7 +121,8 @@ func (s *Session) Begin(e *Envelope) (refused []Refusal, err error) {
 	return refused, nil
 }
 
-// Send sends the message, which is complete when all readers have ended, in lines that end in CR LF, and returns what smtpd says about it. An error of a reader sends nothing.
+// Send sends the message, which is complete when all readers have ended, in lines that end in CR LF, and returns what smtpd says about it. An error of a reader sends nothing,
+// nor does a *smtp.Reply. When there is no reply to the final dot, smtpd may have the message.
 func (s *Session) Send(message ...io.Reader) (string, error) {
 	w, err := s.c.Data()
 	if err != nil {
@@ -145,8 +133,12 @@ func (s *Session) Send(message ...io.Reader) (string, error) {
 		return "", err
 	}
 	r, err := w.CloseWithResponse()
-	if err != nil {
-		return "", told(err)
+	switch err := told(err).(type) {
+	case nil:
+	case *smtp.Reply:
+		return "", err
+	default:
+		return "", fmt.Errorf("whether the message was sent is not known: %w", err)
 	}
 	return r.StatusText, nil
 }

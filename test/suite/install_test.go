@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -29,9 +30,9 @@ func TestInstall(t *testing.T) {
 		}
 	}
 	dest := t.TempDir()
-	run := func(target string) {
+	run := func(target string, more ...string) {
 		t.Helper()
-		c := exec.Command("make", target, "DESTDIR="+dest, "PREFIX=/opt/pa", "SYSCONFDIR=/opt/etc", "LOCALSTATEDIR=/opt/var", "RUNDIR=/opt/run", "VERSION=1.2-test")
+		c := exec.Command("make", append([]string{target, "DESTDIR=" + dest, "PREFIX=/opt/pa", "SYSCONFDIR=/opt/etc", "LOCALSTATEDIR=/opt/var", "RUNDIR=/opt/run", "VERSION=1.2-test"}, more...)...)
 		c.Dir = tree
 		if out, err := c.CombinedOutput(); err != nil {
 			t.Fatalf("make %s: %v\n%s", target, err, out)
@@ -43,7 +44,11 @@ func TestInstall(t *testing.T) {
 		err := filepath.WalkDir(dest, func(path string, d fs.DirEntry, err error) error {
 			if err == nil && d.Type() == fs.ModeSymlink {
 				to, e := os.Readlink(path)
-				if _, gone := os.Stat(path); gone != nil && e == nil {
+				there := filepath.Join(filepath.Dir(path), to)
+				if filepath.IsAbs(to) {
+					there = dest + to
+				}
+				if _, gone := os.Stat(there); gone != nil && e == nil {
 					e = gone
 				}
 				found[strings.TrimPrefix(path, dest)], err = "-> "+to, e
@@ -85,10 +90,10 @@ func TestInstall(t *testing.T) {
 		"/opt/pa/lib/systemd/system/postamt-pop3d.service": "ExecStart=/opt/pa/sbin/pop3d\n",
 		"/opt/pa/lib/systemd/system/postamt-imapd.service": "ExecStart=/opt/pa/sbin/imapd\n",
 		"/opt/pa/lib/systemd/system/postamt-local.socket":  "ListenStream=/opt/run/postamt/smtpd.sock\n",
-		"/opt/pa/lib/sendmail":                             "-> ../sbin/sendmail",
-		"/opt/pa/bin/mailq":                                "-> ../sbin/sendmail",
-		"/opt/pa/bin/newaliases":                           "-> ../sbin/sendmail",
-		"/opt/pa/sbin/runq":                                "-> ../sbin/sendmail",
+		"/opt/pa/lib/sendmail":                             "-> /opt/pa/sbin/sendmail",
+		"/opt/pa/bin/mailq":                                "-> /opt/pa/sbin/sendmail",
+		"/opt/pa/bin/newaliases":                           "-> /opt/pa/sbin/sendmail",
+		"/opt/pa/sbin/runq":                                "-> sendmail",
 		"/opt/pa/share/man/man1/mailq.1":                   "-> sendmail.1",
 		"/opt/pa/lib/tmpfiles.d/postamt.conf":              "\nf /opt/etc/passwords 0640 root pa-auth\n",
 	} {
@@ -126,5 +131,66 @@ func TestInstall(t *testing.T) {
 	}
 	if _, err := os.Stat(filepath.Join(dest, "opt/var/spool/postamt")); err != nil {
 		t.Error("the queue directory is gone: ", err)
+	}
+
+	// Links lead to sendmail wherever it is; files looks.
+	const built = "GO=true" // bin is full
+	dest = t.TempDir()
+	elsewhere := []string{"SBINDIR=/srv/pa/libexec/mail", "BINDIR=/opt/pa/local/bin"}
+	run("install", append(elsewhere, built)...)
+	for name, want := range map[string]string{
+		"/opt/pa/lib/sendmail":         "-> /srv/pa/libexec/mail/sendmail",
+		"/opt/pa/local/bin/mailq":      "-> /srv/pa/libexec/mail/sendmail",
+		"/opt/pa/local/bin/newaliases": "-> /srv/pa/libexec/mail/sendmail",
+		"/srv/pa/libexec/mail/rmail":   "-> sendmail",
+	} {
+		if got := files()[name]; got != want {
+			t.Errorf("%s: %s, not %s", name, got, want)
+		}
+	}
+	run("uninstall", elsewhere...)
+	if n := len(files()); n != 1 { // the configuration
+		t.Errorf("%d files are left", n)
+	}
+
+	// Another mail server's sendmail stays where that is wished, and what has taken the place of ours is not taken away.
+	dest = t.TempDir()
+	theirs := []string{"/opt/pa/sbin/sendmail", "/opt/pa/lib/sendmail", "/opt/pa/bin/mailq", "/opt/pa/sbin/rmail", "/opt/pa/share/man/man1/mailq.1", "/opt/pa/share/man/man1/sendmail.1"}
+	for _, name := range theirs {
+		if err := errors.Join(os.MkdirAll(dest+filepath.Dir(name), 0o755), os.WriteFile(dest+name, []byte("theirs"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	theirsStay := func(names []string) {
+		t.Helper()
+		for _, name := range names {
+			if got := files()[name]; got != "theirs" {
+				t.Errorf("%s: %.20q", name, got)
+			}
+		}
+	}
+	run("install", built, "SENDMAIL=no")
+	theirsStay(theirs)
+	for _, name := range []string{"/opt/pa/bin/newaliases", "/opt/pa/sbin/runq", "/opt/pa/share/man/man1/runq.1"} {
+		if _, there := files()[name]; there {
+			t.Errorf("%s is there without sendmail", name)
+		}
+	}
+	if installed := files(); installed["/opt/pa/sbin/smtpd"] == "" || installed["/opt/pa/share/man/man1/vacation.1"] == "" {
+		t.Error("more than sendmail is left out")
+	}
+	run("uninstall", "SENDMAIL=no")
+	theirsStay(theirs)
+	run("install", built)
+	theirs = []string{"/opt/pa/lib/sendmail", "/opt/pa/bin/mailq", "/opt/pa/share/man/man1/mailq.1"}
+	for _, name := range theirs {
+		if err := errors.Join(os.Remove(dest+name), os.WriteFile(dest+name, []byte("theirs"), 0o644)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	run("uninstall")
+	theirsStay(theirs)
+	if n := len(files()); n != len(theirs)+1 { // and the configuration
+		t.Errorf("%d files are left", n)
 	}
 }
