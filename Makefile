@@ -65,6 +65,10 @@ roundcube: all ## a webmail in a browser on imapd and smtpd; root; 420 MB below 
 	DEPS=roundcube ./test/deps.sh
 	ROUNDCUBE=1 $(GO) test -count=1 -run TestRoundcube -v ./test/webmail
 
+thunderbird: all ## Thunderbird, without a screen, on imapd; 330 MB below .cache
+	DEPS=thunderbird ./test/deps.sh
+	THUNDERBIRD=1 $(GO) test -count=1 -run TestThunderbird -v ./test/imap
+
 fuzz: ## every fuzz target for FUZZTIME
 	@for p in $$(grep -rl '^func Fuzz' --include='*_test.go' internal cmd | xargs -n1 dirname | sort -u); do \
 	  for f in $$(grep -rhoE '^func Fuzz[A-Za-z0-9_]+' $$p/*_test.go | sed 's/func //'); do \
@@ -133,4 +137,4 @@ clean: ## remove what was built; ./run (the demo's mail) stays
 help: ## this list
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1\t\2/p' Makefile | expand -t 12
 
-.PHONY: all run test deps check race crash testssl roundcube fuzz powercut backlog soak bench bench-start imports install uninstall clean help
+.PHONY: all run test deps check race crash testssl roundcube thunderbird fuzz powercut backlog soak bench bench-start imports install uninstall clean help

@@ -8,7 +8,7 @@
 # unpacked below $PEERS_DIR/samples.
 #
 # DEPS=testssl names the needs of "make testssl" instead, DEPS=roundcube those of "make roundcube": a webmail with PHP, and a browser, some
-# 130 MB, which are unpacked below $PEERS_DIR/roundcube with all that is missing for them.
+# 130 MB, which are unpacked below $PEERS_DIR/roundcube with all that is missing for them. DEPS=thunderbird is likewise that of "make thunderbird", 80 MB.
 #
 # Without root or apt: names what is missing and exits 1; with SKIP_MISSING=1 it names it and exits 0, and the
 # tests that need it skip themselves. Prints nothing when nothing is missing.
@@ -75,6 +75,7 @@ hexdump      bsdextrautils
 roundcube) needs='
 curl         curl
 ' ;;
+thunderbird) needs= ;;
 esac
 
 PATH=$PATH:/usr/sbin:/sbin
@@ -90,6 +91,9 @@ END
 missing_peers= missing_account= missing_samples=
 if [ "${DEPS:-}" = roundcube ]; then
 	[ -x "$PEERS_DIR/roundcube/usr/lib/chromium/chromium" ] || missing_peers=' roundcube-core+roundcube-sqlite3+php-cli+php-sqlite3+chromium'
+fi
+if [ "${DEPS:-}" = thunderbird ]; then
+	[ -x "$PEERS_DIR/thunderbird/usr/lib/thunderbird/thunderbird" ] || missing_peers=' thunderbird'
 fi
 if [ -z "${DEPS:-}" ]; then
 	# smtplib needs more than Debian's python3-minimal.
@@ -178,11 +182,12 @@ for peer in $missing_peers; do
 	exim4-daemon-heavy) to=$PEERS_DIR/heavy ;;
 	roundcube*) to=$PEERS_DIR/roundcube ;;
 	cron*) to=$PEERS_DIR/callers ;;
+	thunderbird) to=$PEERS_DIR/thunderbird ;;
 	esac
 	for deb in "$debs"/*.deb; do
 		case $peer/${deb##*/} in
 		*/lib*-dev_* | roundcube*/*apache2* | roundcube*/dbconfig*) ;;
-		roundcube*/* | */lib* | */postfix_* | */exim4-base_* | */exim4-daemon-* | */dovecot-* | */courier-* | */gamin_* | */*inetd_* | */cron_* | */bsd-mailx_* | */logwatch_*) dpkg -x "$deb" "$to" || give_up "cannot unpack $deb" ;;
+		roundcube*/* | */lib* | */thunderbird_* | */postfix_* | */exim4-base_* | */exim4-daemon-* | */dovecot-* | */courier-* | */gamin_* | */*inetd_* | */cron_* | */bsd-mailx_* | */logwatch_*) dpkg -x "$deb" "$to" || give_up "cannot unpack $deb" ;;
 		esac
 	done
 	rm -rf "$debs"
