@@ -106,10 +106,12 @@ if [ -z "${DEPS:-}" ]; then
 		missing_commands="$missing_commands perl(Net::SSLeay)" missing_packages="$missing_packages libnet-ssleay-perl"
 	fi
 
-	# git send-email logs in with these.
+	# A stranger's opinion on the addresses that we rewrite.
 	if ! ls /usr/share/perl5/Mail/SRS.pm >/dev/null 2>&1; then
 		missing_commands="$missing_commands perl(Mail::SRS)" missing_packages="$missing_packages libmail-srs-perl"
 	fi
+
+	# git send-email logs in with these.
 	if ! ls /usr/share/perl5/Authen/SASL.pm /usr/share/perl5/Mail/Address.pm >/dev/null 2>&1; then
 		missing_commands="$missing_commands perl(Authen::SASL,Mail::Address)" missing_packages="$missing_packages libauthen-sasl-perl libmailtools-perl"
 	fi

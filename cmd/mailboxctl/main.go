@@ -52,7 +52,7 @@ type command struct {
 }
 
 func main() {
-	signal.Ignore(syscall.SIGPIPE, syscall.SIGXFSZ) // errors of the write, not the end: head(1) has seen enough, a file has a limit
+	signal.Ignore(syscall.SIGPIPE) // head(1) has seen enough: an error of the write, not the end
 	os.Exit(run(os.Args[1:]))
 }
 

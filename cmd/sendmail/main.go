@@ -32,8 +32,8 @@ const (
 func main() { os.Exit(run(os.Args)) }
 
 func run(args []string) int {
-	// A limit of our caller's, and nobody who reads what we print, are errors of write then. Not Ignore, which the programs that we become would inherit.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE, syscall.SIGXFSZ)
+	// That nobody reads what we print is an error of write then. Not Ignore, which the programs that we become would inherit.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	name := filepath.Base(args[0])
 	o, err := parse(name, args[1:])
 	if err != nil {

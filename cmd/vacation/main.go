@@ -56,8 +56,8 @@ type call struct {
 func main() { os.Exit(run(os.Args[1:])) }
 
 func run(args []string) int {
-	// Errors of write, not our end: nobody may read what we print, and files may have a limit. Not Ignore, which sendmail would inherit.
-	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE, syscall.SIGXFSZ)
+	// That nobody reads what we print is an error of write then. Not Ignore, which sendmail would inherit.
+	signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE)
 	c := &call{database: ".vacation.answered", text: ".vacation.msg", sendmail: defaultSendmail}
 	if err := c.parse(args); err != nil {
 		fmt.Fprintf(os.Stderr, "vacation: %v\n%s\n", err, usage)

@@ -21,8 +21,8 @@ mount -t tmpfs view "$dir/view"
 cd "$dir/view"
 mkdir -p usr/sbin usr/bin usr/lib etc/alternatives usrwork etcwork
 ln -s "$bin/sendmail" usr/sbin/sendmail
-ln -s ../sbin/sendmail usr/lib/sendmail
-ln -s ../sbin/sendmail usr/bin/mailq
+ln -s /usr/sbin/sendmail usr/lib/sendmail
+ln -s /usr/sbin/sendmail usr/bin/mailq
 ln -s "$dir" etc/postamt
 printf '[sendemail]\n	confirm = never\n' >etc/gitconfig
 mount -t overlay -o "lowerdir=$callers/usr:/usr,upperdir=$PWD/usr,workdir=$PWD/usrwork" usr /usr

@@ -374,6 +374,16 @@ func TestNobodyReads(t *testing.T) {
 		t.Fatal(err)
 	}
 	quiet(0, exec.Command(filepath.Join(bin, "mailboxctl"), "list", s.Maildir("bob")))
+
+	// The same with a limit on files: a write fails, and is told of.
+	limited := func(code int, program string, args ...string) {
+		t.Helper()
+		c := exec.Command("sh", append([]string{"-c", `ulimit -f 0; exec "$@"`, "sh", filepath.Join(bin, program)}, args...)...)
+		c.Stdin = strings.NewReader("From x  Thu Nov 26 10:00:00 2026\nX: y\n\nz\n")
+		contains(t, ends(t, code, c), "file too large\n")
+	}
+	limited(73, "aliasctl", "-f", s.Dir+"/aliases", "add", "new", "bob")
+	limited(71, "mailboxctl", "import", s.Maildir("bob"))
 }
 
 // Many at once all get through: who finds no room waits.
