@@ -30,7 +30,7 @@ import (
 var Programs = [...]string{"smtpd", "queued", "deliver"}
 
 // tools are programs of the suite that run when somebody calls them.
-var tools = [...]string{"authd", "keyd", "pop3d", "imapd", "queuectl", "mailboxctl", "aliasctl", "sendmail"}
+var tools = [...]string{"authd", "keyd", "pop3d", "imapd", "queuectl", "mailboxctl", "aliasctl", "sendmail", "vacation"}
 
 // Config says what a System is like. The zero value serves example.test for alice and bob.
 type Config struct {
