@@ -26,6 +26,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -42,6 +44,47 @@ const (
 type Files struct {
 	Names      []string // ".forward" and ".qmail", in the order in which they count
 	Delimiters string   // the first of which stands in the names of .forward files for tags
+
+	mu   sync.Mutex
+	none map[string]state // homes without a file, by home and tag
+}
+
+// state is what a directory is known again by: a file in it that is made or removed changes it.
+type state struct {
+	dev, ino     uint64
+	mode         uint32
+	mtime, ctime unix.Timespec
+}
+
+const (
+	maxNone = 10_000
+	// grain is more than the grain of any file system's times: a directory that was changed less long ago may change again and bear the same.
+	grain = 2 * time.Second
+)
+
+// isNone tells that a home had no file for a tag when it was looked at last, and has not changed since: one system call instead of five, for most mail.
+func (f *Files) isNone(home, tag string) bool {
+	var st unix.Stat_t
+	f.mu.Lock()
+	known, ok := f.none[home+"\x00"+tag]
+	f.mu.Unlock()
+	return ok && unix.Stat(home, &st) == nil && known == stateOf(&st)
+}
+
+func (f *Files) noteNone(home, tag string, st *unix.Stat_t) {
+	if time.Since(time.Unix(st.Ctim.Unix())) < grain {
+		return
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.none == nil || len(f.none) >= maxNone {
+		f.none = make(map[string]state)
+	}
+	f.none[home+"\x00"+tag] = stateOf(st)
+}
+
+func stateOf(st *unix.Stat_t) state {
+	return state{uint64(st.Dev), st.Ino, uint32(st.Mode), st.Mtim, st.Ctim}
 }
 
 // File is what a forward file says.
@@ -57,6 +100,9 @@ func (f *Files) Look(home, tag string) (*File, error) { return f.LookFor(os.Gete
 // LookFor is Look in the home of another user, for root who wants to see what the user would. What the user cannot read, root may.
 func (f *Files) LookFor(uid int, home, tag string) (*File, error) {
 	if len(f.Names) == 0 || home == "" || home == "/" || home == "/nonexistent" {
+		return nil, nil
+	}
+	if f.isNone(home, tag) {
 		return nil, nil
 	}
 	dir, err := unix.Open(home, unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
@@ -90,6 +136,7 @@ func (f *Files) LookFor(uid int, home, tag string) (*File, error) {
 		}
 		return read(file, home, uid, strings.HasPrefix(name, ".qmail"))
 	}
+	f.noteNone(home, tag, &st)
 	return nil, nil
 }
 

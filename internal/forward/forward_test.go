@@ -6,6 +6,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -160,4 +161,46 @@ func FuzzParse(f *testing.F) {
 			}
 		}
 	})
+}
+
+// What was not there is not looked for again while the home is as it was, and found at once when it is made.
+func TestNone(t *testing.T) {
+	home := t.TempDir()
+	f := &Files{Names: both.Names, Delimiters: "+"}
+	look := func(want string) {
+		t.Helper()
+		if got := show(f.Look(home, "")); got != want {
+			t.Errorf("%s, want %s", got, want)
+		}
+	}
+	look("none")
+	if len(f.none) != 0 {
+		t.Error("a home that has just changed is believed")
+	}
+	write(t, home+"/.forward", "a@b.example\n")
+	look("address a@b.example")
+	os.Remove(home + "/.forward")
+	long := unix.NsecToTimespec(time.Now().Add(-time.Hour).UnixNano())
+	f.none = map[string]state{}
+	var st unix.Stat_t
+	if err := unix.Stat(home, &st); err != nil {
+		t.Fatal(err)
+	}
+	st.Ctim = long // which nobody can set
+	f.noteNone(home, "", &st)
+	if len(f.none) != 1 || f.isNone(home, "") {
+		t.Error("another state is taken for this")
+	}
+	st.Ctim = unix.Timespec{}
+	if unix.Stat(home, &st); f.isNone(home, "x") {
+		t.Error("of another tag")
+	}
+	f.none[home+"\x00"] = stateOf(&st)
+	look("none")
+	if !f.isNone(home, "") {
+		t.Error("it is looked for again")
+	}
+	time.Sleep(20 * time.Millisecond) // more than the grain of this kernel's clock
+	os.Chmod(home, 0o755|os.ModeSticky)
+	look("error " + home + " has the sticky bit: its mail waits (chmod -t lets it in)")
 }

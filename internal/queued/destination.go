@@ -113,8 +113,10 @@ const commands = 4
 
 // enqueue hands a job to its destination. It never waits for the network.
 func (s *scheduler) enqueue(to Destination, j *job) {
-	if j = s.divert(to, j); j == nil {
-		return
+	if s.paused.any() { // before a connection is made it is looked at again
+		if j = s.divert(to, j); j == nil {
+			return
+		}
 	}
 	s.mu.Lock()
 	d := s.dests[to]

@@ -67,6 +67,13 @@ func (p *pauses) now() map[string]string {
 	return set
 }
 
+// any: there were some when it was last read.
+func (p *pauses) any() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return len(p.set) > 0
+}
+
 // text is why a destination waits.
 func (p *pauses) text(destination string) string {
 	p.mu.Lock()
