@@ -24,19 +24,22 @@ type pauses struct {
 	mu   sync.Mutex
 	at   time.Time // of the directory, when it was read
 	sure bool      // that was long enough ago that a later change must show
+	read time.Time // when it was
 	set  map[string]string
 	told string // the last error
 }
 
-// granule is more than any file system's clock jumps at once.
-const granule = 2 * time.Second
+const (
+	granule = 2 * time.Second       // more than any file system's clock jumps at once
+	while   = 20 * time.Millisecond // for which a reading holds whose time may be that of a later change, too
+)
 
 // now is the set as it is, not to be changed. If it cannot be read the last one holds.
 func (p *pauses) now() map[string]string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	at, err := p.queue.PausesAt()
-	if err == nil && p.sure && at.Equal(p.at) {
+	if err == nil && at.Equal(p.at) && (p.sure || time.Since(p.read) < while) {
 		return p.set
 	}
 	var list []queue.Pause
@@ -63,7 +66,8 @@ func (p *pauses) now() map[string]string {
 		}
 	}
 	p.set, p.at, p.told = set, at, ""
-	p.sure = time.Since(at).Abs() > granule
+	p.read = time.Now()
+	p.sure = p.read.Sub(at).Abs() > granule
 	return set
 }
 

@@ -206,6 +206,7 @@ func TestPausesWithinOneTick(t *testing.T) {
 	if err := os.Chtimes(o.dir+"/pause", at, at); err != nil {
 		t.Fatal(err)
 	}
+	time.Sleep(while)
 	if len(p.now()) != 0 {
 		t.Error("the second change was not seen")
 	}
