@@ -297,8 +297,8 @@ func (s *Server) jobDone(j *job, outcomes []remote.Outcome) {
 	others := m.open > 1
 	m.mu.Unlock()
 	s.filing <- struct{}{}
+	m.mu.Lock() // of another job's recipients a forward file may be expanded meanwhile
 	s.noteRoom(m, j.rcpts)
-	m.mu.Lock()
 	if others {
 		s.recordSent(m, j.rcpts)
 		s.forwardNow(m)
